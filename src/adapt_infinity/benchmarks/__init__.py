@@ -1,0 +1,1 @@
+"""How well the model answers what it has not been trained on."""

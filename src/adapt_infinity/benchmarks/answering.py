@@ -1,0 +1,141 @@
+"""Answering: the model speaks, greedily, and a grader compares what it says with the reference.
+
+Test items are picked once, at genesis, and stay the same for every round of a stream: rows of R can be compared.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from adapt_infinity.benchmarks import graders
+from adapt_infinity.intake import IntakeParams, Source, check_records
+from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, load_vlm
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.prompts import batches, collate, encode_question, pad_token
+from adapt_infinity.sample import Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkParams:
+    """params:benchmarks."""
+
+    items_per_skill: int
+    max_new_tokens: int
+    token_budget: int  # tokens in a batch, answers to come included
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("items_per_skill", "max_new_tokens", "token_budget"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"benchmarks.{name} must be at least 1, got {getattr(self, name)}")
+
+
+def pick_items(
+    test_sources: list[Source], pictures: Pictures, intake: IntakeParams, params: BenchmarkParams
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Up to `items_per_skill` test items of every skill, drawn by seed, and the test records that had to be rejected.
+
+    Columns: sample_id (the item's number), source, source_id, skill, grader, images, turns. `ValueError` when a skill
+    has no grader: an ungraded skill would be a silent hole in R.
+    """
+    picked, rejected = [], []
+    for place, source in enumerate(test_sources):
+        items, rejects = check_records(source, pictures, intake)
+        rejected.append(rejects)
+        for number, (skill, rows) in enumerate(items.groupby("skill", sort=True)):
+            draw = np.random.default_rng([params.seed, place, number])
+            chosen = np.sort(draw.permutation(len(rows))[: params.items_per_skill])
+            picked.append(rows.iloc[chosen].assign(grader=_grader(source, str(skill))))
+    items = pd.concat(picked, ignore_index=True)
+    items.insert(0, "sample_id", np.arange(len(items)))
+    return items.drop(columns="content_hash"), pd.concat(rejected, ignore_index=True)
+
+
+def answer_items(
+    benchmark_items: pd.DataFrame,
+    pictures: Pictures,
+    base_model: Checkpoint,
+    adapter: Adapter | None,
+    model_params: ModelParams,
+    params: BenchmarkParams,
+) -> pd.DataFrame:
+    """What the model answers to each item: sample_id, source, skill, grader, reference, answer, score in 0..1."""
+    vlm = load_vlm(base_model, model_params, adapter)
+    samples = [Sample.from_row(row) for row in benchmark_items.to_dict("records")]
+    answers = generate(vlm, samples, pictures, params)
+    references = [sample.turns[-1].text for sample in samples]
+    grade = {name: graders.load(name) for name in benchmark_items["grader"].unique()}
+    rows: list[dict[str, Any]] = [
+        {
+            "sample_id": sample.sample_id,
+            "source": sample.source,
+            "skill": sample.skill,
+            "grader": grader,
+            "reference": reference,
+            "answer": answer,
+            "score": grade[grader](answer, reference),
+        }
+        for sample, grader, reference, answer in zip(
+            samples, benchmark_items["grader"], references, answers, strict=True
+        )
+    ]
+    return pd.DataFrame(rows)
+
+
+def answer_zero_shot(
+    benchmark_items: pd.DataFrame,
+    pictures: Pictures,
+    base_model: Checkpoint,
+    model_params: ModelParams,
+    params: BenchmarkParams,
+) -> pd.DataFrame:
+    """As `answer_items`, by the base model without any adapter: row 0 of R."""
+    return answer_items(benchmark_items, pictures, base_model, None, model_params, params)
+
+
+def generate(vlm: Vlm, samples: Sequence[Sample], pictures: Pictures, params: BenchmarkParams) -> list[str]:
+    """Greedy answers, in the order of `samples`. Padding is on the left, or generation would continue the padding."""
+    encoded = [encode_question(vlm, sample, pictures) for sample in samples]
+    lengths = [len(row) + params.max_new_tokens for row in encoded]
+    answers = [""] * len(samples)
+    with tqdm(total=len(samples), desc="answering", unit="item", disable=None) as bar, torch.inference_mode():
+        for places in batches(lengths, params.token_budget):
+            batch = collate([encoded[place] for place in places], pad_token(vlm), side="left")
+            spoken = vlm.model.generate(
+                **batch.inputs(vlm.device),
+                max_new_tokens=params.max_new_tokens,
+                do_sample=False,
+                pad_token_id=pad_token(vlm),
+            )
+            new = spoken[:, batch.input_ids.shape[1] :]
+            texts = vlm.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
+            for place, text in zip(places, texts, strict=True):
+                answers[place] = text.strip()
+            bar.update(len(places))
+    return answers
+
+
+def grade_round(answers: pd.DataFrame, round: int, previous_score_matrix: pd.DataFrame) -> pd.DataFrame:
+    """R with this round's rows added: round, dataset, skill, grader, items, score (mean over the skill's items)."""
+    return pd.concat([previous_score_matrix, grade_zero_shot(answers, round)], ignore_index=True)
+
+
+def grade_zero_shot(answers: pd.DataFrame, round: int) -> pd.DataFrame:
+    """One round's rows of R."""
+    graded = answers.groupby(["source", "skill", "grader"], sort=False, as_index=False).agg(
+        items=("score", "size"), score=("score", "mean")
+    )
+    graded = graded.rename(columns={"source": "dataset"})
+    graded.insert(0, "round", round)
+    return graded
+
+
+def _grader(source: Source, skill: str) -> str:
+    if skill not in source.graders:
+        raise ValueError(f"skill {skill!r} of source {source.name!r} has no grader; known graders: {graders.names()}")
+    return source.graders[skill]

@@ -1,0 +1,11 @@
+"""ROUGE-L: F1 of the longest common subsequence of words (Lin 2004). Unlike `caption`, order counts."""
+
+from adapt_infinity.benchmarks.text import common_subsequence, tidy, words
+
+
+def grade(answer: str, reference: str) -> float:
+    """From 0 to 1."""
+    given, wanted = words(answer), words(reference)
+    if not wanted:
+        return float(tidy(answer) == tidy(reference))
+    return 2 * common_subsequence(given, wanted) / (len(given) + len(wanted))

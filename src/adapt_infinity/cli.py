@@ -1,0 +1,54 @@
+"""`kedro lifelong`: the whole stream, one Kedro session a round. Complete rounds are skipped, so it can be resumed."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.framework.cli.utils import KedroCliError, _split_params, env_option
+
+
+@click.group(name=__file__)
+def cli() -> None:
+    """Commands of this project."""
+
+
+@cli.command()
+@click.option("--first", default=1, show_default=True, help="The first round to run.")
+@click.option("--last", required=True, type=int, help="The last round to run.")
+@click.option("--strategy", default="adapt_inf", show_default=True, help="The data strategy (a file in strategies/).")
+@click.option("--stream", default="", help="The name under which results are kept; default: the stream's own.")
+@click.option("--seed", default=0, show_default=True, help="Seed of everything that is drawn.")
+@click.option("--params", default="", callback=_split_params, help="Further parameters, as for `kedro run`.")
+@click.option("--again", is_flag=True, help="Run rounds that are complete already once more.")
+@env_option
+def lifelong(
+    first: int, last: int, strategy: str, stream: str, seed: int, params: dict[str, Any], again: bool, env: str | None
+) -> None:
+    """Run rounds FIRST..LAST of the stream, each in a session of its own."""
+    from kedro.framework.startup import bootstrap_project
+    from kedro.utils import find_kedro_project
+
+    from adapt_infinity.manifest import manifest_path, read_manifest
+    from adapt_infinity.session import RoundSession
+
+    if not 1 <= first <= last:
+        raise KedroCliError(f"--first and --last must satisfy 1 <= first <= last, got {first} and {last}")
+    project = find_kedro_project(Path.cwd())
+    assert project is not None, "kedro offers this command inside a project only"
+    bootstrap_project(project)
+    given: dict[str, Any] = {**params, "seed": seed}
+    for round in range(first, last + 1):
+        asked = {**given, "round": round}
+        with RoundSession.create(project_path=project, env=env, runtime_params=asked) as session:
+            asked["stream"] = stream or default_stream(session.stream(), strategy, seed)
+        if not again and read_manifest(manifest_path(project, asked["stream"], round)) is not None:
+            click.echo(f"round {round} of {asked['stream']} is complete")
+            continue
+        with RoundSession.create(project_path=project, env=env, runtime_params=asked) as session:
+            session.run(pipeline_names=["round" if strategy == "adapt_inf" else f"round_{strategy}"])
+
+
+def default_stream(name: str, strategy: str, seed: int) -> str:
+    """The stream's own name; another strategy or seed makes another stream, with files of its own."""
+    return name + (f"-{strategy}" if strategy != "adapt_inf" else "") + (f"-seed{seed}" if seed else "")
+

@@ -1,0 +1,76 @@
+"""A versioned dataset whose versions are either whole or not there.
+
+What is saved is written under a temporary name beside its place, forced to disk, and renamed. Kedro takes the newest
+version that exists; without the rename, a file cut short by a full disk or a killed run would be that version.
+"""
+
+import os
+import shutil
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kedro.io.core import AbstractVersionedDataset, Version
+
+
+class AtomicDataset(AbstractVersionedDataset[Any, Any]):
+    """Base of this project's datasets; a subclass reads and writes one path, a file or a folder."""
+
+    def __init__(self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None) -> None:
+        super().__init__(PurePosixPath(filepath), version)
+        self.metadata = metadata
+
+    @abstractmethod
+    def read(self, path: Path) -> Any:
+        """What is at `path`."""
+
+    @abstractmethod
+    def write(self, data: Any, path: Path) -> None:
+        """Put `data` at `path`, which does not exist yet."""
+
+    def load(self) -> Any:
+        return self.read(Path(self._get_load_path()))
+
+    def save(self, data: Any) -> None:
+        with replacing(Path(self._get_save_path())) as temporary:
+            self.write(data, temporary)
+
+    def _exists(self) -> bool:
+        return Path(self._get_load_path()).exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "version": self._version}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path whose content takes the place of `path`, durably, when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _clear(temporary)
+    try:
+        yield temporary
+        for file in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
+            if file.is_file():
+                _sync(file)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        _clear(temporary)
+
+
+def _clear(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,45 @@
+"""Tables and figures: kedro-datasets' Parquet and Matplotlib formats, written atomically, with previews for Viz."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from kedro_datasets._typing import ImagePreview, TablePreview
+from kedro_datasets.matplotlib import MatplotlibDataset
+from kedro_datasets.pandas import ParquetDataset
+
+from adapt_infinity.datasets.atomic import AtomicDataset
+
+
+class TableDataset(AtomicDataset):
+    """A DataFrame as Parquet."""
+
+    def read(self, path: Path) -> pd.DataFrame:
+        return ParquetDataset(filepath=str(path)).load()
+
+    def write(self, data: pd.DataFrame, path: Path) -> None:
+        ParquetDataset(filepath=str(path), save_args={"index": False}).save(data)
+
+    def preview(self, nrows: int = 8) -> TablePreview:
+        return preview_rows(self.load(), nrows)
+
+
+class FigureDataset(AtomicDataset):
+    """A Matplotlib figure as PNG."""
+
+    def read(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def write(self, data: Any, path: Path) -> None:
+        MatplotlibDataset(filepath=str(path), save_args={"format": "png", "dpi": 130}).save(data)
+
+    def preview(self) -> ImagePreview:
+        return ImagePreview(base64.b64encode(self.load()).decode())
+
+
+def preview_rows(table: pd.DataFrame, rows: int) -> TablePreview:
+    """The head of a table as plain text cells: lists and structures have no JSON form that Viz would show."""
+    head = table.head(rows)
+    shown = head.map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)[:80])
+    return TablePreview(shown.to_dict(orient="split"))

@@ -1,0 +1,151 @@
+"""The embedded model: a LLaVA (Liu et al. 2023, arXiv:2304.08485) small enough to train on two cores in minutes.
+
+It is an ordinary `LlavaForConditionalGeneration`: a CLIP vision tower of nine 12 x 12 patches, a two-layer projector
+and a Llama decoder, with an own byte-level tokenizer in which any text has an encoding. Nothing here is special to
+it once saved: `AutoModelForImageTextToText` and `AutoProcessor` load the folder like any other checkpoint.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from adapt_infinity.embedded.scenes import CELL, GRID, SIDE
+
+PAD, END, USER, ASSISTANT, IMAGE = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<image>"
+IMAGE_TOKENS = GRID**2
+MEAN, SPREAD = 0.5, 0.5  # of the processor's normalisation, all channels
+
+CHAT_TEMPLATE = """
+{%- for message in messages -%}
+{%- if message['role'] == 'assistant' -%}
+{{- '<|assistant|>' -}}
+{%- generation -%}
+{%- if message['content'] is string -%}{{- message['content'] -}}
+{%- else -%}{%- for part in message['content'] -%}{{- part['text'] -}}{%- endfor -%}{%- endif -%}
+{{- '<|end|>' -}}
+{%- endgeneration -%}
+{%- else -%}
+{{- '<|user|>' -}}
+{%- if message['content'] is string -%}{{- message['content'] -}}
+{%- else -%}{%- for part in message['content'] -%}
+{%- if part['type'] == 'image' -%}{{- '<image>' -}}{%- else -%}{{- part['text'] -}}{%- endif -%}
+{%- endfor -%}{%- endif -%}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
+""".strip()
+
+SOME_OF_EVERYTHING = (
+    "The quick brown fox jumps over the lazy dog. Yes, no, it is a picture of the man and the woman in the street.",
+    "Příliš žluťoučký kůň úpěl ďábelské ódy. Na obrázku je muž, žena a pes; kolik jich tam je?",
+    "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich. Ein Mann und eine Frau auf der Straße.",
+    "Voix ambiguë d'un cœur qui, au zéphyr, préfère les jattes de kiwis. Un homme et une femme dans la rue.",
+    "图片里有一个男人和一个女人在街上。这是什么?那里有几只狗?答案是对的。",
+    "Съешь же ещё этих мягких французских булок. 日本語の文。한국어 문장. नमस्ते दुनिया. مرحبا بالعالم. Γειά σου κόσμε.",
+)
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over `texts`; every Chinese character and every digit is a piece of its own."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\p{Han}|\d{1,2}"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PAD, END, USER, ASSISTANT, IMAGE],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*SOME_OF_EVERYTHING, *texts], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[USER, ASSISTANT, IMAGE],
+        model_max_length=2048,
+        padding_side="right",
+        clean_up_tokenization_spaces=False,
+        extra_special_tokens={"image_token": IMAGE},
+    )
+
+
+def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    """Any picture becomes 36 x 36 pixels; pictures of that size pass unchanged."""
+    side = {"height": SIDE, "width": SIDE}
+    images = CLIPImageProcessorPil(
+        size=side, do_center_crop=False, crop_size=side, image_mean=[MEAN] * 3, image_std=[SPREAD] * 3
+    )
+    return LlavaProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=CELL,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token=IMAGE,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForConditionalGeneration:
+    """Fresh float32 weights from `seed`; the global random state is left as it was."""
+    ids = {word: tokenizer.convert_tokens_to_ids(word) for word in (PAD, END, IMAGE)}
+    vision = CLIPVisionConfig(
+        image_size=SIDE,
+        patch_size=CELL,
+        hidden_size=96,
+        intermediate_size=288,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        projection_dim=96,
+    )
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=4096,
+        initializer_range=0.06,
+        pad_token_id=ids[PAD],
+        bos_token_id=None,
+        eos_token_id=ids[END],
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=ids[IMAGE],
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        image_seq_length=IMAGE_TOKENS,
+        initializer_range=0.06,
+        pad_token_id=ids[PAD],
+        eos_token_id=ids[END],
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlavaForConditionalGeneration(config).float()
+    positions = model.model.vision_tower.get_submodule("embeddings.position_embedding")
+    with torch.no_grad():
+        assert isinstance(positions.weight, torch.Tensor)
+        positions.weight.mul_(15)  # else where a patch lies drowns in what it shows
+    generation = model.generation_config
+    generation.pad_token_id, generation.eos_token_id, generation.bos_token_id = ids[PAD], ids[END], None
+    return model

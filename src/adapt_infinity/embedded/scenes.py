@@ -1,0 +1,174 @@
+"""Pictures of the embedded stream: 36 x 36 pixels, seen by the embedded model as a 3 x 3 grid of patches.
+
+A picture is first a small description (what is where) and only then pixels. The description is what questions are
+asked about; `render` turns it into pixels with its own jitter (offsets, tints), so that rendering the same
+description twice gives a near-duplicate and never the same picture.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from sklearn.datasets import load_digits
+
+SIDE = 36  # pixels
+CELL = 12  # pixels; also the patch of the embedded model's vision tower
+GRID = SIDE // CELL
+
+COLOURS = {
+    "red": (215, 35, 35),
+    "green": (30, 150, 45),
+    "blue": (40, 70, 225),
+    "yellow": (240, 205, 20),
+    "purple": (145, 40, 175),
+    "black": (20, 20, 20),
+}
+SHAPES = ("circle", "square", "triangle", "cross", "ring")
+SIZES = {"small": 6, "large": 10}  # pixels across
+PLACES = (
+    "top left",
+    "top centre",
+    "top right",
+    "middle left",
+    "centre",
+    "middle right",
+    "bottom left",
+    "bottom centre",
+    "bottom right",
+)
+HEIGHTS = 6  # values a bar can take, from 1
+STEP = 5  # pixels a unit of a bar
+FOLDS = {"train": (0, 1197), "design": (1197, 1497), "test": (1497, 1797)}  # scikit-learn's digits, shared out
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One shape in one cell of the grid."""
+
+    colour: str
+    shape: str
+    size: str
+    cell: int  # 0 to 8 in reading order
+
+    @property
+    def name(self) -> str:
+        """Such as "red circle"."""
+        return f"{self.colour} {self.shape}"
+
+    @property
+    def place(self) -> str:
+        """Such as "top left"."""
+        return PLACES[self.cell]
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """[x1, y1, x2, y2] as shares of the picture's sides, before the renderer's jitter of one pixel."""
+        margin = (CELL - SIZES[self.size]) // 2
+        left, top = CELL * (self.cell % GRID) + margin, CELL * (self.cell // GRID) + margin
+        across = SIZES[self.size]
+        return left / SIDE, top / SIDE, (left + across) / SIDE, (top + across) / SIDE
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Things in different cells, in reading order."""
+
+    things: tuple[Thing, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Three bars from left to right: colours and heights from 1 to `HEIGHTS`."""
+
+    colours: tuple[str, str, str]
+    heights: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Handwriting:
+    """Real handwritten digits (scikit-learn's `load_digits`), given by their rows there, in cells of the grid."""
+
+    rows: tuple[int, ...]
+    cells: tuple[int, ...]
+
+
+Picture = Scene | Chart | Handwriting
+
+
+@cache
+def stencil(shape: str, size: str) -> Bool[np.ndarray, "across across"]:
+    """The pixels a shape covers inside its own box."""
+    across = SIZES[size]
+    y, x = (np.mgrid[:across, :across] + 0.5) / across * 2 - 1  # from -1 to 1
+    inside = {
+        "circle": x**2 + y**2 <= 1,
+        "square": np.ones_like(x, dtype=bool),
+        "triangle": np.abs(x) <= (y + 1) / 2,
+        "cross": (np.abs(x) <= 0.34) | (np.abs(y) <= 0.34),
+        "ring": (x**2 + y**2 <= 1.05) & (x**2 + y**2 >= 0.36),
+    }
+    return inside[shape]
+
+
+@cache
+def digits() -> tuple[Float[np.ndarray, "n 8 8"], np.ndarray]:
+    """Ink from 0 to 1 and the digit written."""
+    bunch = load_digits()
+    return bunch.images / 16.0, bunch.target
+
+
+def render(picture: Picture, rng: np.random.Generator) -> UInt8[np.ndarray, "36 36 3"]:
+    """Pixels of a picture; background, tints and offsets (one pixel) are drawn from `rng`."""
+    canvas = np.empty((SIDE, SIDE, 3))
+    canvas[:] = rng.uniform(195, 250) + rng.uniform(-8, 8, 3)
+    match picture:
+        case Scene(things):
+            for thing in things:
+                across = SIZES[thing.size]
+                slack = (CELL - across) // 2
+                dy, dx = rng.integers(-1, 2, 2)
+                top = CELL * (thing.cell // GRID) + slack + dy
+                left = CELL * (thing.cell % GRID) + slack + dx
+                tint = np.array(COLOURS[thing.colour]) + rng.uniform(-15, 15, 3)
+                canvas[top : top + across, left : left + across][stencil(thing.shape, thing.size)] = tint
+        case Chart(colours, heights):
+            for column, (colour, height) in enumerate(zip(colours, heights, strict=True)):
+                left = CELL * column + 2 + rng.integers(-1, 2)
+                tint = np.array(COLOURS[colour]) + rng.uniform(-15, 15, 3)
+                canvas[SIDE - 2 - STEP * height : SIDE - 2, left : left + 8] = tint
+            canvas[SIDE - 2 :] = 60
+        case Handwriting(rows, cells):
+            ink, _ = digits()
+            for row, cell in zip(rows, cells, strict=True):
+                top, left = CELL * (cell // GRID) + 2, CELL * (cell % GRID) + 2
+                canvas[top : top + 8, left : left + 8] *= 1 - 0.9 * ink[row][..., None]
+    return canvas.clip(0, 255).astype(np.uint8)
+
+
+def draw_scene(
+    rng: np.random.Generator,
+    low: int,
+    high: int,
+    *,
+    cells: tuple[int, ...] = tuple(range(GRID**2)),
+    distinct_colours: bool = True,
+    distinct_shapes: bool = True,
+) -> Scene:
+    """From `low` to `high` things in different cells; no colour and no shape twice unless said."""
+    count = int(rng.integers(low, high + 1))
+    where = sorted(int(cell) for cell in rng.choice(cells, count, replace=False))
+    colours = rng.choice(list(COLOURS), count, replace=not distinct_colours)
+    shapes = rng.choice(SHAPES, count, replace=not distinct_shapes)
+    sizes = rng.choice(list(SIZES), count)
+    return Scene(
+        tuple(
+            Thing(str(colour), str(shape), str(size), cell)
+            for colour, shape, size, cell in zip(colours, shapes, sizes, where, strict=True)
+        )
+    )
+
+
+def draw_handwriting(rng: np.random.Generator, fold: str, cells: tuple[int, ...]) -> Handwriting:
+    """Digits of the fold's own handwriting in the given cells."""
+    return Handwriting(tuple(int(row) for row in rng.integers(*FOLDS[fold], len(cells))), cells)

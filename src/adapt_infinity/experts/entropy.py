@@ -1,0 +1,13 @@
+"""Entropy: the Shannon entropy of the model's prediction, averaged over answer tokens, in nats."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adapt_infinity.experts import Outputs, mean_over_answers
+
+
+def score(outputs: Outputs) -> Float[Tensor, " batch"]:
+    """From 0 (one word is certain) to the logarithm of the vocabulary's size."""
+    log_p = torch.log_softmax(outputs.logits, dim=-1)
+    return mean_over_answers(-(log_p.exp() * log_p).sum(dim=-1), outputs.labels)

@@ -1,0 +1,15 @@
+"""Image grounding (Adapt-∞, arXiv:2410.10636, section 3): how much the picture helps the model to say the answer.
+
+The paper's ratio is perplexity without the image ÷ perplexity with it; stored is its logarithm, the difference of the
+two losses. The sign says whether the picture helps, and a text-only sample has exactly 0.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from adapt_infinity.experts import Outputs, answer_nll
+
+
+def score(outputs: Outputs) -> Float[Tensor, " batch"]:
+    """Nats an answer token; above 0 the picture helps."""
+    return outputs.nll_without_image - answer_nll(outputs.logits, outputs.labels)

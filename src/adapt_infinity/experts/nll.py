@@ -1,0 +1,11 @@
+"""Loss: the mean negative log likelihood of the answer tokens, in nats."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from adapt_infinity.experts import Outputs, answer_nll
+
+
+def score(outputs: Outputs) -> Float[Tensor, " batch"]:
+    """0 for an answer that the model was certain of."""
+    return answer_nll(outputs.logits, outputs.labels)

@@ -1,0 +1,318 @@
+"""What a round looks like: the matrix R, forgetting, what was chosen, where it lies.
+
+Every function takes tables and returns a `matplotlib.figure.Figure` of its own (no pyplot, no global state).
+Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart; no figure needs colour alone.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from sklearn.decomposition import PCA
+
+INK, SOFT, FAINT, PAPER = "#222222", "#6b6b6b", "#dddddd", "white"
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D31")
+MARKERS = "osD^vPX*"
+_SCORES = LinearSegmentedColormap.from_list("scores", ["#f7f4ec", "#bcd7dd", "#5fa2bd", "#0072B2", "#053a5f"])
+_FITTED_ON = 4096  # rows that fix the axes of a projection
+
+
+def score_heat_map(score_matrix: pd.DataFrame, own: Mapping[str, int] | None = None) -> Figure:
+    """R: a row per round, a column per skill, grouped by dataset; a box marks the round that first trained a skill."""
+    order = _datasets(score_matrix, own or {})
+    columns = [(d, s) for d in order for s in dict.fromkeys(score_matrix.loc[score_matrix["dataset"] == d, "skill"])]
+    rounds = sorted(int(t) for t in score_matrix["round"].unique())
+    cells = score_matrix.set_index(["round", "dataset", "skill"])["score"].to_dict()
+    scores = np.array([[cells.get((t, *column), np.nan) for column in columns] for t in rounds])
+    gaps = np.cumsum([0] + [a[0] != b[0] for a, b in zip(columns, columns[1:], strict=False)]) * 0.22
+    at = np.arange(len(columns)) + gaps
+
+    width, height = max(6.0, 0.46 * at[-1] + 2.4), 0.36 * len(rounds) + 2.6
+    figure, axes = _one_panel(width, height)
+    boxes = []
+    for i, row in enumerate(scores):
+        for x, score, (_, skill) in zip(at, row, columns, strict=True):
+            missing = bool(np.isnan(score))
+            colour = PAPER if missing else _SCORES(score)
+            axes.add_patch(Rectangle((x - 0.5, i - 0.5), 1, 1, facecolor=colour, edgecolor=PAPER, linewidth=1))
+            text = "–" if missing else f"{score:.2f}".removeprefix("0").replace("1.00", "1.0")
+            ink = PAPER if not missing and score > 0.55 else INK
+            axes.text(x, i, text, ha="center", va="center", fontsize=7.5, color=ink)
+            if (own or {}).get(skill) == rounds[i]:
+                boxes.append(Rectangle((x - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=PALETTE[1], linewidth=2))
+    for box in boxes:  # last, on top of their neighbours
+        axes.add_patch(box)
+    for dataset in order:
+        inside = at[[d == dataset for d, _ in columns]]
+        axes.plot([inside[0] - 0.45, inside[-1] + 0.45], [-0.72, -0.72], color=INK, linewidth=1, clip_on=False)
+        label = textwrap.fill(dataset, max(8, int(len(inside) * (width - 2) / (at[-1] + 1) / 0.078)))
+        axes.text(inside.mean(), -0.85, label, ha="center", va="bottom", fontsize=8.5, color=INK)
+    axes.set_xlim(-0.5, at[-1] + 0.5)
+    axes.set_ylim(len(rounds) - 0.5, -0.75)
+    axes.set_xticks(at, [skill for _, skill in columns], rotation=50, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rounds)), ["zero-shot" if t == 0 else f"round {t}" for t in rounds])
+    _tidy(axes, spines=())
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(0, 1), _SCORES), ax=axes, shrink=0.8, aspect=18, pad=0.01, fraction=0.04
+    )
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.tick_params(length=0, labelsize=7.5, labelcolor=SOFT)
+    _title(figure, _heat_map_title(scores, rounds), "boxed: first trained in this round" if own else "")
+    return figure
+
+
+def forgetting_curves(score_matrix: pd.DataFrame, own: Mapping[str, int]) -> Figure:
+    """A panel per dataset, a line per skill: solid from its own round on, thin before, dashed if never trained."""
+    order = _datasets(score_matrix, own)
+    across = len(order) if len(order) <= 3 else 2 if len(order) == 4 else 3
+    down = -(-len(order) // across)
+    figure = Figure(figsize=(3.9 * across + 0.4, 2.5 * down + 0.9), layout="constrained", facecolor=PAPER)
+    panels = np.asarray(figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)).ravel()
+    last = int(score_matrix["round"].max())
+    style = {skill: k for k, skill in enumerate(dict.fromkeys(score_matrix["skill"]))}
+    for axes, dataset in zip(panels, order, strict=False):
+        ends: list[tuple[float, str, str]] = []
+        for skill, part in score_matrix[score_matrix["dataset"] == dataset].groupby("skill", sort=False):
+            name = str(skill)
+            line = part.sort_values("round")
+            t, y = line["round"].to_numpy(), line["score"].to_numpy()
+            colour, marker = _style(style[name])
+            if name in own:
+                before, since = t <= own[name], t >= own[name]
+                axes.plot(t[before], y[before], color=colour, linewidth=1, alpha=0.55, linestyle=(0, (1, 1.5)))
+                axes.plot(t[since], y[since], color=colour, linewidth=2, marker=marker, markersize=4)
+            else:
+                axes.plot(t, y, color=colour, linewidth=1.4, linestyle=(0, (5, 2)), marker=marker, markersize=3)
+            ends.append((float(y[-1]), name if name in own else f"{name} *", colour))
+        _label_ends(axes, last, ends)
+        axes.set_title(_headline(dataset, score_matrix, own), loc="left", fontsize=9.5, color=INK)
+        axes.set_xlim(-0.15, last * 1.02 + 0.1)
+        axes.set_ylim(-0.02, 1.04)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(8, last + 1)))
+        axes.grid(axis="y", color=FAINT, linewidth=0.7)
+        _tidy(axes, spines=("bottom",))
+    for axes in panels[max(0, len(order) - across) : len(order)]:
+        axes.tick_params(labelbottom=True)
+    for axes in panels[len(order) :]:
+        axes.set_visible(False)
+    figure.supxlabel("round (0: zero-shot)", fontsize=9, color=SOFT)
+    figure.supylabel("score", fontsize=9, color=SOFT)
+    note = "dotted: before its own round, solid: since"
+    if any(skill not in own for skill in score_matrix["skill"]):
+        note += ", dashed and *: trained by no arrival"
+    _title(figure, _forgetting_title(score_matrix, own), note)
+    return figure
+
+
+def subset_composition(subset: pd.DataFrame) -> Figure:
+    """Each cluster's and each source's share of the chosen samples (dots) against its share of the pool (rings)."""
+    sources = _shares(subset, "source")
+    clusters = _shares(subset, "cluster")
+    height = max(3.6, 0.3 * len(sources) + 1.9)
+    figure = Figure(figsize=(11, height), layout="constrained", facecolor=PAPER)
+    left, right = figure.subplots(1, 2, width_ratios=[1.0, 1.5])
+
+    rows = np.arange(len(sources))
+    left.hlines(rows, sources["pool"], sources["chosen"], color=FAINT, linewidth=3)
+    left.scatter(sources["pool"], rows, s=42, facecolor=PAPER, edgecolor=SOFT, linewidth=1.4, zorder=3)
+    left.scatter(sources["chosen"], rows, s=42, color=PALETTE[0], zorder=4)
+    left.set_yticks(rows, [textwrap.shorten(str(name), 26, placeholder="…") for name in sources.index])
+    left.set_ylim(len(sources) - 0.5, -0.5)
+    left.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    left.set_xlim(left=0)
+    left.grid(axis="x", color=FAINT, linewidth=0.7)
+    left.set_title("by source", loc="left", fontsize=9.5, color=INK)
+    _tidy(left, spines=())
+
+    columns = np.arange(len(clusters))
+    right.vlines(columns, clusters["pool"], clusters["chosen"], color=FAINT, linewidth=min(3, 120 / len(columns)))
+    dot = 42 if len(columns) <= 40 else 14
+    right.scatter(
+        columns, clusters["pool"], s=dot, facecolor=PAPER, edgecolor=SOFT, linewidth=1.2, zorder=3, label="in the pool"
+    )
+    right.scatter(columns, clusters["chosen"], s=dot, color=PALETTE[0], zorder=4, label="among the chosen")
+    every = -(-len(columns) // 40)
+    right.set_xticks(columns[::every], [str(name) for name in clusters.index[::every]])
+    right.tick_params(axis="x", labelrotation=90 if len(columns) > 20 else 0)
+    right.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
+    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if clusters.to_numpy().max() > 0.05 else 1))
+    right.set_ylim(bottom=0)
+    right.grid(axis="y", color=FAINT, linewidth=0.7)
+    right.set_title("by cluster, largest first", loc="left", fontsize=9.5, color=INK)
+    right.legend(frameon=False, fontsize=8.5, loc="upper right", labelcolor=INK, handletextpad=0.2)
+    _tidy(right, spines=())
+    chosen = int(subset["selected"].sum())
+    gain = (sources["chosen"] - sources["pool"]).sort_values()
+    note = f"{gain.index[-1]} gains most ({100 * gain.iloc[-1]:+.0f} points of share)" if len(gain) > 1 else ""
+    _title(figure, f"{chosen:,} of {len(subset):,} samples chosen", note)
+    return figure
+
+
+def cluster_map(points: pd.DataFrame) -> Figure:
+    """The pool in the plane (columns x, y, cluster, skill, source, selected), coloured by skill and by source.
+
+    Chosen samples are full dots, the others pale; a number stands at the median of each cluster.
+    """
+    figure = Figure(figsize=(11.5, 5.4), layout="constrained", facecolor=PAPER)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    size = float(np.clip(9000 / max(len(points), 1), 1.5, 22))
+    chosen = points["selected"].to_numpy(bool)
+    for axes, column in zip(panels, ("skill", "source"), strict=True):
+        groups = points[column].value_counts(sort=True)
+        named = [str(name) for name in groups.index[: len(PALETTE)]]
+        colours = dict(zip(named, PALETTE, strict=False))
+        colour = points[column].astype(str).map(lambda name, colours=colours: colours.get(name, SOFT)).to_numpy()
+        x, y = points["x"].to_numpy(), points["y"].to_numpy()
+        axes.scatter(x[~chosen], y[~chosen], s=size, c=colour[~chosen], alpha=0.22, linewidth=0, rasterized=True)
+        axes.scatter(x[chosen], y[chosen], s=1.5 * size, c=colour[chosen], linewidth=0, rasterized=True)
+        for name in named:
+            axes.scatter([], [], s=26, color=colours[name], label=textwrap.shorten(name, 22, placeholder="…"))
+        if len(groups) > len(named):
+            rest = len(groups) - len(named)
+            axes.scatter([], [], s=26, color=SOFT, label=f"{rest} other{'s' if rest > 1 else ''}")
+        axes.legend(
+            frameon=False, fontsize=8, ncols=3, loc="upper left", bbox_to_anchor=(-0.02, -0.01),
+            handletextpad=0.1, columnspacing=0.8, labelcolor=INK,
+        )  # fmt: skip
+        for cluster, at in _apart(points):
+            axes.text(
+                at[0], at[1], str(cluster), ha="center", va="center", fontsize=7.5, weight="bold",
+                color=INK, path_effects=[withStroke(linewidth=2.2, foreground=PAPER)],
+            )  # fmt: skip
+        axes.set_title(f"by {column}", loc="left", fontsize=9.5, color=INK)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        _tidy(axes, spines=())
+    clusters = points["cluster"].nunique()
+    _title(figure, f"{len(points):,} samples in {clusters} clusters", "full: chosen, pale: not; a number stands at the middle of a cluster (where there is room)")
+    return figure
+
+
+def project(gradients: Float[np.ndarray, "n dim"], seed: int) -> Float[np.ndarray, "n 2"]:
+    """The first two principal components; axes fitted on at most 4096 rows drawn by `seed`, every row projected."""
+    n, dim = gradients.shape
+    rows = np.sort(np.random.default_rng([seed]).permutation(n)[:_FITTED_ON])
+    sample = np.asarray(gradients[rows], dtype=np.float32)
+    solver = PCA(min(2, len(rows), dim), svd_solver="randomized", random_state=seed).fit(sample)
+    flat = np.zeros((n, 2), dtype=np.float32)
+    for start in range(0, n, _FITTED_ON):
+        block = np.asarray(gradients[start : start + _FITTED_ON], dtype=np.float32)
+        flat[start : start + len(block), : solver.n_components_] = solver.transform(block)
+    return flat
+
+
+def _apart(points: pd.DataFrame) -> list[tuple[int, tuple[float, float]]]:
+    """Clusters and their medians, largest first, without those whose number would cover a larger one's."""
+    medians = points.groupby("cluster")[["x", "y"]].median()
+    spread = np.maximum(np.ptp(points[["x", "y"]].to_numpy(), axis=0), 1e-12) * (0.045, 0.05)
+    placed: list[tuple[int, tuple[float, float]]] = []
+    for cluster in points["cluster"].value_counts().index:
+        x, y = float(medians.loc[cluster, "x"]), float(medians.loc[cluster, "y"])
+        if all(abs(x - u) > spread[0] or abs(y - v) > spread[1] for _, (u, v) in placed):
+            placed.append((int(cluster), (x, y)))
+    return placed
+
+
+def _datasets(score_matrix: pd.DataFrame, own: Mapping[str, int]) -> list[str]:
+    """In the order of arrival, as far as the skills' own rounds tell; what no arrival trains comes last."""
+    skills = score_matrix.groupby("dataset", sort=False)["skill"].unique()
+    first = {str(d): max((own.get(str(s), 10**6) for s in names), default=0) for d, names in skills.items()}
+    return sorted(first, key=lambda d: first[d])
+
+
+def _style(index: int) -> tuple[str, str]:
+    return PALETTE[index % len(PALETTE)], MARKERS[index // len(PALETTE) % len(MARKERS)]
+
+
+def _label_ends(axes: Axes, last: int, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Names at the right of their lines, in the lines' order, moved apart where they would overlap."""
+    step = 0.085
+    ordered = sorted(ends)
+    rank = step * np.arange(len(ordered))
+    free = np.array([y for y, _, _ in ordered]) - rank
+    raised, lowered = np.maximum.accumulate(free), np.minimum.accumulate(free[::-1])[::-1]
+    centred = (raised + lowered) / 2  # both keep the names apart, so their mean does
+    at = np.clip(centred, min(0, 1.02 - rank[-1]), 1.02 - rank[-1]) + rank
+    for y, (score, name, colour) in zip(at, ordered, strict=True):
+        axes.annotate(
+            f"{textwrap.shorten(name, 24, placeholder='…')}  {score:.2f}", (last, score), (last + 0.03 * max(last, 1) + 0.12, y),
+            fontsize=7.5, color=colour, va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 2},
+        )  # fmt: skip
+
+
+def _shares(subset: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Share of the pool and of the chosen, per value of `column`, largest in the pool first."""
+    counts = subset.groupby(column)["selected"].agg(["size", "sum"]).sort_values("size", ascending=False, kind="stable")
+    return pd.DataFrame(
+        {"pool": counts["size"] / counts["size"].sum(), "chosen": counts["sum"] / max(int(counts["sum"].sum()), 1)}
+    )
+
+
+def _heat_map_title(scores: Float[np.ndarray, "rounds columns"], rounds: Sequence[int]) -> str:
+    """Where the last round stands, and how many skills have been better."""
+    if len(rounds) == 1:
+        return f"Zero-shot scores: mean {np.nanmean(scores[0]):.2f} over {scores.shape[1]} benchmarks"
+    best = np.fmax.reduce(scores[:-1], axis=0)
+    fallen = int((best - scores[-1] >= 0.05).sum())
+    mean = np.nanmean(scores[-1])
+    return f"After round {rounds[-1]}: mean score {mean:.2f}; {fallen} of {scores.shape[1]} benchmarks at least 0.05 below their best"
+
+
+def _forgetting_title(score_matrix: pd.DataFrame, own: Mapping[str, int]) -> str:
+    drops = {
+        (d, s): _drop(part, own[s])
+        for (d, s), part in score_matrix.groupby(["dataset", "skill"], sort=False)
+        if s in own and part["round"].max() > own[s]
+    }
+    drops = {key: drop for key, drop in drops.items() if drop > 0.005}
+    if not drops:
+        return "No skill stands below its best since it was trained"
+    (_, worst), drop = max(drops.items(), key=lambda item: item[1])
+    return f"{worst} has been forgotten most: {drop:.2f} below its best since it was trained"
+
+
+def _headline(dataset: str, score_matrix: pd.DataFrame, own: Mapping[str, int]) -> str:
+    skills = score_matrix.loc[score_matrix["dataset"] == dataset, "skill"]
+    starts = [own[s] for s in skills if s in own]
+    return f"{dataset} (from round {min(starts)})" if starts else f"{dataset} (never trained)"
+
+
+def _drop(part: pd.DataFrame, start: int) -> float:
+    since = part[part["round"] >= start].sort_values("round")["score"].to_numpy()
+    return float(since.max() - since[-1])
+
+
+def _one_panel(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor=PAPER)
+    return figure, figure.subplots()
+
+
+def _title(figure: Figure, title: str, note: str) -> None:
+    """What one sees, at the left; how to read it, under it."""
+    width, height = figure.get_size_inches()
+    lines, under = textwrap.wrap(title, int(width / 0.092)), textwrap.wrap(note, int(width / 0.07))
+    below = 0.1 + 0.205 * len(lines)  # inches from the top
+    style = {"x": 0.1 / width, "va": "top", "in_layout": False}
+    figure.text(y=1 - 0.1 / height, s="\n".join(lines), fontsize=11.5, color=INK, **style)
+    figure.text(y=1 - below / height, s="\n".join(under), fontsize=8.5, color=SOFT, **style)
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(rect=(0, 0, 1, 1 - (below + 0.16 * len(under) + 0.1) / height))
+
+
+def _tidy(axes: Axes, spines: Sequence[str]) -> None:
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in spines)
+        spine.set_color(SOFT)
+    axes.tick_params(length=0, labelsize=8, labelcolor=INK)
+    axes.set_axisbelow(True)

@@ -1,0 +1,69 @@
+"""The manifest of a round: which version of every dataset belongs together. Written only when the round is complete.
+
+Kedro picks the newest version of each dataset by itself, so that after a failure a round could read a mixture of runs.
+The next round reads exactly what the previous manifest names.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+RUNS = "data/runs"
+PREVIOUS = {  # what a round reads of the round before, under which name
+    "previous_kept_pool": "kept_pool",
+    "previous_adapter": "adapter",
+    "previous_score_matrix": "score_matrix",
+}
+FIXED_AT_GENESIS = ("benchmark_items",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """One complete round."""
+
+    stream: str
+    round: int
+    pipeline: str
+    versions: dict[str, str]  # dataset → version, of everything the round read or made
+    parameters_hash: str  # SHA-256 of the round's parameters
+    code_version: str  # package version, and the commit where there is one
+    seed: int
+
+
+def round_folder(stream: str, round: int | str) -> str:
+    """Where a round's results lie, below the project. Paths carry the stream's name: experiments never share files."""
+    if not stream or "/" in stream or stream.startswith("."):
+        raise ValueError(f"stream must be a plain folder name, got {stream!r}")
+    return f"{RUNS}/{stream}/round_{int(round)}"
+
+
+def previous_round(round: int | str) -> int:
+    """The round before; genesis (0) has none before it."""
+    return max(0, int(round) - 1)
+
+
+def manifest_path(project: Path, stream: str, round: int) -> Path:
+    """The file that says that a round is complete."""
+    return project / round_folder(stream, round) / "manifest.json"
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Put the manifest in its place, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w") as file:
+        json.dump(asdict(manifest), file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest, or None when the round is not complete."""
+    return Manifest(**json.loads(path.read_text())) if path.is_file() else None
+
+
+def pins(previous: Manifest) -> dict[str, str]:
+    """The versions that the next round has to load."""
+    pinned = {name: previous.versions[entry] for name, entry in PREVIOUS.items()}
+    return pinned | {name: previous.versions[name] for name in FIXED_AT_GENESIS}

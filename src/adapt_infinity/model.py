@@ -1,0 +1,177 @@
+"""The model: any transformers image-text-to-text checkpoint with a LoRA adapter (Hu et al. 2021) on it.
+
+Nothing here knows which family, or which size, it has in its hands: modules are found by the regular expression in
+`model.adapter_targets`, layers by `get_decoder().layers`. What cannot be handled is refused in one line.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+ADAPTER_KEYS = ("r", "lora_alpha", "target_modules", "lora_dropout", "bias", "use_rslora")
+IGNORED = -100  # the label of a position that is no answer token, as in transformers
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelParams:
+    """params:model."""
+
+    device: str  # auto, cpu, cuda, cuda:1, …
+    dtype: str  # float32, bfloat16, float16
+    max_tokens: int  # longest conversation, image tokens included
+    adapter_rank: int
+    adapter_alpha: int
+    adapter_targets: str  # regular expression over the names of linear modules
+
+    def __post_init__(self) -> None:
+        if self.dtype not in {"float32", "bfloat16", "float16"}:
+            raise ValueError(f"model.dtype must be float32, bfloat16 or float16, got {self.dtype!r}")
+        for name in ("max_tokens", "adapter_rank", "adapter_alpha"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the base model is: a folder in Hugging Face's layout, or a name on its hub."""
+
+    location: str | Path
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """LoRA weights apart from any model: PEFT's config, its tensors, and how they came to be."""
+
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    record: Mapping[str, Any]  # round, chaining policy, optimiser steps
+
+
+@dataclass(frozen=True)
+class Vlm:
+    """A live model and its processor. Lives inside one node; never enters the catalog."""
+
+    model: Any  # PreTrainedModel or PeftModel around one
+    processor: Any
+    device: torch.device
+    max_tokens: int
+
+    @property
+    def base(self) -> Any:
+        """The transformers model, whether or not an adapter is on it."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The language model's decoder layers, bottom first."""
+        layers: nn.ModuleList = self.base.get_decoder().layers
+        return layers
+
+    @property
+    def head(self) -> nn.Module:
+        """Hidden state → logits over the vocabulary."""
+        head: nn.Module = self.base.get_output_embeddings()
+        return head
+
+
+def load_vlm(checkpoint: Checkpoint, params: ModelParams, adapter: Adapter | None = None) -> Vlm:
+    """The checkpoint, in eval mode, with `adapter` on it if one is given."""
+    device = torch.device(_choose_device() if params.device == "auto" else params.device)
+    location = str(checkpoint.location)
+    model = AutoModelForImageTextToText.from_pretrained(
+        location, dtype=getattr(torch, params.dtype), use_safetensors=True, trust_remote_code=False
+    )
+    scale = _logit_scaling(model.config.get_text_config())
+    if scale:
+        raise ValueError(f"{location} rescales its logits ({scale}), which the answer-only head does not support")
+    processor = AutoProcessor.from_pretrained(location, trust_remote_code=False)
+    vlm = Vlm(model.to(device), processor, device, params.max_tokens)
+    if adapter is not None:
+        vlm = attach(vlm, adapter)
+    vlm.model.requires_grad_(False)
+    vlm.model.eval()
+    return vlm
+
+
+def new_adapter(vlm: Vlm, params: ModelParams, seed: int) -> Adapter:
+    """A fresh adapter (B = 0) for the model; `ValueError` when no module matches `model.adapter_targets`."""
+    config = LoraConfig(
+        r=params.adapter_rank, lora_alpha=params.adapter_alpha, target_modules=params.adapter_targets, lora_dropout=0.0
+    )
+    with torch.random.fork_rng(devices=[]):  # PEFT draws A from the global generator: lend it a seeded one
+        torch.manual_seed(seed)
+        try:
+            wrapped = get_peft_model(vlm.model, config)
+        except ValueError as error:
+            raise ValueError(f"model.adapter_targets: {error}") from error
+    adapter = detach(Vlm(wrapped, vlm.processor, vlm.device, vlm.max_tokens), {"steps": 0, "rounds": []})
+    wrapped.unload()
+    return adapter
+
+
+def attach(vlm: Vlm, adapter: Adapter) -> Vlm:
+    """The model with the adapter's weights on it."""
+    wrapped = get_peft_model(vlm.model, LoraConfig(**adapter.config))
+    outcome = set_peft_model_state_dict(wrapped, dict(adapter.tensors))
+    if outcome.unexpected_keys:
+        raise ValueError(f"the adapter does not fit the model: {outcome.unexpected_keys[:3]}")
+    return Vlm(wrapped, vlm.processor, vlm.device, vlm.max_tokens)
+
+
+def detach(vlm: Vlm, record: Mapping[str, Any]) -> Adapter:
+    """A copy of the adapter that is on the model, on the CPU."""
+    tensors = {
+        name: tensor.detach().to("cpu", copy=True).contiguous()
+        for name, tensor in sorted(get_peft_model_state_dict(vlm.model).items())
+    }
+    config = vlm.model.active_peft_config.to_dict()
+    return Adapter({name: config[name] for name in ADAPTER_KEYS}, tensors, record)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded conversations, ready for the model. `pixels` is flat over pictures, absent when there is none."""
+
+    input_ids: Int[Tensor, "batch time"]
+    attention_mask: Int[Tensor, "batch time"]
+    labels: Int[Tensor, "batch time"]
+    extras: dict[str, Tensor]  # pixel_values and whatever else the family's processor makes
+
+    def inputs(self, device: torch.device) -> dict[str, Tensor]:
+        """Keyword arguments for the model's forward pass and for `generate`."""
+        tensors = {"input_ids": self.input_ids, "attention_mask": self.attention_mask, **self.extras}
+        return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def answer_logits(
+    vlm: Vlm, batch: Batch
+) -> tuple[Float[Tensor, "batch answers words"], Int[Tensor, "batch answers"]]:
+    """One forward pass; logits (fp32) and labels at answer positions only, padded on the right with IGNORED labels.
+
+    The head never sees prompt, picture or padding positions: at 150k words that is most of the memory of a step.
+    """
+    trunk = getattr(vlm.base, vlm.base.base_model_prefix)
+    hidden = trunk(**batch.inputs(vlm.device), use_cache=False).last_hidden_state[:, :-1]
+    targets = batch.labels[:, 1:].to(vlm.device)
+    answers = targets != IGNORED
+    longest = int(answers.sum(dim=1).max())
+    order = torch.argsort((~answers).to(torch.int8), dim=1, stable=True)[:, :longest]
+    picked = hidden.gather(1, order.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+    return vlm.head(picked).float(), targets.gather(1, order)
+
+
+def _choose_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _logit_scaling(config: Any) -> str:
+    """The name of the config entry by which some families rescale logits after the head, or ""."""
+    names = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+    return next((name for name in names if getattr(config, name, None) not in (None, 1, 1.0)), "")

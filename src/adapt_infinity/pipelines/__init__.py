@@ -1,0 +1,1 @@
+"""Wiring only: which function reads and makes which catalog entries, stage by stage."""

@@ -1,0 +1,20 @@
+"""The embedded stream and the embedded model: what a laptop needs to try everything, made from nothing."""
+
+from kedro.pipeline import Pipeline
+
+from adapt_infinity.pipelines.stages import node, stage
+
+
+def create_stream_pipeline() -> Pipeline:
+    """Write the embedded stream's datasets (JSON and pictures)."""
+    from adapt_infinity.pipelines.nodes import plan_embedded_stream
+
+    return Pipeline([stage("embedded_stream", node(plan_embedded_stream, "params:embedded_stream", "embedded_stream"))])
+
+
+def create_model_pipeline() -> Pipeline:
+    """Pre-train the embedded model on the primitives and save it as a Hugging Face checkpoint with its card."""
+    from adapt_infinity.pipelines.nodes import pretrain_embedded_model
+
+    inputs = "params:embedded_model params:embedded_stream"
+    return Pipeline([stage("embedded_model", node(pretrain_embedded_model, inputs, "embedded_checkpoint"))])

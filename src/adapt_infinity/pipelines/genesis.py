@@ -1,0 +1,48 @@
+"""Genesis makes round 0: an empty pool, a warmed-up adapter, the test items, and the base model's zero-shot grades."""
+
+from kedro.pipeline import Pipeline
+
+from adapt_infinity.pipelines.stages import node, stage
+
+
+def create_pipeline() -> Pipeline:
+    """Round 0 of a stream. Everything that later rounds compare themselves with is fixed here."""
+    from adapt_infinity.benchmarks.answering import answer_zero_shot, grade_zero_shot, pick_items
+    from adapt_infinity.pipelines import nodes
+    from adapt_infinity.pool import Pool
+    from adapt_infinity.prompts import check_prompts
+    from adapt_infinity.training.finetune import warm_up_adapter
+
+    return Pipeline(
+        [
+            stage("pool", node(Pool, "", "kept_pool", name="start_pool")),
+            stage(
+                "training",
+                node(nodes.read_arrivals, "first_source pictures params:intake", "warm_up_records warm_up_rejects"),
+                node(
+                    warm_up_adapter,
+                    "warm_up_records pictures base_model params:model params:training params:warm_up",
+                    "adapter training_log",
+                ),
+            ),
+            stage(
+                "benchmarks",
+                node(
+                    pick_items,
+                    "test_sources pictures params:intake params:benchmarks",
+                    "picked_items rejected_items",
+                ),
+                node(
+                    check_prompts,
+                    "picked_items rejected_items pictures base_model params:model",
+                    "benchmark_items benchmark_rejects",
+                ),
+                node(
+                    answer_zero_shot,
+                    "benchmark_items pictures base_model params:model params:benchmarks",
+                    "answers",
+                ),
+                node(grade_zero_shot, "answers params:round", "score_matrix"),
+            ),
+        ]
+    )

@@ -1,0 +1,57 @@
+"""Small adapters between catalog entries and the rooms' functions. Everything of substance is in the rooms."""
+
+from typing import Any
+
+import pandas as pd
+
+from adapt_infinity import figures
+from adapt_infinity.embedded.pretraining import EmbeddedModelParams, pretrain
+from adapt_infinity.embedded.stream import EmbeddedStreamParams
+from adapt_infinity.intake import IntakeParams, Source, check_records
+from adapt_infinity.measures import measure, own_rounds
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.pool import Pool
+from adapt_infinity.probe.features import Features
+from adapt_infinity.selection.selector import SelectorParams, choose_experts
+
+
+def read_arrivals(
+    arriving_source: list[Source], pictures: Pictures, intake: IntakeParams
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The records of the one source that arrives in this round, checked."""
+    (source,) = arriving_source
+    return check_records(source, pictures, intake)
+
+
+def choose_cluster_experts(features: Features, clusters: pd.DataFrame, selector: SelectorParams) -> pd.DataFrame:
+    """The expert of each cluster, from the table of scores that came with the features."""
+    return choose_experts(clusters, features.scores, selector)
+
+
+def measure_round(score_matrix: pd.DataFrame, pool: Pool) -> pd.DataFrame:
+    """Every measure after this round; own rounds come from all that ever arrived, pruned or not."""
+    return measure(score_matrix, own_rounds(pool.arrived, "source"), own_rounds(pool.arrived, "skill"))
+
+
+def draw_forgetting(score_matrix: pd.DataFrame, pool: Pool) -> Any:
+    """Each skill's score over the rounds, from its own round on."""
+    return figures.forgetting_curves(score_matrix, own_rounds(pool.arrived, "skill"))
+
+
+def draw_cluster_map(
+    features: Features, clusters: pd.DataFrame, subset: pd.DataFrame, seed: int
+) -> Any:
+    """The pool in two dimensions: where each cluster lies and what was taken of it."""
+    points = pd.DataFrame(figures.project(features.gradients, seed), columns=["x", "y"])
+    points["cluster"] = clusters["cluster"].to_numpy()
+    return figures.cluster_map(points.assign(**{name: subset[name].to_numpy() for name in ("skill", "source", "selected")}))
+
+
+def plan_embedded_stream(params: EmbeddedStreamParams) -> EmbeddedStreamParams:
+    """The stream's recipe. Its dataset writes what the recipe describes, file by file."""
+    return params
+
+
+def pretrain_embedded_model(params: EmbeddedModelParams, stream: EmbeddedStreamParams) -> Any:
+    """Model, processor and per-skill figures, for the dataset that saves a checkpoint with its card."""
+    return pretrain(params, stream)

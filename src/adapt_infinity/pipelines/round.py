@@ -1,0 +1,98 @@
+"""One round of lifelong instruction tuning, as METHOD section 1 tells it.
+
+    pool_t     = kept_{t-1} ∪ D_t            intake, pool
+    features   = model_{t-1} reads pool_t    features
+    clusters   = spherical k-means           pseudo_skills
+    expert_c   = highest-entropy score       selector_experts
+    subset_t   = `budget` samples            subset
+    model_t    = model_{t-1} + LoRA          training
+    kept_t     = pool_t − redundant rows     pruning
+    R[t, s]    = score on every skill        benchmarks
+
+A data strategy replaces the choice of the subset and of what is kept. Stages that a strategy does not read are not
+part of its round: random replay pays for no probe.
+"""
+
+from inspect import signature
+
+from kedro.pipeline import Pipeline
+
+from adapt_infinity.pipelines.stages import by_signature, node, stage
+
+OUTCOMES = ["rejects", "adapter", "training_log", "kept_pool", "measures", "score_heat_map", "forgetting_curves"]
+INSIGHT = ["subset_composition"]
+CLUSTER_INSIGHT = ["cluster_cards", "cluster_experts", "cluster_map"]  # for a strategy that clusters
+
+
+def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
+    """The round under a data strategy (a file name in `strategies/`)."""
+    from adapt_infinity import strategies
+    from adapt_infinity.benchmarks.answering import answer_items, grade_round
+    from adapt_infinity.clusters import find_pseudo_skills
+    from adapt_infinity.figures import score_heat_map, subset_composition
+    from adapt_infinity.pipelines import nodes
+    from adapt_infinity.pool import join_pool, remove
+    from adapt_infinity.probe.features import probe_pool
+    from adapt_infinity.prompts import check_prompts
+    from adapt_infinity.training.finetune import train_adapter
+
+    chosen = strategies.load(strategy)
+    round = Pipeline(
+        [
+            stage(
+                "intake",
+                node(nodes.read_arrivals, "arriving_source pictures params:intake", "checked_records rejected_records"),
+                node(
+                    check_prompts,
+                    "checked_records rejected_records pictures base_model params:model",
+                    "arrivals rejects",
+                ),
+            ),
+            stage("pool", node(join_pool, "previous_kept_pool arrivals params:round", "pool pool_rows")),
+            stage(
+                "features",
+                node(probe_pool, "pool pictures base_model previous_adapter params:model params:probe", "features"),
+            ),
+            stage(
+                "pseudo_skills",
+                node(find_pseudo_skills, "features pool_rows params:pseudo_skills", "clusters cluster_cards"),
+            ),
+            stage(
+                "selector_experts",
+                node(nodes.choose_cluster_experts, "features clusters params:selector_experts", "cluster_experts"),
+            ),
+            stage(
+                "subset",
+                by_signature(chosen.select, "select_subset", "subset"),
+                node(subset_composition, "subset", "subset_composition"),
+                node(nodes.draw_cluster_map, "features clusters subset params:seed", "cluster_map"),
+            ),
+            stage(
+                "training",
+                node(
+                    train_adapter,
+                    "pool subset pictures base_model previous_adapter params:model params:training params:round",
+                    "adapter training_log",
+                ),
+            ),
+            stage(
+                "pruning",
+                by_signature(chosen.keep, "choose_removals", "removals"),
+                node(remove, "pool removals params:round", "kept_pool"),
+            ),
+            stage(
+                "benchmarks",
+                node(
+                    answer_items,
+                    "benchmark_items pictures base_model adapter params:model params:benchmarks",
+                    "answers",
+                ),
+                node(grade_round, "answers params:round previous_score_matrix", "score_matrix"),
+                node(nodes.measure_round, "score_matrix pool", "measures"),
+                node(score_heat_map, "score_matrix", "score_heat_map"),
+                node(nodes.draw_forgetting, "score_matrix pool", "forgetting_curves"),
+            ),
+        ]
+    )
+    read = {name for function in (chosen.select, chosen.keep) for name in signature(function).parameters}
+    return round.to_outputs(*OUTCOMES, *INSIGHT, *(CLUSTER_INSIGHT if "clusters" in read else []))

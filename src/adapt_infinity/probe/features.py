@@ -1,0 +1,216 @@
+"""One reading of the pool by the current model: gradient features, scores and embeddings in a single pass.
+
+METHOD section 2 defines the quantities; PERFORMANCE explains the order of work. Rows are read in windows of the pool,
+bucketed by length inside a window, and handed on window by window: memory is bounded by a window, not by the pool.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from adapt_infinity import experts
+from adapt_infinity.experts import Outputs
+from adapt_infinity.model import Adapter, Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.pool import Pool
+from adapt_infinity.probe.capture import capturing
+from adapt_infinity.probe.sketch import SPEC_VERSION, sketch
+from adapt_infinity.prompts import Encoded, batches, collate, encode, pad_token
+from adapt_infinity.sample import Sample
+
+STORED = np.float16  # unit rows: 11 bits are far finer than the sketch's own spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeParams:
+    """params:probe."""
+
+    layer: int  # decoder layer whose LoRA gradients are the features; -1 = the middle one
+    embedding_layer: int  # decoder layer whose output is the embedding; -1 = the last one
+    dim: int  # width of a gradient feature
+    token_budget: int  # tokens in a batch, padding included
+    window: int  # rows read, bucketed and written together
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "token_budget", "window"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"probe.{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class FeatureBlock:
+    """The rows of one window, in pool order. `first` is the place of its first row."""
+
+    first: int
+    gradients: Float[np.ndarray, "rows dim"]
+    embeddings: Float[np.ndarray, "rows width"]
+    scores: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class FeatureStream:
+    """What the probe hands to a dataset, which drains `blocks` to disk: the pool is being read meanwhile."""
+
+    sample_ids: Int[np.ndarray, " rows"]
+    dim: int
+    width: int
+    spec: Mapping[str, Any]
+    blocks: Iterator[FeatureBlock]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the dataset gives back: unit rows in pool order (memory-mapped) and the table of scores."""
+
+    sample_ids: Int[np.ndarray, " rows"]
+    gradients: Float[np.ndarray, "rows dim"]
+    embeddings: Float[np.ndarray, "rows width"]
+    scores: pd.DataFrame
+    spec: Mapping[str, Any]
+
+
+def probe_pool(
+    pool: Pool,
+    pictures: Pictures,
+    base_model: Checkpoint,
+    previous_adapter: Adapter,
+    model_params: ModelParams,
+    params: ProbeParams,
+) -> FeatureStream:
+    """Read every row of the pool with the model as it is now. Nothing is computed until the stream is drained."""
+    vlm = load_vlm(base_model, model_params, previous_adapter)
+    layer = _layer(params.layer, len(vlm.layers), len(vlm.layers) // 2, "probe.layer")
+    embedding_layer = _layer(params.embedding_layer, len(vlm.layers), len(vlm.layers) - 1, "probe.embedding_layer")
+    return FeatureStream(
+        sample_ids=pool.rows["sample_id"].to_numpy(np.int64),
+        dim=params.dim,
+        width=vlm.base.config.get_text_config().hidden_size,
+        spec={**asdict(params), "layer": layer, "embedding_layer": embedding_layer, "sketch": SPEC_VERSION},
+        blocks=_read(vlm, pool.rows, pictures, params, layer, embedding_layer),
+    )
+
+
+def _read(
+    vlm: Vlm, rows: pd.DataFrame, pictures: Pictures, params: ProbeParams, layer: int, embedding_layer: int
+) -> Iterator[FeatureBlock]:
+    with tqdm(total=len(rows), desc="probing", unit="row", disable=None) as bar:
+        for first in range(0, len(rows), params.window):
+            samples = [Sample.from_row(row) for row in rows.iloc[first : first + params.window].to_dict("records")]
+            yield read_window(vlm, samples, pictures, params, first, layer, embedding_layer)
+            bar.update(len(samples))
+
+
+def read_window(
+    vlm: Vlm,
+    samples: Sequence[Sample],
+    pictures: Pictures,
+    params: ProbeParams,
+    first: int,
+    layer: int,
+    embedding_layer: int,
+) -> FeatureBlock:
+    """Features, embeddings and scores of some samples, in their order."""
+    whole = [encode(vlm, sample, pictures) for sample in samples]
+    bare = [encode(vlm, sample.without_images(), pictures) if sample.images else None for sample in samples]
+    nll_bare = nll_without_image(vlm, bare, params.token_budget)
+    gradients = np.empty((len(samples), params.dim), STORED)
+    embeddings: np.ndarray | None = None
+    columns: dict[str, np.ndarray] = {}
+    for places in batches([len(row) for row in whole], params.token_budget):
+        batch = collate([whole[place] for place in places], pad_token(vlm))
+        reading = read_batch(vlm, batch, nll_bare[places], params.dim, layer, embedding_layer)
+        _refuse_empty(reading, [samples[place].sample_id for place in places])
+        if embeddings is None:
+            embeddings = np.empty((len(samples), reading.embeddings.shape[1]), STORED)
+            columns = {name: np.empty(len(samples)) for name in reading.scores}
+        gradients[places] = _unit(reading.gradients).numpy()
+        embeddings[places] = _unit(reading.embeddings).numpy()
+        for name, values in reading.scores.items():
+            columns[name][places] = values.numpy()
+    assert embeddings is not None, "a window has at least one row"
+    table = pd.DataFrame({"sample_id": [sample.sample_id for sample in samples], **columns})
+    return FeatureBlock(first, gradients, embeddings, table.astype({"answer_tokens": np.int32}))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A batch as the model sees it, fp32, on the CPU, not yet normalised."""
+
+    gradients: Float[Tensor, "batch dim"]
+    embeddings: Float[Tensor, "batch width"]
+    scores: dict[str, Float[Tensor, " batch"]]
+
+
+def read_batch(
+    vlm: Vlm, batch: Batch, nll_bare: Float[np.ndarray, " batch"], dim: int, layer: int, embedding_layer: int
+) -> Reading:
+    """One forward and half a backward pass: everything that the selector needs to know of these samples.
+
+    `nll_bare` is each sample's loss without its pictures, NaN for a sample that has none.
+    """
+    total = torch.zeros(len(batch.input_ids), dim, device=vlm.device)
+    squares = torch.zeros(len(batch.input_ids), device=vlm.device)
+
+    def visit(module: str, gradient: Float[Tensor, "batch out inside"]) -> None:
+        squares.add_(gradient.square().sum(dim=(1, 2)))
+        total.add_(sketch(gradient, f"{layer}.{module}", dim))
+
+    with torch.enable_grad(), capturing(vlm, layer, embedding_layer, visit) as capture:
+        logits, labels = answer_logits(vlm, batch)
+        nll = experts.answer_nll(logits, labels)
+        torch.autograd.grad(nll.sum(), capture.leaf)
+    assert capture.hidden is not None
+    bare = torch.from_numpy(nll_bare).to(nll)
+    outputs = Outputs(logits.detach(), labels, squares.sqrt(), bare.where(~bare.isnan(), nll.detach()))
+    scores = {name: experts.load(name)(outputs).cpu() for name in experts.names()}
+    scores["answer_tokens"] = (labels != experts.IGNORED).sum(dim=1).float().cpu()
+    text = _text_positions(vlm, batch).to(vlm.device)
+    embeddings = (capture.hidden.float() * text.unsqueeze(-1)).sum(dim=1) / text.sum(dim=1, keepdim=True)
+    return Reading(total.cpu(), embeddings.cpu(), scores)
+
+
+def nll_without_image(
+    vlm: Vlm, bare: Sequence[Encoded | None], token_budget: int
+) -> Float[np.ndarray, " rows"]:
+    """Loss of the same answers when the pictures are left out; NaN where there was none to leave out."""
+    losses = np.full(len(bare), np.nan)
+    present = [place for place, row in enumerate(bare) if row is not None]
+    rows = [row for row in bare if row is not None]
+    with torch.no_grad():
+        for places in batches([len(row) for row in rows], token_budget):
+            logits, labels = answer_logits(vlm, collate([rows[place] for place in places], pad_token(vlm)))
+            losses[[present[place] for place in places]] = experts.answer_nll(logits, labels).cpu().numpy()
+    return losses
+
+
+def _text_positions(vlm: Vlm, batch: Batch) -> Tensor:
+    """True where a token is words: neither padding nor a picture's place."""
+    image_token = vlm.base.config.image_token_id
+    return (batch.attention_mask == 1) & (batch.input_ids != image_token)
+
+
+def _unit(rows: Float[Tensor, "rows width"]) -> Tensor:
+    return (rows / rows.norm(dim=1, keepdim=True)).to(torch.float16)
+
+
+def _refuse_empty(reading: Reading, sample_ids: list[int]) -> None:
+    """A zero or non-finite gradient has no direction: the samples are named instead of becoming NaN rows."""
+    norms = reading.scores["grand"]
+    bad = ~torch.isfinite(norms) | (norms == 0)
+    if bad.any():
+        named = [sample_id for sample_id, is_bad in zip(sample_ids, bad.tolist(), strict=True) if is_bad]
+        raise ValueError(f"no usable gradient for samples {named[:5]}: the loss or its gradient is zero or not finite")
+
+
+def _layer(asked: int, count: int, default: int, key: str) -> int:
+    chosen = default if asked == -1 else asked
+    if not 0 <= chosen < count:
+        raise ValueError(f"{key} must lie in 0..{count - 1} or be -1, got {asked}")
+    return chosen

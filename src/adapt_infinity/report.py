@@ -1,0 +1,213 @@
+"""What a finished round leaves on the terminal: gained and forgotten, chosen and why, dropped, spent, and where it lies.
+
+Fits in 80 columns and says nothing by colour alone. The same tables come as Markdown.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from adapt_infinity.measures import FORMULAS, as_matrix
+
+_SHOWN = 3  # clusters named per expert
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundSummary:
+    """A round as plain tables; the defaults are those of round 0, which neither probes nor trains."""
+
+    stream: str
+    round: int
+    score_matrix: pd.DataFrame  # may reach beyond `round`: what came later is left out
+    measures: pd.DataFrame  # of `measures.measure`, after this round
+    own_skills: Mapping[str, int]  # first round that trains a skill
+    rare_skills: frozenset[str] = frozenset()
+    subset: pd.DataFrame | None = None
+    cluster_experts: pd.DataFrame | None = None
+    rejects: Mapping[str, int] = field(default_factory=dict)  # reason: records set aside
+    pool_before: int = 0  # samples, the arrivals included
+    pool_after: int = 0
+    samples_probed: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)  # stage: wall seconds, in order
+    peak_memory_gb: float | None = None  # None: not measured
+    artefacts: str = ""  # where the round's files are
+    tracking: str = ""  # where its MLflow run is, or why there is none
+
+    @property
+    def chosen(self) -> int:
+        """Samples trained on."""
+        return 0 if self.subset is None else int(self.subset["selected"].sum())
+
+
+def skill_table(summary: RoundSummary) -> pd.DataFrame:
+    """Per skill, in the order of training: skill, rare, own (None: no arrival), zero_shot, before, now, change (or None)."""
+    so_far = summary.score_matrix[summary.score_matrix["round"] <= summary.round]
+    scores, skills = as_matrix(so_far, "skill")
+    last = len(scores) - 1
+    rows = []
+    for j, skill in enumerate(skills):
+        zero_shot, now = _known(scores[0, j]), _known(scores[last, j])
+        before = _known(scores[last - 1, j]) if last else None
+        change = now - before if now is not None and before is not None else None
+        own = summary.own_skills.get(skill)
+        rows.append((skill, skill in summary.rare_skills, own, zero_shot, before, now, change))
+    rows.sort(key=lambda row: row[2] if row[2] is not None else np.inf)
+    columns = ["skill", "rare", "own", "zero_shot", "before", "now", "change"]
+    return pd.DataFrame({name: pd.Series(v, dtype=object) for name, v in zip(columns, zip(*rows, strict=True), strict=True)})
+
+
+def expert_table(summary: RoundSummary) -> pd.DataFrame:
+    """Per expert that won a cluster: expert, clusters, samples, where (its largest clusters with their main source)."""
+    columns = ["expert", "clusters", "samples", "where"]
+    if summary.cluster_experts is None or summary.subset is None:
+        return pd.DataFrame(columns=columns)
+    won = summary.cluster_experts[summary.cluster_experts["chosen"]]
+    counts = summary.subset.groupby(["cluster", "source"], sort=True).size().reset_index(name="n")
+    main = counts.sort_values("n", ascending=False, kind="stable").drop_duplicates("cluster").set_index("cluster")["source"]
+    rows = []
+    for expert, part in won.groupby("expert", sort=True):
+        largest = part.sort_values("size", ascending=False, kind="stable")["cluster"].tolist()
+        where = [f"{cluster} ({main.get(cluster, 'empty')})" for cluster in largest[:_SHOWN]]
+        where += [f"{len(largest) - _SHOWN} more"] if len(largest) > _SHOWN else []
+        rows.append((expert, len(part), int(part["size"].sum()), ", ".join(where)))
+    return pd.DataFrame(sorted(rows, key=lambda row: -row[1]), columns=columns)
+
+
+def closing_table(summary: RoundSummary) -> Group:
+    """Everything at once, for `rich.console.Console.print`."""
+    parts = [
+        Text(f"{summary.stream}, {_round_name(summary.round)}", style="bold"),
+        _table("Scores", *_skill_cells(summary)),
+        _table("Measures", *_measure_cells(summary.measures)),
+        Text("\n".join(_notes(summary.measures))),
+    ]
+    if summary.cluster_experts is not None:
+        parts.append(_table("Selector experts", *_expert_cells(summary)))
+    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 1), title="Round", title_justify="left", title_style="bold")
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in _facts(summary):
+        facts.add_row(Text(name), Text(value))
+    return Group(*[piece for part in parts for piece in (part, Text())], facts)
+
+
+def summary_markdown(summary: RoundSummary) -> str:
+    """The same as Markdown, for a README."""
+    parts = [
+        f"### {summary.stream}, {_round_name(summary.round)}",
+        _markdown(*_skill_cells(summary)),
+        _markdown(*_measure_cells(summary.measures)),
+        "\n".join(f"- {line}" for line in _notes(summary.measures)),
+    ]
+    if summary.cluster_experts is not None:
+        parts.append(_markdown(*_expert_cells(summary)))
+    parts.append(_markdown(["", "value"], list(map(list, _facts(summary)))))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+Cells = tuple[list[str], list[list[str]]]  # header, rows
+
+
+def _skill_cells(summary: RoundSummary) -> Cells:
+    header = ["skill", "zero-shot", "before", "now", "change", "own round"]
+    rows = [
+        [
+            f"{row['skill']} (rare)" if row["rare"] else str(row["skill"]),
+            _score(row["zero_shot"]),
+            _score(row["before"]),
+            _score(row["now"]),
+            _score(row["change"], "+.2f"),
+            _own(row["own"], summary.round),
+        ]
+        for row in skill_table(summary).to_dict("records")
+    ]
+    return header, rows
+
+
+def _measure_cells(measures: pd.DataFrame) -> Cells:
+    """A row per measure, a column per view; n in brackets."""
+    views = list(dict.fromkeys(measures["view"]))
+    header = ["measure", *(view.removesuffix(" skill") for view in views), "formula"]
+    cells = {
+        (row["measure"], row["view"]): "undefined"
+        if row["undefined"]
+        else f"{row['value']:.{1 if '100/n' in row['formula'] else 3}f} ({row['normaliser']})"
+        for row in measures.to_dict("records")
+    }
+    names = dict.fromkeys(measures["measure"])
+    return header, [[name, *(cells[name, view] for view in views), FORMULAS[name][1]] for name in names]
+
+
+def _notes(measures: pd.DataFrame) -> list[str]:
+    """How to read the measures, and why some are undefined: a line per reason."""
+    lines = ["In brackets: n. T: the last round. F: 1 per dataset, own(j) per skill. Rates and gain in percent."]
+    missing = measures[measures["undefined"] != ""]
+    for (view, reason), part in missing.groupby(["view", "undefined"], sort=False):
+        lines.append(f"undefined per {view} ({', '.join(part['measure'])}): {reason}")
+    return lines
+
+
+def _expert_cells(summary: RoundSummary) -> Cells:
+    rows = [
+        [str(row["expert"]), f"{row['clusters']}", f"{row['samples']:,}", str(row["where"])]
+        for row in expert_table(summary).to_dict("records")
+    ]
+    return ["expert", "clusters", "samples", "where (cluster, main source)"], rows
+
+
+def _facts(summary: RoundSummary) -> list[tuple[str, str]]:
+    """Sizes, rejects, cost and places: name and value."""
+    rejects = ", ".join(f"{reason} {count:,}" for reason, count in summary.rejects.items())
+    pruned = summary.pool_before - summary.pool_after
+    seconds = ", ".join(f"{stage} {taken:.1f}" for stage, taken in summary.seconds.items())
+    memory = summary.peak_memory_gb
+    return [
+        ("pool", f"{summary.pool_before:,} -> {summary.pool_after:,} samples ({pruned:,} pruned)"),
+        ("subset", f"{summary.chosen:,} samples trained on, {summary.samples_probed:,} probed"),
+        ("rejected records", f"{sum(summary.rejects.values()):,}" + (f": {rejects}" if rejects else "")),
+        ("seconds", f"{sum(summary.seconds.values()):.1f}" + (f": {seconds}" if seconds else "")),
+        ("peak memory", "not measured" if memory is None else f"{memory:.2f} GB"),
+        ("artefacts", summary.artefacts or "none"),
+        ("tracking", summary.tracking or "none"),
+    ]
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """First column to the left, numbers to the right, a last column of prose to the left."""
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
+    for i, name in enumerate(header):
+        prose = i == 0 or name == "formula" or name.startswith("where")
+        table.add_column(name, justify="left" if prose else "right", overflow="fold", no_wrap=not prose)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    prose = [i == 0 or name in ("formula", "value") or name.startswith("where") for i, name in enumerate(header)]
+    lines = [header, ["---" if left else "---:" for left in prose], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _known(score: float) -> float | None:
+    return None if np.isnan(score) else float(score)
+
+
+def _score(value: float | None, form: str = ".2f") -> str:
+    return "-" if value is None else f"{value:{form}}"
+
+
+def _own(own: int | None, now: int) -> str:
+    if own is None:
+        return "never"
+    return f"{own}, now" if own == now else str(own)
+
+
+def _round_name(number: int) -> str:
+    return "round 0 (zero-shot)" if number == 0 else f"round {number}"

@@ -1,0 +1,64 @@
+"""Sample and Turn: one instruction-tuning conversation, as every room of this project speaks of it.
+
+A picture's place in the text is the placeholder `<image>`, as in LLaVA's JSON. A sample is identified by
+`sample_id` (given by the pool, unique for ever) and by `content_hash` (what it says and shows, whoever brought it).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+IMAGE = "<image>"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One thing said."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One conversation with its pictures; `images` are paths below the root of `source`."""
+
+    sample_id: int
+    source: str
+    source_id: str
+    skill: str
+    images: tuple[str, ...]
+    turns: tuple[Turn, ...]
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Sample":
+        """The sample that a row of the pool (or of the benchmark items) describes."""
+        return cls(
+            sample_id=int(row["sample_id"]),
+            source=row["source"],
+            source_id=row["source_id"],
+            skill=row["skill"],
+            images=tuple(row["images"]),
+            turns=tuple(Turn(turn["role"], turn["text"]) for turn in row["turns"]),
+        )
+
+    def without_images(self) -> "Sample":
+        """The same words with every picture and placeholder taken out (METHOD: image grounding, `drop`)."""
+        bare = tuple(Turn(turn.role, _drop_placeholders(turn.text)) for turn in self.turns)
+        return Sample(self.sample_id, self.source, self.source_id, self.skill, (), bare)
+
+
+def content_hash(turns: list[dict[str, str]], image_hashes: list[str]) -> str:
+    """SHA-256 (hex) of the words and of the pictures' bytes: equal for equal samples whatever their names."""
+    digest = hashlib.sha256()
+    for turn in turns:
+        for part in (turn["role"], turn["text"]):
+            encoded = part.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    for image in image_hashes:
+        digest.update(bytes.fromhex(image))
+    return digest.hexdigest()
+
+
+def _drop_placeholders(text: str) -> str:
+    return text.replace(IMAGE + "\n", "").replace("\n" + IMAGE, "").replace(IMAGE, "").strip()

@@ -1,0 +1,117 @@
+"""A Kedro session that knows what a round needs before it can run.
+
+- `genesis` is round 0, whatever `--params=round=` says.
+- Round 1 runs genesis first when it is missing; round T>1 without a complete round T−1 is refused.
+- The stream's data is made first where it is missing and a pipeline is named that makes it (`made_by` in globals.yml).
+- `previous_*` entries load the versions that the previous round's manifest pins.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.framework.cli.utils import KedroCliError
+from kedro.framework.session import KedroSession
+from kedro.runner import SequentialRunner
+from kedro.validation.exceptions import ParameterValidationError
+
+from adapt_infinity.manifest import manifest_path, pins, read_manifest
+
+USERS_ERRORS = (ValueError, FileNotFoundError, ImportError, ParameterValidationError)
+
+
+class RoundSession(KedroSession):
+    """`kedro run` for rounds; any other pipeline runs as ever."""
+
+    def run(  # type: ignore[override]
+        self,
+        pipeline_name: str | None = None,
+        pipeline_names: list[str] | None = None,
+        runner: Any = None,
+        load_versions: dict[str, str] | None = None,
+        **selection: Any,
+    ) -> dict[str, Any]:
+        """As KedroSession.run. A user's error ends a command with one line; called from Python it stays an exception."""
+        names = pipeline_names or [pipeline_name or "__default__"]
+        try:
+            if runner is not None and not isinstance(runner, SequentialRunner):
+                raise ValueError(
+                    f"{type(runner).__name__} is refused: a round's stages share one model's memory; parallel work "
+                    "happens inside the stages. Leave --runner out."
+                )
+            pinned = self._prepare(names)
+            return super().run(
+                pipeline_names=names if names != ["__default__"] else None,
+                runner=runner,
+                load_versions={**pinned, **(load_versions or {})},
+                **selection,
+            )
+        except USERS_ERRORS as error:
+            if click.get_current_context(silent=True) is None:
+                raise
+            raise KedroCliError(str(error)) from error
+
+    def _prepare(self, names: list[str]) -> dict[str, str]:
+        """Make what is missing and return the versions to load."""
+        if names == ["genesis"]:
+            self._store["runtime_params"] = {**self._runtime_params(), "round": 0}
+            self._make_data()
+            return {}
+        if not any(is_round(name) for name in names):
+            return {}
+        round = self._round()
+        self._make_data()
+        previous = self._manifest_path(round - 1)
+        if round == 1 and not previous.exists():
+            self._nested(["genesis"])
+        manifest = read_manifest(previous)
+        if manifest is None:
+            raise ValueError(
+                f"round {round} needs round {round - 1}, which is not complete (no {previous}); "
+                f"run `kedro run --params=round={round - 1}` first, or `kedro lifelong --last {round}`"
+            )
+        return pins(manifest)
+
+    def _round(self) -> int:
+        asked = self._runtime_params().get("round", 1)
+        if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
+            raise ValueError(f"round must be a whole number from 1, got {asked!r}")
+        return asked
+
+    def _manifest_path(self, round: int) -> Path:
+        return manifest_path(self._project_path, self.stream(), round)
+
+    def stream(self) -> str:
+        """The stream's name: --params=stream=… or globals.yml."""
+        given = self._runtime_params().get("stream")
+        return str(given or self._globals()["stream"])
+
+    def _make_data(self) -> None:
+        declared = self._globals()
+        root = self._project_path / str(self._runtime_params().get("data") or declared["data"])
+        if root.is_dir():
+            return
+        if not declared["made_by"]:
+            raise ValueError(f"the stream's data folder {root} does not exist; see `data` in conf/*/globals.yml")
+        self._nested([declared["made_by"]])
+
+    def _nested(self, names: list[str]) -> None:
+        """Run another pipeline first, in a session of its own, under the same configuration."""
+        with type(self).create(
+            project_path=self._project_path,
+            env=self.store.get("env"),
+            runtime_params=self._runtime_params(),
+            conf_source=self._conf_source,
+        ) as session:
+            session.run(pipeline_names=names)
+
+    def _runtime_params(self) -> dict[str, Any]:
+        return dict(self.store.get("runtime_params") or {})
+
+    def _globals(self) -> dict[str, Any]:
+        return dict(self._get_config_loader()["globals"])
+
+
+def is_round(name: str) -> bool:
+    """Whether a pipeline's name is that of a round, under whatever strategy."""
+    return name in ("__default__", "round") or name.startswith("round_")

@@ -1,0 +1,33 @@
+"""Adapt-∞ (Maharana et al., arXiv:2410.10636): pseudo-skills share the budget, each judged by its own expert, and the
+most redundant rows of each leave the pool.
+"""
+
+import pandas as pd
+
+from adapt_infinity.clusters import Features
+from adapt_infinity.pruning import PruningParams, prune_pool
+from adapt_infinity.selection.subset import SubsetParams, select_subset
+
+
+def select(
+    pool_rows: pd.DataFrame,
+    clusters: pd.DataFrame,
+    features: Features,
+    cluster_experts: pd.DataFrame,
+    subset_params: SubsetParams,
+) -> pd.DataFrame:
+    """`budget` rows: shares over clusters, then the sampler by the expert's score (METHOD section 5)."""
+    return select_subset(
+        pool_rows, clusters, features.scores, features.gradients, cluster_experts, subset_params
+    )
+
+
+def keep(
+    pool_rows: pd.DataFrame,
+    clusters: pd.DataFrame,
+    features: Features,
+    cluster_experts: pd.DataFrame,
+    pruning_params: PruningParams,
+) -> pd.DataFrame:
+    """Rows that resemble a kept one of their cluster leave, down to the pool size (METHOD section 7)."""
+    return prune_pool(pool_rows, clusters, features.embeddings, features.scores, cluster_experts, pruning_params)

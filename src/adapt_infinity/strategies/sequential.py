@@ -1,0 +1,19 @@
+"""Sequential: train on what has just arrived and nothing else. What is forgotten without any replay."""
+
+import numpy as np
+import pandas as pd
+
+from adapt_infinity.pruning import PruningParams, drop_at_random
+from adapt_infinity.selection.subset import SubsetParams, uniform_subset
+
+
+def select(pool_rows: pd.DataFrame, round: int, subset_params: SubsetParams) -> pd.DataFrame:
+    """`budget` of this round's arrivals, or all of them; of `subset_params` only budget and seed are read."""
+    arrived, one_group = pool_rows["round"].to_numpy() == round, np.zeros(len(pool_rows), dtype=np.int64)
+    return uniform_subset(pool_rows, arrived, one_group, subset_params.budget, [subset_params.seed, round])
+
+
+def keep(pool_rows: pd.DataFrame, round: int, pruning_params: PruningParams) -> pd.DataFrame:
+    """Drop rows at random down to the pool size: none of them will be read again, but all strategies store as many."""
+    one_group = np.zeros(len(pool_rows), dtype=np.int64)
+    return drop_at_random(pool_rows, one_group, pruning_params.pool_size, [pruning_params.seed, round])

@@ -1,0 +1,19 @@
+"""Skill-balanced: equal shares over the *true* skill labels. An oracle: the ceiling for anything that clusters."""
+
+import numpy as np
+import pandas as pd
+
+from adapt_infinity.pruning import PruningParams, drop_at_random
+from adapt_infinity.selection.subset import SubsetParams, uniform_subset
+
+
+def select(pool_rows: pd.DataFrame, round: int, subset_params: SubsetParams) -> pd.DataFrame:
+    """`budget` rows of the pool, equally many of each skill where there are; only budget and seed are read."""
+    everyone, skill = np.ones(len(pool_rows), dtype=bool), pd.factorize(pool_rows["skill"], sort=True)[0]
+    return uniform_subset(pool_rows, everyone, skill, subset_params.budget, [subset_params.seed, round])
+
+
+def keep(pool_rows: pd.DataFrame, round: int, pruning_params: PruningParams) -> pd.DataFrame:
+    """Drop rows down to the pool size, the most frequent skills first; only pool_size and seed are read."""
+    skill = pd.factorize(pool_rows["skill"], sort=True)[0]
+    return drop_at_random(pool_rows, skill, pruning_params.pool_size, [pruning_params.seed, round])

@@ -1,0 +1,1 @@
+"""Training: the current adapter learns from the chosen subset."""

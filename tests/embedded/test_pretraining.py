@@ -1,0 +1,115 @@
+"""Pre-training: the fast path is the processor's, answers only are learnt, the same seed gives the same weights."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import LlavaProcessor
+
+from adapt_infinity.embedded.ideas import Item, realise
+from adapt_infinity.embedded.model import build_model, build_processor, train_tokenizer
+from adapt_infinity.embedded.pretraining import (
+    IGNORED,
+    EmbeddedModelParams,
+    Encoder,
+    agrees,
+    answer_loss,
+    answers,
+    collate,
+    item_turns,
+    pixel_values,
+    pretrain,
+)
+from adapt_infinity.embedded.stream import SKILLS, EmbeddedStreamParams, dataset_module
+
+SHORT = EmbeddedModelParams(vocabulary=400, seeing_steps=2, steps=2, batch=4, turns=2, warmup=1)
+SMALL = EmbeddedStreamParams(train_size=40, design_size=1, test_size=1)
+
+
+@pytest.fixture(scope="module")
+def processor() -> LlavaProcessor:
+    """A small tokenizer."""
+    return build_processor(train_tokenizer(["red circle", "圆形", "What is it?"], 400))
+
+
+def items() -> list[Item]:
+    """One of each skill: with one picture, two and none, with one turn and two, in two scripts."""
+    rng = np.random.default_rng(0)
+    return [
+        realise(skill, dataset_module(row.dataset).draw(skill, "train", rng), 0, rng) for skill, row in SKILLS.items()
+    ]
+
+
+@pytest.mark.parametrize("item", items(), ids=lambda item: item.skill)
+def test_fast_path_equals_the_processor(processor: LlavaProcessor, item: Item) -> None:
+    """Ids, answer mask and every pixel, to the bit."""
+    messages = []
+    for number, (question, answer) in enumerate(item.turns):
+        images = [{"type": "image", "image": Image.fromarray(p)} for p in item.pixels] if number == 0 else []
+        messages.append({"role": "user", "content": [*images, {"type": "text", "text": question}]})
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    slow = processor.apply_chat_template(
+        messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, return_tensors="pt"
+    )
+    fast = collate([item_turns(item)], list(item.pixels), Encoder(processor.tokenizer))
+    assert torch.equal(fast.input_ids, slow["input_ids"])
+    assert torch.equal(fast.labels[0] != IGNORED, torch.as_tensor(slow["assistant_masks"])[0].bool())
+    if fast.pixel_values is None:
+        assert "pixel_values" not in slow
+    else:
+        assert torch.equal(fast.pixel_values, slow["pixel_values"])
+
+
+def test_loss_equals_the_models_own(processor: LlavaProcessor) -> None:
+    """Looking at the vocabulary only where answers are changes nothing."""
+    model = build_model(processor.tokenizer, 0)
+    some = items()
+    batch = collate(
+        [item_turns(item) for item in some],
+        [pixels for item in some for pixels in item.pixels],
+        Encoder(processor.tokenizer),
+    )
+    own = model(**vars(batch)).loss
+    assert answer_loss(model, batch).item() == pytest.approx(own.item(), rel=1e-5)
+
+
+def test_same_seed_same_weights() -> None:
+    """From the first step of seeing to the last of speaking; another seed gives others."""
+    one, _, figures = pretrain(SHORT, SMALL)
+    again, _, _ = pretrain(SHORT, SMALL)
+    other, _, _ = pretrain(dataclasses.replace(SHORT, seed=1), SMALL)
+    weights, same, others = one.state_dict(), again.state_dict(), other.state_dict()
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+    assert not torch.equal(weights["lm_head.weight"], others["lm_head.weight"])
+    assert figures.keys() >= SKILLS.keys()
+
+
+def test_batch_of_one_answers_alike(processor: LlavaProcessor) -> None:
+    """Left padding in a batch of many changes no answer."""
+    model = build_model(processor.tokenizer, 0)
+    encoder = Encoder(processor.tokenizer)
+    some = items()[:12]
+    together = answers(model, encoder, some, batch=12, longest=4)
+    assert together == [answers(model, encoder, [item], longest=4)[0] for item in some]
+
+
+def test_pixel_values_by_hand() -> None:
+    """Black is -1 and white 1."""
+    black_and_white = np.stack([np.zeros((36, 36, 3), np.uint8), np.full((36, 36, 3), 255, np.uint8)])
+    assert pixel_values(black_and_white).unique().tolist() == pytest.approx([-1.0, 1.0])
+
+
+def test_agrees_by_hand() -> None:
+    """Case and punctuation do not count, words do."""
+    assert agrees("Red circle.", "red circle") == 1.0
+    assert agrees("red", "red circle") == 0.0
+    assert agrees("红色", "红色") == 1.0
+
+
+@pytest.mark.parametrize(("key", "value"), [("batch", 0), ("steps", -1), ("lr", -0.1), ("echo", 1.5)])
+def test_bad_parameters_are_named(key: str, value: float) -> None:
+    """The YAML key and the value stand in the message."""
+    with pytest.raises(ValueError, match=rf"embedded_model\.{key} .*{value}"):
+        EmbeddedModelParams(**{key: value})  # type: ignore[arg-type]

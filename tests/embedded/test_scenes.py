@@ -1,0 +1,56 @@
+"""Pictures of the embedded stream: what is drawn is what is described."""
+
+import numpy as np
+import pytest
+
+from adapt_infinity.embedded.scenes import COLOURS, SHAPES, SIZES, Chart, Scene, Thing, draw_scene, render, stencil
+
+
+def test_box_by_hand() -> None:
+    """A small thing, 6 pixels across, in the middle of the 12-pixel cell in the centre: from 15 to 21 of 36."""
+    assert Thing("red", "circle", "small", 4).box == pytest.approx((15 / 36, 15 / 36, 21 / 36, 21 / 36))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_box_holds_the_thing(size: str) -> None:
+    """The drawn square's own box overlaps the described one by an IoU of at least .5, at any offset."""
+    thing = Thing("black", "square", size, 5)
+    for seed in range(30):
+        dark = render(Scene((thing,)), np.random.default_rng(seed)).max(axis=-1) < 100
+        rows, columns = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
+        drawn = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / 36
+        box = np.array(thing.box)
+        sides = np.minimum(drawn[2:], box[2:]) - np.maximum(drawn[:2], box[:2])
+        area = [np.prod(one[2:] - one[:2]) for one in (drawn, box)]
+        assert np.prod(sides) / (sum(area) - np.prod(sides)) >= 0.5
+
+
+def test_shapes_differ() -> None:
+    """No two shapes cover the same pixels, at either size."""
+    for size in SIZES:
+        assert len({stencil(shape, size).tobytes() for shape in SHAPES}) == len(SHAPES)
+
+
+def test_bar_heights_by_hand() -> None:
+    """Five pixels a unit, from the ground line upwards."""
+    pixels = render(Chart(("black", "black", "black"), (1, 3, 6)), np.random.default_rng(0)).max(axis=-1)
+    assert [int((pixels[:34, column] < 100).sum()) for column in (6, 18, 30)] == [5, 15, 30]
+
+
+def test_same_seed_same_pixels() -> None:
+    """And another seed, other pixels."""
+    scene = draw_scene(np.random.default_rng(0), 2, 4)
+    one, again, other = (render(scene, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_scenes_are_unambiguous() -> None:
+    """No cell, colour or shape twice; things stand in reading order."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        things = draw_scene(rng, 1, 5).things
+        cells = [thing.cell for thing in things]
+        assert cells == sorted(set(cells))
+        assert len({thing.colour for thing in things}) == len({thing.shape for thing in things}) == len(things)
+        assert all(thing.colour in COLOURS for thing in things)

@@ -1,0 +1,127 @@
+"""What every sampler keeps to, and what each of them does."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapt_infinity import rooms
+from adapt_infinity.selection.samplers import ccs
+from adapt_infinity.selection.subset import SAMPLERS, SubsetParams
+
+NAMES = rooms.names(SAMPLERS)
+SCORES = st.lists(st.sampled_from([0.0, 0.5, 1.0, -3.0]) | st.floats(-1e9, 1e9), max_size=80)
+
+
+def params(sampler: str = "ccs", strata: int = 50, cut: float = 0.0, cut_tails: bool = False) -> SubsetParams:
+    return SubsetParams(budget=1, shares="equal", sampler=sampler, strata=strata, cut=cut, cut_tails=cut_tails, seed=0)
+
+
+def draw(
+    name: str, scores: list[float], ids: list[int], budget: int, settings: SubsetParams, seed: int = 0
+) -> tuple[dict[int, bool], dict[int, int]]:
+    """Selected and stratum by sample id."""
+    sample = rooms.load(SAMPLERS, name, "sample")
+    table = np.array(scores, dtype=np.float64), np.array(ids, dtype=np.int64)
+    selected, stratum = sample(*table, budget, np.random.default_rng(seed), settings)
+    return dict(zip(ids, selected.tolist(), strict=True)), dict(zip(ids, stratum.tolist(), strict=True))
+
+
+def picked(name: str, scores: list[float], budget: int, settings: SubsetParams | None = None, seed: int = 0) -> list[int]:
+    """Ids that are selected, where the ids are 0, 1, …"""
+    selected, _ = draw(name, scores, list(range(len(scores))), budget, settings or params(name), seed)
+    return [sample_id for sample_id, is_in in selected.items() if is_in]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(SCORES, st.integers(0, 100), st.floats(0, 0.99), st.booleans(), st.integers(1, 60))
+@settings(max_examples=60)
+def test_the_count_is_exact(name: str, scores: list[float], budget: int, cut: float, tails: bool, strata: int) -> None:
+    assert len(picked(name, scores, budget, params(name, strata, cut, tails))) == min(budget, len(scores))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(st.data(), SCORES, st.integers(0, 80), st.booleans())
+@settings(max_examples=60)
+def test_the_order_of_rows_changes_nothing(
+    name: str, data: st.DataObject, scores: list[float], budget: int, tails: bool
+) -> None:
+    ids = [7 * row + 1 for row in range(len(scores))]
+    order = data.draw(st.permutations(range(len(scores))))
+    expected = draw(name, scores, ids, budget, params(name, cut=0.1, cut_tails=tails))
+    shuffled = [scores[row] for row in order], [ids[row] for row in order]
+    assert draw(name, *shuffled, budget, params(name, cut=0.1, cut_tails=tails)) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_draws_the_same_rows(name: str) -> None:
+    scores = np.random.default_rng(0).normal(size=200).tolist()
+    assert picked(name, scores, 50) == picked(name, scores, 50)
+
+
+@pytest.mark.parametrize("name", ["ccs", "random"])
+def test_another_seed_draws_other_rows(name: str) -> None:
+    scores = np.random.default_rng(0).normal(size=200).tolist()
+    assert picked(name, scores, 50, seed=0) != picked(name, scores, 50, seed=1)
+
+
+@pytest.mark.parametrize("name", ["ccs", "random"])
+def test_draws_are_uniform(name: str) -> None:
+    """Among rows of one score each is drawn as often as any other: 3 of 10, 600 times, is 180 ± 11."""
+    counts = np.zeros(10)
+    for seed in range(600):
+        counts[picked(name, [1.0] * 10, 3, seed=seed)] += 1
+    assert (np.abs(counts - 180) < 50).all()
+
+
+def test_top_bottom_and_middle_by_hand() -> None:
+    scores = [3.0, 1.0, 2.0, 5.0, 4.0]
+    assert picked("top", scores, 2) == [3, 4]
+    assert picked("bottom", scores, 2) == [1, 2]
+    assert picked("middle", scores, 3) == [0, 2, 4]
+    assert picked("middle", scores, 2) == [0, 2]
+    assert picked("top", [1.0, 1.0, 1.0], 2) == [0, 1]
+
+
+def test_ccs_takes_rare_strata_whole() -> None:
+    """90 easy rows, 2 hard ones, and one between: each stratum may give 4, so the rare ones give all."""
+    scores = [0.0] * 90 + [1.0, 1.0, 0.5]
+    selected = picked("ccs", scores, 12, params(strata=3))
+    assert selected[-3:] == [90, 91, 92]
+    assert len(selected) == 12
+
+
+def test_ccs_strata_by_hand() -> None:
+    _, stratum = draw("ccs", [0.0, 0.24, 0.26, 0.5, 1.0], [1, 2, 3, 4, 5], 2, params(strata=4))
+    assert list(stratum.values()) == [0, 0, 1, 2, 3]
+
+
+def test_ccs_shares_are_visited_from_the_emptiest() -> None:
+    """Strata of 1, 5, 10 and a budget of 9: 1, then 8 // 2 = 4, then the last 4."""
+    scores = [0.0] * 1 + [0.5] * 5 + [1.0] * 10
+    selected = np.array(picked("ccs", scores, 9, params(strata=3)))
+    assert [(selected < 1).sum(), ((selected >= 1) & (selected < 6)).sum(), (selected >= 6).sum()] == [1, 4, 4]
+
+
+def test_what_ccs_cuts_comes_back_last() -> None:
+    """Ten rows, the hardest 30 % cut: 7 are there without them, then the least hard of the cut ones."""
+    scores = [float(row) for row in range(10)]
+    assert picked("ccs", scores, 7, params(cut=0.3)) == [0, 1, 2, 3, 4, 5, 6]
+    assert picked("ccs", scores, 8, params(cut=0.3)) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert picked("ccs", scores, 10, params(cut=0.3)) == list(range(10))
+    _, stratum = draw("ccs", scores, list(range(10)), 7, params(cut=0.3))
+    assert [sample_id for sample_id, place in stratum.items() if place == -1] == [7, 8, 9]
+
+
+def test_ccs_cuts_both_tails_and_gives_them_back_alternately() -> None:
+    scores = [float(row) for row in range(40)]
+    assert picked("ccs", scores, 36, params(cut_tails=True)) == list(range(2, 38))
+    assert picked("ccs", scores, 37, params(cut_tails=True)) == list(range(1, 38))
+    assert picked("ccs", scores, 38, params(cut_tails=True)) == list(range(1, 39))
+    assert picked("ccs", scores, 39, params(cut_tails=True)) == list(range(39))
+
+
+def test_no_cut_leaves_nothing() -> None:
+    """One row always stays, so that strata exist."""
+    assert ccs._kept_range(100, params(cut=0.99, cut_tails=True)) == (5, 6)
+    assert ccs._kept_range(1, params(cut=0.99, cut_tails=True)) == (0, 1)

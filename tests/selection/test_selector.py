@@ -1,0 +1,134 @@
+"""The expert of a cluster is the score of highest entropy, whatever its unit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapt_infinity.selection.selector import SelectorParams, choose_experts
+
+EXPERTS = ["el2n", "grand", "perplexity"]
+VALUES = st.lists(st.integers(-200, 200).map(lambda value: value / 8), min_size=1, max_size=40)
+
+
+def params(experts: list[str] = EXPERTS, bins: int = 50, range: float = 4.0) -> SelectorParams:
+    return SelectorParams(experts=experts, bins=bins, range=range)
+
+
+def tables(cluster: list[int], **columns: list[float]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    ids = 10 * np.arange(len(cluster)) + 3
+    clusters = pd.DataFrame({"sample_id": ids, "cluster": np.array(cluster, dtype=np.int32), "similarity": 1.0})
+    return clusters, pd.DataFrame({"sample_id": ids, **columns})
+
+
+def chosen(table: pd.DataFrame) -> dict[int, str]:
+    rows = table[table["chosen"]]
+    return dict(zip(rows["cluster"], rows["expert"], strict=True))
+
+
+def slow_entropy(values: list[float]) -> float:
+    """METHOD 4 for one score of one cluster, with numpy's own histogram."""
+    z = (np.array(values) - np.mean(values)) / np.std(values)
+    counts, _ = np.histogram(z.clip(-4, 4), bins=50, range=(-4, 4))
+    shares = counts[counts > 0] / len(values)
+    return float(-(shares * np.log(shares)).sum())
+
+
+def test_by_hand() -> None:
+    """Four values in four bins: ln 4. Two values, two rows each: ln 2. In the other cluster it is the other way round."""
+    clusters, scores = tables(
+        [0, 0, 0, 0, 7, 7, 7, 7], el2n=[1, 2, 3, 4, 1, 1, 9, 9], grand=[5, 5, 6, 6, 1, 2, 3, 4]
+    )
+    table = choose_experts(clusters, scores, params(["el2n", "grand"]))
+    assert table["cluster"].tolist() == [0, 0, 7, 7]
+    assert table["size"].tolist() == [4, 4, 4, 4]
+    assert table["rank"].tolist() == [1, 2, 1, 2]
+    assert table["expert"].tolist() == ["el2n", "grand", "grand", "el2n"]
+    assert table["entropy"].tolist() == pytest.approx(list(np.log([4, 2, 4, 2])))
+    assert table["chosen"].tolist() == [True, False, True, False]
+
+
+def test_agrees_with_the_definition_cluster_by_cluster() -> None:
+    rng = np.random.default_rng(0)
+    cluster = rng.integers(0, 5, 600)
+    columns = {"el2n": rng.normal(size=600), "grand": rng.gamma(1, size=600), "perplexity": rng.uniform(size=600) ** 5}
+    table = choose_experts(*tables(cluster.tolist(), **columns), params())
+    for line in table.itertuples():
+        expected = slow_entropy(columns[str(line.expert)][cluster == line.cluster].tolist())
+        assert line.entropy == pytest.approx(expected)
+    for _, lines in table.groupby("cluster"):
+        assert lines["entropy"].is_monotonic_decreasing
+
+
+@given(VALUES, st.floats(0.001, 1000), st.floats(-1000, 1000))
+@settings(max_examples=200)
+def test_a_change_of_unit_changes_nothing(values: list[float], factor: float, offset: float) -> None:
+    rng = np.random.default_rng(len(values))
+    other = rng.normal(size=len(values)).tolist()
+    cluster = [0] * len(values)
+    plain = choose_experts(*tables(cluster, el2n=values, grand=other), params(["el2n", "grand"]))
+    moved = [factor * value + offset for value in values]
+    scaled = choose_experts(*tables(cluster, el2n=moved, grand=other), params(["el2n", "grand"]))
+    assert plain["expert"].tolist() == scaled["expert"].tolist()
+    assert plain["entropy"].tolist() == pytest.approx(scaled["entropy"].tolist())
+
+
+@given(st.permutations(range(30)))
+def test_the_order_of_rows_changes_nothing(order: list[int]) -> None:
+    rng = np.random.default_rng(1)
+    clusters, scores = tables(rng.integers(0, 3, 30).tolist(), **{name: rng.normal(size=30) for name in EXPERTS})
+    expected = choose_experts(clusters, scores, params())
+    shuffled = choose_experts(clusters.iloc[order], scores.iloc[order[::-1]], params())
+    pd.testing.assert_frame_equal(shuffled, expected)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, -1e9, 1e300])
+def test_a_constant_score_is_never_chosen_over_another(constant: float) -> None:
+    table = choose_experts(
+        *tables([0] * 1000, el2n=[constant] * 1000, grand=[1.0] + [0.0] * 999), params(["el2n", "grand"], bins=3, range=99.0)
+    )
+    assert chosen(table) == {0: "grand"}
+    assert table.set_index("expert").loc["el2n", "entropy"] == 0
+
+
+def test_single_precision_noise_is_constant() -> None:
+    noise = np.array([1, 1 + 1e-7, 1 - 6e-8, 1], dtype=np.float32)
+    table = choose_experts(*tables([0] * 4, el2n=noise, grand=[0.0, 0, 0, 1]), params(["el2n", "grand"]))
+    assert chosen(table) == {0: "grand"}
+
+
+def test_the_listed_order_decides_between_constants() -> None:
+    """As it must in a cluster of one row."""
+    clusters, scores = tables([0, 1, 1], el2n=[5.0, 2, 2], grand=[6.0, 3, 3])
+    assert chosen(choose_experts(clusters, scores, params(["grand", "el2n"]))) == {0: "grand", 1: "grand"}
+    assert chosen(choose_experts(clusters, scores, params(["el2n", "grand"]))) == {0: "el2n", 1: "el2n"}
+
+
+def test_a_count_can_be_an_expert() -> None:
+    clusters, scores = tables([0, 0, 0], answer_tokens=[1, 2, 3])
+    assert chosen(choose_experts(clusters, scores, params(["answer_tokens"]))) == {0: "answer_tokens"}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_names_its_sample(value: float) -> None:
+    clusters, scores = tables([0, 1, 1], el2n=[1.0, 2.0, 3.0], grand=[1.0, 2.0, value])
+    with pytest.raises(ValueError, match=r"'grand'.*\[23\]"):
+        choose_experts(clusters, scores, params(["el2n", "grand"]))
+
+
+def test_an_unknown_score_names_the_key() -> None:
+    with pytest.raises(ValueError, match=r"selector_experts\.experts.*charm.*el2n"):
+        choose_experts(*tables([0], el2n=[1.0]), params(["charm"]))
+
+
+def test_no_rows_no_experts() -> None:
+    assert choose_experts(*tables([], el2n=[]), params(["el2n"])).empty
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("experts", []), ("experts", ["el2n", "el2n"]), ("bins", 1), ("range", 0.0), ("range", np.nan)]
+)
+def test_parameters_are_checked(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"selector_experts\.{key}"):
+        params(**{key: value})  # type: ignore[arg-type]
