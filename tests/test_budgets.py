@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from adapt_infinity.budgets import equal_shares, shuffled, take, weighted_shares
 
-SIZES = st.lists(st.integers(0, 50) | st.integers(0, 10**12), max_size=20).map(lambda sizes: np.array(sizes, dtype=np.int64))
+SIZES = st.lists(st.integers(0, 50) | st.integers(0, 10**12), max_size=20).map(
+    lambda sizes: np.array(sizes, dtype=np.int64)
+)
 BUDGETS = st.integers(0, 200) | st.integers(0, 10**13)
 WEIGHTS = st.floats(0, 1e6) | st.sampled_from([0.0, 1e-300, 5e-324, 1e300])
 
@@ -15,7 +17,9 @@ WEIGHTS = st.floats(0, 1e6) | st.sampled_from([0.0, 1e-300, 5e-324, 1e300])
 def one_by_one(sizes: np.ndarray, budget: int) -> list[int]:
     """METHOD 5 as it is told: from the emptiest to the fullest, each min(size, remaining // groups left)."""
     shares, remaining = [0] * len(sizes), min(budget, int(sizes.sum()))
-    for left, group in zip(range(len(sizes), 0, -1), np.lexsort((-np.arange(len(sizes)), sizes)), strict=True):
+    for left, group in zip(
+        range(len(sizes), 0, -1), np.lexsort((-np.arange(len(sizes)), sizes)), strict=True
+    ):
         shares[group] = min(int(sizes[group]), remaining // left)
         remaining -= shares[group]
     return shares
@@ -43,7 +47,9 @@ def test_equal_shares_are_the_visit_from_the_emptiest_to_the_fullest(sizes: np.n
 
 @given(st.data(), SIZES, BUDGETS)
 def test_weighted_shares_are_exact_and_bounded(data: st.DataObject, sizes: np.ndarray, budget: int) -> None:
-    weights = np.array(data.draw(st.lists(WEIGHTS, min_size=len(sizes), max_size=len(sizes))), dtype=np.float64)
+    weights = np.array(
+        data.draw(st.lists(WEIGHTS, min_size=len(sizes), max_size=len(sizes))), dtype=np.float64
+    )
     shares = weighted_shares(sizes, weights, budget)
     assert shares.sum() == min(budget, sizes.sum())
     assert (shares <= sizes).all()
@@ -52,11 +58,14 @@ def test_weighted_shares_are_exact_and_bounded(data: st.DataObject, sizes: np.nd
 
 @given(SIZES, BUDGETS, st.sampled_from([0.0, 0.1, 1.0, 3e7]))
 def test_equal_weights_are_equal_shares(sizes: np.ndarray, budget: int, weight: float) -> None:
-    assert weighted_shares(sizes, np.full(len(sizes), weight), budget).tolist() == equal_shares(sizes, budget).tolist()
+    assert (
+        weighted_shares(sizes, np.full(len(sizes), weight), budget).tolist()
+        == equal_shares(sizes, budget).tolist()
+    )
 
 
 def test_weighted_by_hand() -> None:
-    """100 by 1 : 2 : 7 are 10, 20, 70; a full group's surplus is shared anew; weight 0 waits until all are full."""
+    """100 by 1 : 2 : 7 are 10, 20, 70; a surplus is shared anew; weight 0 waits until all are full."""
     assert weighted_shares(np.array([90, 90, 90]), np.array([1.0, 2.0, 7.0]), 100).tolist() == [10, 20, 70]
     assert weighted_shares(np.array([90, 90, 10]), np.array([1.0, 2.0, 7.0]), 100).tolist() == [30, 60, 10]
     assert weighted_shares(np.array([5, 5, 9]), np.array([1.0, 0.0, 0.0]), 8).tolist() == [5, 1, 2]

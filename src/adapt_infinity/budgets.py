@@ -1,8 +1,8 @@
 """Budgets: how many rows each group may give, and which rows they are once each row has its place in a queue.
 
-The rule is water-filling (METHOD section 5): every group gets the same level, the smallest group first; what a
-group cannot use flows to the larger ones. Selection shares out the training budget with it, pruning the pool size,
-and coverage-centric sampling the budget of one cluster over its strata.
+The rule is water-filling (METHOD section 5): every group gets the same level, the smallest group first; what
+a group cannot use flows to the larger ones. Selection shares out the training budget with it, pruning the
+pool size, and coverage-centric sampling the budget of one cluster over its strata.
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ NEGLIGIBLE = 1e-12  # of the largest weight: what is less counts as 0
 def equal_shares(sizes: Int[np.ndarray, " groups"], budget: int) -> Int[np.ndarray, " groups"]:
     """Equal shares of `budget`; they add up to min(budget, all rows) exactly, and none exceeds its group.
 
-    The same as visiting the groups from the emptiest to the fullest, each giving min(size, remaining // groups
-    left): a group that fits the level is taken whole, and the remainder of the division goes one each to the
-    largest groups (of equally large ones, to those listed first). A larger group never gets less.
+    The same as visiting the groups from the emptiest to the fullest, each giving min(size, remaining //
+    groups left): a group that fits the level is taken whole, and the remainder of the division goes one each
+    to the largest groups (of equally large ones, to those listed first). A larger group never gets less.
     """
     _check(sizes, budget)
     shares = np.zeros(len(sizes), dtype=np.int64)
@@ -40,10 +40,10 @@ def weighted_shares(
 ) -> Int[np.ndarray, " groups"]:
     """Shares proportional to `weights`, with the sum and the bounds of `equal_shares`.
 
-    A group whose proportional share exceeds its size is taken whole and the rest is shared anew among the others.
-    What is lost by rounding down goes one each to the largest fractions (then to the larger group, then to the one
-    listed first). A group of weight 0 gets what is left when all others are taken whole, by equal shares. Weights
-    that are negative or not finite are a `ValueError`.
+    A group whose proportional share exceeds its size is taken whole and the rest is shared anew among the
+    others. What is lost by rounding down goes one each to the largest fractions (then to the larger group,
+    then to the one listed first). A group of weight 0 gets what is left when all others are taken whole, by
+    equal shares. Weights that are negative or not finite are a `ValueError`.
     """
     _check(sizes, budget)
     if not (np.isfinite(weights) & (weights >= 0)).all():
@@ -70,7 +70,9 @@ def weighted_shares(
     share = (budget - before[first]) * weight / weight_left[first]
     share[:first] = size[:first]
     filled = np.minimum(np.floor(share).astype(np.int64), size)
-    fraction = np.round(share - filled, 9)  # rounded, so that equal weights are equal in spite of the division
+    fraction = np.round(
+        share - filled, 9
+    )  # rounded, so that equal weights are equal in spite of the division
     queue = np.lexsort((weighted[order], -size, -fraction))
     remainder = int(budget - filled.sum())
     assert remainder >= 0
@@ -85,7 +87,7 @@ def weighted_shares(
 def take(
     groups: Int[np.ndarray, " n"], shares: Int[np.ndarray, " groups"], queue: Int[np.ndarray, " n"]
 ) -> Bool[np.ndarray, " n"]:
-    """True for the first `shares[g]` rows of every group g (0, 1, …); `queue` lists the rows, first to be taken first."""
+    """True for the first `shares[g]` rows in the queue of every group g (0, 1, …); `queue` lists all rows."""
     arranged = queue[np.argsort(groups[queue], kind="stable")]
     sizes = np.bincount(groups, minlength=len(shares))
     places = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -95,7 +97,7 @@ def take(
 
 
 def shuffled(sample_ids: Int[np.ndarray, " n"], rng: np.random.Generator) -> Int[np.ndarray, " n"]:
-    """Row numbers in a random order that depends on the ids, not on the order in which the rows are listed."""
+    """Row numbers in a random order that depends on the ids, not on how the rows are listed."""
     return np.argsort(sample_ids, kind="stable")[rng.permutation(len(sample_ids))]
 
 

@@ -1,8 +1,9 @@
 """Pseudo-skills: clusters of samples whose gradients point the same way (METHOD section 3; arXiv:2410.10636).
 
-Spherical k-means by faiss: unit rows, unit centroids, greedy k-means++ seeding on a sample of the rows, the best of several
-restarts. Rows in half precision are handed to faiss as they are and decoded by it block by block, so a memmap is never
-copied as a whole. Clusters are numbered by size, so that labels do not depend on the order of centroids.
+Spherical k-means by faiss: unit rows, unit centroids, greedy k-means++ seeding on a sample of the rows, the
+best of several restarts. Rows in half precision are handed to faiss as they are and decoded by it block by
+block, so a memmap is never copied as a whole. Clusters are numbered by size, so that labels do not depend on
+the order of centroids.
 """
 
 import logging
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class Features(Protocol):
-    """What the probe measured, one row for each sample in pool order; `gradients` and `embeddings` are unit rows."""
+    """What the probe measured, a row for each sample in pool order; arrays have rows of length 1."""
 
     @property
     def sample_ids(self) -> Int[np.ndarray, " n"]: ...
@@ -61,9 +62,9 @@ def find_pseudo_skills(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The clusters table and a card for each cluster.
 
-    Clusters: sample_id, cluster (0 = the largest; of equally large ones, that with the smallest sample_id), similarity
-    (cosine to its centroid). No cluster is empty; if the pool has fewer distinct rows than k there are fewer clusters,
-    and the cards' `note` and a warning say so. Cards: see `describe`.
+    Clusters: sample_id, cluster (0 = the largest; of equally large ones, that with the smallest sample_id),
+    similarity (cosine to its centroid). No cluster is empty; if the pool has fewer distinct rows than k there
+    are fewer clusters, and the cards' `note` and a warning say so. Cards: see `describe`.
 
     `ValueError` for a gradient of zeros or one that is not finite, named with its sample.
     """
@@ -79,8 +80,9 @@ def find_pseudo_skills(
 def describe(clusters: pd.DataFrame, pool_rows: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """A card for each cluster, for display: known labels decide nothing.
 
-    cluster, size, cohesion (mean cosine to the centroid), top_sources ("vqa 62 %, …"), top_skill, top_skill_share,
-    mean_<column> of each column of the scores, nearest (ids of the rows nearest to the centroid, the nearest first).
+    cluster, size, cohesion (mean cosine to the centroid), top_sources ("vqa 62 %, …"), top_skill,
+    top_skill_share, mean_<column> of each column of the scores, nearest (ids of the rows nearest to the
+    centroid, the nearest first).
     """
     rows = clusters.merge(pool_rows[["sample_id", "source", "skill"]], on="sample_id", validate="one_to_one")
     rows = rows.merge(scores, on="sample_id", validate="one_to_one")
@@ -89,7 +91,9 @@ def describe(clusters: pd.DataFrame, pool_rows: pd.DataFrame, scores: pd.DataFra
     grouped = rows.groupby("cluster")
     cards = pd.DataFrame({"size": grouped.size(), "cohesion": grouped["similarity"].mean()})
     sources, skills = _shares(rows, "source"), _shares(rows, "skill")
-    sources["words"] = sources["source"] + " " + (100 * sources["share"]).round().astype(int).astype(str) + " %"
+    sources["words"] = (
+        sources["source"] + " " + (100 * sources["share"]).round().astype(int).astype(str) + " %"
+    )
     cards["top_sources"] = sources[sources["place"] < TOP].groupby("cluster")["words"].agg(", ".join)
     first = skills[skills["place"] == 0].set_index("cluster")
     cards["top_skill"], cards["top_skill_share"] = first["skill"], first["share"]
@@ -100,7 +104,7 @@ def describe(clusters: pd.DataFrame, pool_rows: pd.DataFrame, scores: pd.DataFra
 
 
 def agreement(clusters: pd.DataFrame, labels: pd.Series) -> dict[str, float | str]:
-    """How well clusters and known labels (in the same order) agree: nmi in [0, 1], ari at most 1, by chance 0.
+    """How well clusters and known labels (same order) agree: nmi in [0, 1], ari at most 1, by chance 0.
 
     With fewer than two labels both are undefined, and the reason stands in their place.
     """
@@ -120,8 +124,8 @@ def k_sweep(
 ) -> pd.DataFrame:
     """For each k: clusters found, within (sum of squared distances to own centroid), silhouette, note.
 
-    The silhouette (cosine) is that of at most 2,000 rows drawn by `seed`; where it is undefined it is missing and `note`
-    says why.
+    The silhouette (cosine) is that of at most 2,000 rows drawn by `seed`; where it is undefined it is missing
+    and `note` says why.
     """
     n = len(features.sample_ids)
     sample = np.sort(np.random.default_rng([seed]).permutation(n)[:SILHOUETTE_ROWS])
@@ -135,9 +139,19 @@ def k_sweep(
         if 2 <= distinct < len(sample):
             silhouette = float(silhouette_score(rows, labels[sample], metric="cosine"))
         else:
-            note += ("; " if note else "") + f"silhouette undefined: {distinct} clusters in {len(sample)} rows"
+            note += (
+                "; " if note else ""
+            ) + f"silhouette undefined: {distinct} clusters in {len(sample)} rows"
         within = float((2 - 2 * similarity.astype(np.float64)).sum())
-        lines.append({"k": k, "clusters": int(labels.max()) + 1, "within": within, "silhouette": silhouette, "note": note})
+        lines.append(
+            {
+                "k": k,
+                "clusters": int(labels.max()) + 1,
+                "within": within,
+                "silhouette": silhouette,
+                "note": note,
+            }
+        )
     table = pd.DataFrame(lines, columns=["k", "clusters", "within", "silhouette", "note"])
     return table.astype({"k": int, "clusters": int, "within": float, "silhouette": "Float64", "note": "str"})
 
@@ -145,7 +159,7 @@ def k_sweep(
 def _spherical_kmeans(
     features: Features, params: PseudoSkillParams
 ) -> tuple[Int[np.ndarray, " n"], Float32[np.ndarray, " n"], str]:
-    """Canonical labels, cosines to the own centroids, and why there are fewer clusters than k (or nothing)."""
+    """Canonical labels, cosines to the own centroids, and why there are fewer clusters than k (or "")."""
     sample_ids, gradients = features.sample_ids, features.gradients
     assert gradients.dtype in (np.float16, np.float32)
     if len(sample_ids) == 0:
@@ -167,7 +181,9 @@ def _spherical_kmeans(
     return _by_size(labels, sample_ids), similarity, note
 
 
-def _blocks(gradients: Float[np.ndarray, "n dim"]) -> Iterator[tuple[slice, Float32[np.ndarray, "block dim"]]]:
+def _blocks(
+    gradients: Float[np.ndarray, "n dim"],
+) -> Iterator[tuple[slice, Float32[np.ndarray, "block dim"]]]:
     """Blocks of rows in single precision, of length 1 where they are not of length 0."""
     for start in range(0, len(gradients), BLOCK):
         rows = np.array(gradients[start : start + BLOCK], dtype=np.float32)
@@ -191,8 +207,8 @@ def _check_rows(gradients: Float[np.ndarray, "n dim"], sample_ids: Int[np.ndarra
 def _first_centroids(
     gradients: Float[np.ndarray, "n dim"], k: int, rng: np.random.Generator
 ) -> Float32[np.ndarray, "k dim"]:
-    """Greedy k-means++ (Arthur & Vassilvitskii 2007): of a few rows drawn by their distance to the centroids so far,
-    the one that leaves the least total distance is the next.
+    """Greedy k-means++ (Arthur & Vassilvitskii 2007): of a few rows drawn by their distance to the centroids
+    so far, the one that leaves the least total distance is the next.
     """
     chosen = np.sort(rng.permutation(len(gradients))[: max(BLOCK, 8 * k)])
     rows = np.concatenate([part for _, part in _blocks(gradients[chosen])])
@@ -201,7 +217,9 @@ def _first_centroids(
     trials = 2 + int(np.log(k))
     for place in range(1, k):
         reach = np.cumsum(distance)
-        if reach[-1] == 0:  # no other distinct row is left here; a centroid that stays empty is repaired later
+        if (
+            reach[-1] == 0
+        ):  # no other distinct row is left here; a centroid that stays empty is repaired later
             break
         drawn = np.searchsorted(reach, rng.random(trials) * reach[-1], side="right")
         left = np.minimum(distance[:, None], _distance(rows, drawn))
@@ -211,7 +229,7 @@ def _first_centroids(
 
 
 def _distance(rows: Float32[np.ndarray, "n dim"], picks: Int[np.ndarray, " m"]) -> Float[np.ndarray, "n m"]:
-    """Cosine distances, rounded so that what BLAS does with its threads changes no draw; 0 between equal rows."""
+    """Cosine distances, rounded so that the threads of BLAS change no draw; 0 between equal rows."""
     distance = np.round(1 - (rows @ rows[picks].T).astype(np.float64), 6)
     return np.where(distance <= DISTINCT, 0, distance)
 
@@ -219,7 +237,7 @@ def _distance(rows: Float32[np.ndarray, "n dim"], picks: Int[np.ndarray, " m"]) 
 def _lloyd(
     gradients: Float[np.ndarray, "n dim"], centroids: Float32[np.ndarray, "k dim"], iterations: int, seed: int
 ) -> Float32[np.ndarray, "k dim"]:
-    """faiss's k-means from these centroids on all rows. Its sums are taken in row order, at any number of threads."""
+    """faiss's k-means from these centroids on all rows; it sums in row order at any number of threads."""
     faiss = _faiss()
     k, dim = centroids.shape
     clustering = faiss.Clustering(dim, k)
@@ -250,10 +268,10 @@ def _assign(
 def _repair(
     gradients: Float[np.ndarray, "n dim"], centroids: Float32[np.ndarray, "k dim"]
 ) -> tuple[Int[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-    """Assignments in which every centroid has a row: empty ones move to the rows farthest from their own centroids.
+    """Assignments in which every centroid has a row: empty ones move to the rows that fit worst.
 
-    Each round of moves raises the total similarity, so this ends; it ends early when every row lies on its centroid,
-    since then there are no more distinct rows than clusters.
+    Each round of moves raises the total similarity, so this ends; it ends early when every row lies on its
+    centroid, since then there are no more distinct rows than clusters.
     """
     centroids = centroids.copy()
     while True:
@@ -267,7 +285,7 @@ def _repair(
 
 
 def _by_size(labels: Int[np.ndarray, " n"], sample_ids: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """The same clusters, numbered by size (the largest is 0), equally large ones by their smallest sample_id."""
+    """The same clusters, numbered by size (0 = the largest), equally large ones by smallest sample_id."""
     _, code, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     smallest = np.full(len(sizes), np.iinfo(np.int64).max)
     np.minimum.at(smallest, code, sample_ids)
@@ -277,7 +295,7 @@ def _by_size(labels: Int[np.ndarray, " n"], sample_ids: Int[np.ndarray, " n"]) -
 
 
 def _shares(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Each value's share of its cluster and its place (0 = most frequent; ties by name), in order of place."""
+    """Each value's share of its cluster and its place (0 = most frequent; ties by name), by place."""
     counts = rows.groupby(["cluster", column]).size().rename("count").reset_index()
     counts["share"] = counts["count"] / counts.groupby("cluster")["count"].transform("sum")
     counts = counts.sort_values(["cluster", "count", column], ascending=[True, False, True])

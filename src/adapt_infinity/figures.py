@@ -1,7 +1,8 @@
 """What a round looks like: the matrix R, forgetting, what was chosen, where it lies.
 
 Every function takes tables and returns a `matplotlib.figure.Figure` of its own (no pyplot, no global state).
-Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart; no figure needs colour alone.
+Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart; no figure needs colour
+alone.
 """
 
 import textwrap
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -22,19 +24,21 @@ from sklearn.decomposition import PCA
 INK, SOFT, FAINT, PAPER = "#222222", "#6b6b6b", "#dddddd", "white"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D31")
 MARKERS = "osD^vPX*"
-_SCORES = LinearSegmentedColormap.from_list("scores", ["#f7f4ec", "#bcd7dd", "#5fa2bd", "#0072B2", "#053a5f"])
+_SHADES = ["#f7f4ec", "#bcd7dd", "#5fa2bd", "#0072B2", "#053a5f"]
+_SCORES = LinearSegmentedColormap.from_list("scores", _SHADES)
 _FITTED_ON = 4096  # rows that fix the axes of a projection
 
 
 def score_heat_map(score_matrix: pd.DataFrame, own: Mapping[str, int] | None = None) -> Figure:
-    """R: a row per round, a column per skill, grouped by dataset; a box marks the round that first trained a skill."""
+    """R: a row per round, a column per skill, grouped by dataset; boxed: the round that first trained a skill."""
     order = _datasets(score_matrix, own or {})
-    columns = [(d, s) for d in order for s in dict.fromkeys(score_matrix.loc[score_matrix["dataset"] == d, "skill"])]
+    benchmarks = score_matrix[["dataset", "skill"]].drop_duplicates()
+    columns = [(d, s) for d in order for s in benchmarks.loc[benchmarks["dataset"] == d, "skill"]]
     rounds = sorted(int(t) for t in score_matrix["round"].unique())
     cells = score_matrix.set_index(["round", "dataset", "skill"])["score"].to_dict()
     scores = np.array([[cells.get((t, *column), np.nan) for column in columns] for t in rounds])
-    gaps = np.cumsum([0] + [a[0] != b[0] for a, b in zip(columns, columns[1:], strict=False)]) * 0.22
-    at = np.arange(len(columns)) + gaps
+    gaps = np.cumsum([0] + [a[0] != b[0] for a, b in zip(columns, columns[1:], strict=False)])
+    at = np.arange(len(columns)) + 0.22 * gaps
 
     width, height = max(6.0, 0.46 * at[-1] + 2.4), 0.36 * len(rounds) + 2.6
     figure, axes = _one_panel(width, height)
@@ -43,18 +47,24 @@ def score_heat_map(score_matrix: pd.DataFrame, own: Mapping[str, int] | None = N
         for x, score, (_, skill) in zip(at, row, columns, strict=True):
             missing = bool(np.isnan(score))
             colour = PAPER if missing else _SCORES(score)
-            axes.add_patch(Rectangle((x - 0.5, i - 0.5), 1, 1, facecolor=colour, edgecolor=PAPER, linewidth=1))
-            text = "–" if missing else f"{score:.2f}".removeprefix("0").replace("1.00", "1.0")
+            square = Rectangle((x - 0.5, i - 0.5), 1, 1, facecolor=colour, edgecolor=PAPER, linewidth=1)
+            axes.add_patch(square)
+            text = "n/a" if missing else f"{score:.2f}".removeprefix("0").replace("1.00", "1.0")
             ink = PAPER if not missing and score > 0.55 else INK
             axes.text(x, i, text, ha="center", va="center", fontsize=7.5, color=ink)
             if (own or {}).get(skill) == rounds[i]:
-                boxes.append(Rectangle((x - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=PALETTE[1], linewidth=2))
+                boxes.append(
+                    Rectangle((x - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=PALETTE[1], linewidth=2)
+                )
     for box in boxes:  # last, on top of their neighbours
         axes.add_patch(box)
+    letters = (width - 2) / (at[-1] + 1) / 0.078  # of a dataset's name, that fit over one column
     for dataset in order:
         inside = at[[d == dataset for d, _ in columns]]
-        axes.plot([inside[0] - 0.45, inside[-1] + 0.45], [-0.72, -0.72], color=INK, linewidth=1, clip_on=False)
-        label = textwrap.fill(dataset, max(8, int(len(inside) * (width - 2) / (at[-1] + 1) / 0.078)))
+        axes.plot(
+            [inside[0] - 0.45, inside[-1] + 0.45], [-0.72, -0.72], color=INK, linewidth=1, clip_on=False
+        )
+        label = textwrap.fill(dataset, max(8, int(len(inside) * letters)))
         axes.text(inside.mean(), -0.85, label, ha="center", va="bottom", fontsize=8.5, color=INK)
     axes.set_xlim(-0.5, at[-1] + 0.5)
     axes.set_ylim(len(rounds) - 0.5, -0.75)
@@ -71,7 +81,7 @@ def score_heat_map(score_matrix: pd.DataFrame, own: Mapping[str, int] | None = N
 
 
 def forgetting_curves(score_matrix: pd.DataFrame, own: Mapping[str, int]) -> Figure:
-    """A panel per dataset, a line per skill: solid from its own round on, thin before, dashed if never trained."""
+    """A panel per dataset, a line per skill: dotted before its own round, solid since, dashed if none."""
     order = _datasets(score_matrix, own)
     across = len(order) if len(order) <= 3 else 2 if len(order) == 4 else 3
     down = -(-len(order) // across)
@@ -88,10 +98,12 @@ def forgetting_curves(score_matrix: pd.DataFrame, own: Mapping[str, int]) -> Fig
             colour, marker = _style(style[name])
             if name in own:
                 before, since = t <= own[name], t >= own[name]
-                axes.plot(t[before], y[before], color=colour, linewidth=1, alpha=0.55, linestyle=(0, (1, 1.5)))
+                early = {"linewidth": 1, "alpha": 0.55, "linestyle": (0, (1, 1.5))}
+                axes.plot(t[before], y[before], color=colour, **early)
                 axes.plot(t[since], y[since], color=colour, linewidth=2, marker=marker, markersize=4)
             else:
-                axes.plot(t, y, color=colour, linewidth=1.4, linestyle=(0, (5, 2)), marker=marker, markersize=3)
+                never = {"linewidth": 1.4, "linestyle": (0, (5, 2)), "marker": marker, "markersize": 3}
+                axes.plot(t, y, color=colour, **never)
             ends.append((float(y[-1]), name if name in own else f"{name} *", colour))
         _label_ends(axes, last, ends)
         axes.set_title(_headline(dataset, score_matrix, own), loc="left", fontsize=9.5, color=INK)
@@ -114,7 +126,7 @@ def forgetting_curves(score_matrix: pd.DataFrame, own: Mapping[str, int]) -> Fig
 
 
 def subset_composition(subset: pd.DataFrame) -> Figure:
-    """Each cluster's and each source's share of the chosen samples (dots) against its share of the pool (rings)."""
+    """Each source's and cluster's share of the chosen samples (dots) against its share of the pool (rings)."""
     sources = _shares(subset, "source")
     clusters = _shares(subset, "cluster")
     height = max(3.6, 0.3 * len(sources) + 1.9)
@@ -125,7 +137,7 @@ def subset_composition(subset: pd.DataFrame) -> Figure:
     left.hlines(rows, sources["pool"], sources["chosen"], color=FAINT, linewidth=3)
     left.scatter(sources["pool"], rows, s=42, facecolor=PAPER, edgecolor=SOFT, linewidth=1.4, zorder=3)
     left.scatter(sources["chosen"], rows, s=42, color=PALETTE[0], zorder=4)
-    left.set_yticks(rows, [textwrap.shorten(str(name), 26, placeholder="…") for name in sources.index])
+    left.set_yticks(rows, [_cut(str(name), 26) for name in sources.index])
     left.set_ylim(len(sources) - 0.5, -0.5)
     left.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     left.set_xlim(left=0)
@@ -134,17 +146,19 @@ def subset_composition(subset: pd.DataFrame) -> Figure:
     _tidy(left, spines=())
 
     columns = np.arange(len(clusters))
-    right.vlines(columns, clusters["pool"], clusters["chosen"], color=FAINT, linewidth=min(3, 120 / len(columns)))
-    dot = 42 if len(columns) <= 40 else 14
-    right.scatter(
-        columns, clusters["pool"], s=dot, facecolor=PAPER, edgecolor=SOFT, linewidth=1.2, zorder=3, label="in the pool"
+    right.vlines(
+        columns, clusters["pool"], clusters["chosen"], color=FAINT, linewidth=min(3, 120 / len(columns))
     )
+    dot = 42 if len(columns) <= 40 else 14
+    ring = {"facecolor": PAPER, "edgecolor": SOFT, "linewidth": 1.2, "zorder": 3}
+    right.scatter(columns, clusters["pool"], s=dot, label="in the pool", **ring)
     right.scatter(columns, clusters["chosen"], s=dot, color=PALETTE[0], zorder=4, label="among the chosen")
     every = -(-len(columns) // 40)
     right.set_xticks(columns[::every], [str(name) for name in clusters.index[::every]])
     right.tick_params(axis="x", labelrotation=90 if len(columns) > 20 else 0)
     right.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
-    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if clusters.to_numpy().max() > 0.05 else 1))
+    decimals = 0 if clusters.to_numpy().max() > 0.05 else 1
+    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=decimals))
     right.set_ylim(bottom=0)
     right.grid(axis="y", color=FAINT, linewidth=0.7)
     right.set_title("by cluster, largest first", loc="left", fontsize=9.5, color=INK)
@@ -152,13 +166,15 @@ def subset_composition(subset: pd.DataFrame) -> Figure:
     _tidy(right, spines=())
     chosen = int(subset["selected"].sum())
     gain = (sources["chosen"] - sources["pool"]).sort_values()
-    note = f"{gain.index[-1]} gains most ({100 * gain.iloc[-1]:+.0f} points of share)" if len(gain) > 1 else ""
+    note = (
+        f"{gain.index[-1]} gains most ({100 * gain.iloc[-1]:+.0f} points of share)" if len(gain) > 1 else ""
+    )
     _title(figure, f"{chosen:,} of {len(subset):,} samples chosen", note)
     return figure
 
 
 def cluster_map(points: pd.DataFrame) -> Figure:
-    """The pool in the plane (columns x, y, cluster, skill, source, selected), coloured by skill and by source.
+    """The pool in the plane, coloured by skill and by source: columns x, y, cluster, skill, source, selected.
 
     Chosen samples are full dots, the others pale; a number stands at the median of each cluster.
     """
@@ -170,12 +186,13 @@ def cluster_map(points: pd.DataFrame) -> Figure:
         groups = points[column].value_counts(sort=True)
         named = [str(name) for name in groups.index[: len(PALETTE)]]
         colours = dict(zip(named, PALETTE, strict=False))
-        colour = points[column].astype(str).map(lambda name, colours=colours: colours.get(name, SOFT)).to_numpy()
+        colour = np.array([colours.get(str(name), SOFT) for name in points[column]])
         x, y = points["x"].to_numpy(), points["y"].to_numpy()
-        axes.scatter(x[~chosen], y[~chosen], s=size, c=colour[~chosen], alpha=0.22, linewidth=0, rasterized=True)
-        axes.scatter(x[chosen], y[chosen], s=1.5 * size, c=colour[chosen], linewidth=0, rasterized=True)
+        pale, full = {"s": size, "alpha": 0.22}, {"s": 1.5 * size}
+        for these, style in ((~chosen, pale), (chosen, full)):
+            axes.scatter(x[these], y[these], c=colour[these], linewidth=0, rasterized=True, **style)
         for name in named:
-            axes.scatter([], [], s=26, color=colours[name], label=textwrap.shorten(name, 22, placeholder="…"))
+            axes.scatter([], [], s=26, color=colours[name], label=_cut(name, 22))
         if len(groups) > len(named):
             rest = len(groups) - len(named)
             axes.scatter([], [], s=26, color=SOFT, label=f"{rest} other{'s' if rest > 1 else ''}")
@@ -193,12 +210,13 @@ def cluster_map(points: pd.DataFrame) -> Figure:
         axes.set_yticks([])
         _tidy(axes, spines=())
     clusters = points["cluster"].nunique()
-    _title(figure, f"{len(points):,} samples in {clusters} clusters", "full: chosen, pale: not; a number stands at the middle of a cluster (where there is room)")
+    note = "full: chosen, pale: not; a number stands at the middle of a cluster, where there is room"
+    _title(figure, f"{len(points):,} samples in {clusters} clusters", note)
     return figure
 
 
 def project(gradients: Float[np.ndarray, "n dim"], seed: int) -> Float[np.ndarray, "n 2"]:
-    """The first two principal components; axes fitted on at most 4096 rows drawn by `seed`, every row projected."""
+    """The first two principal components of at most 4096 rows drawn by `seed`, with every row projected."""
     n, dim = gradients.shape
     rows = np.sort(np.random.default_rng([seed]).permutation(n)[:_FITTED_ON])
     sample = np.asarray(gradients[rows], dtype=np.float32)
@@ -244,18 +262,23 @@ def _label_ends(axes: Axes, last: int, ends: Sequence[tuple[float, str, str]]) -
     at = np.clip(centred, min(0, 1.02 - rank[-1]), 1.02 - rank[-1]) + rank
     for y, (score, name, colour) in zip(at, ordered, strict=True):
         axes.annotate(
-            f"{textwrap.shorten(name, 24, placeholder='…')}  {score:.2f}", (last, score), (last + 0.03 * max(last, 1) + 0.12, y),
+            f"{_cut(name, 24)}  {score:.2f}", (last, score), (last + 0.03 * max(last, 1) + 0.12, y),
             fontsize=7.5, color=colour, va="center", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 2},
         )  # fmt: skip
 
 
+def _cut(name: str, length: int) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
 def _shares(subset: pd.DataFrame, column: str) -> pd.DataFrame:
     """Share of the pool and of the chosen, per value of `column`, largest in the pool first."""
-    counts = subset.groupby(column)["selected"].agg(["size", "sum"]).sort_values("size", ascending=False, kind="stable")
-    return pd.DataFrame(
-        {"pool": counts["size"] / counts["size"].sum(), "chosen": counts["sum"] / max(int(counts["sum"].sum()), 1)}
+    counts = subset.groupby(column)["selected"].agg(["size", "sum"])
+    shares = pd.DataFrame(
+        {"pool": counts["size"] / len(subset), "chosen": counts["sum"] / max(1, subset["selected"].sum())}
     )
+    return shares.sort_values("pool", ascending=False, kind="stable")
 
 
 def _heat_map_title(scores: Float[np.ndarray, "rounds columns"], rounds: Sequence[int]) -> str:
@@ -264,20 +287,20 @@ def _heat_map_title(scores: Float[np.ndarray, "rounds columns"], rounds: Sequenc
         return f"Zero-shot scores: mean {np.nanmean(scores[0]):.2f} over {scores.shape[1]} benchmarks"
     best = np.fmax.reduce(scores[:-1], axis=0)
     fallen = int((best - scores[-1] >= 0.05).sum())
-    mean = np.nanmean(scores[-1])
-    return f"After round {rounds[-1]}: mean score {mean:.2f}; {fallen} of {scores.shape[1]} benchmarks at least 0.05 below their best"
+    last = f"After round {rounds[-1]}: mean score {np.nanmean(scores[-1]):.2f}"
+    return f"{last}; {fallen} of {scores.shape[1]} benchmarks at least 0.05 below their best"
 
 
 def _forgetting_title(score_matrix: pd.DataFrame, own: Mapping[str, int]) -> str:
     drops = {
-        (d, s): _drop(part, own[s])
-        for (d, s), part in score_matrix.groupby(["dataset", "skill"], sort=False)
-        if s in own and part["round"].max() > own[s]
+        str(s): _drop(part, own[str(s)])
+        for (_, s), part in score_matrix.groupby(["dataset", "skill"], sort=False)
+        if s in own and part["round"].max() > own[str(s)]
     }
     drops = {key: drop for key, drop in drops.items() if drop > 0.005}
     if not drops:
         return "No skill stands below its best since it was trained"
-    (_, worst), drop = max(drops.items(), key=lambda item: item[1])
+    worst, drop = max(drops.items(), key=lambda item: item[1])
     return f"{worst} has been forgotten most: {drop:.2f} below its best since it was trained"
 
 
@@ -306,7 +329,7 @@ def _title(figure: Figure, title: str, note: str) -> None:
     figure.text(y=1 - 0.1 / height, s="\n".join(lines), fontsize=11.5, color=INK, **style)
     figure.text(y=1 - below / height, s="\n".join(under), fontsize=8.5, color=SOFT, **style)
     engine = figure.get_layout_engine()
-    assert engine is not None
+    assert isinstance(engine, ConstrainedLayoutEngine)
     engine.set(rect=(0, 0, 1, 1 - (below + 0.16 * len(under) + 0.1) / height))
 
 

@@ -73,17 +73,18 @@ class RoundHooks:
 
 def make_manifest(name: str, pipeline: Pipeline, catalog: DataCatalog, params: dict[str, Any]) -> Manifest:
     """The manifest of the run that has just ended well."""
+    made = pipeline.all_outputs()
     versions = {
-        entry: catalog[entry].resolve_load_version()
-        for entry in sorted(pipeline.datasets())
-        if isinstance(catalog[entry], AbstractVersionedDataset)
+        name: entry.resolve_save_version() if name in made else entry.resolve_load_version()
+        for name in sorted(pipeline.datasets())
+        if isinstance(entry := catalog[name], AbstractVersionedDataset)
     }
     spelled = json.dumps(params, default=str, sort_keys=True)
     return Manifest(
         stream=params["stream"],
         round=params["round"],
         pipeline="round" if name == "__default__" else name,
-        versions={entry: str(version) for entry, version in versions.items()},
+        versions={name: str(version) for name, version in versions.items()},
         parameters_hash=hashlib.sha256(spelled.encode()).hexdigest(),
         code_version=code_version(),
         seed=params["seed"],

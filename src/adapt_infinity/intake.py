@@ -3,7 +3,7 @@
 A record is never dropped without a trace: `arrivals` and `rejects` together have one row per record of the source.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ class Source:
 
     name: str
     format: str
-    records: Iterable[Mapping[str, Any]]
+    records: Iterable[Any]
     graders: Mapping[str, str]  # skill → the grader of its test items
 
 
@@ -43,19 +43,19 @@ class IntakeParams:
 
 
 def check_records(
-    source: Source, pictures: Pictures, params: IntakeParams
+    source: Source, pictures: Pictures, params: IntakeParams, known_ids: Set[str] = frozenset()
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Arrivals (columns ARRIVAL_COLUMNS, in file order) and rejects (source, position in the file, id, reason).
 
     A record is rejected when its format cannot read it, when turns do not alternate from user to assistant, an answer
     is empty, the placeholders and pictures differ in number, a picture is missing, unreadable or outside the root, the
-    text is too long, or its id was already used in this source. (Duplicate *content* is no error: redundancy is what
-    pruning is for.)
+    text is too long, or its id was already used by this source, here or in an earlier round (`known_ids`): an id names
+    one sample for ever. Duplicate *content* is no error: redundancy is what pruning is for.
     """
     parse = formats.load(source.format)
     arrivals: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
-    seen_ids: set[str] = set()
+    seen_ids = set(known_ids)
     seen_pictures: dict[str, str] = {}
     for position, record in enumerate(tqdm(source.records, f"reading {source.name}", unit="row", disable=None)):
         source_id = str(record.get("id", "")) if isinstance(record, Mapping) else ""

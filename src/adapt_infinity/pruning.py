@@ -1,21 +1,25 @@
 """Cluster-wise permanent pruning (METHOD section 7), after SemDeDup (Abbas et al. 2023, arXiv:2303.09540).
 
-Every cluster keeps its share of the pool size (`budgets.equal_shares`, so large clusters lose more), and loses the
-rows that resemble, by the cosine of their embeddings, a row ranked before them. M_j is the highest cosine of row j to
-an earlier-ranked row:
+Every cluster keeps its share of the pool size (`budgets.equal_shares`, so large clusters lose more), and
+loses the rows that resemble, by the cosine of their embeddings, a row ranked before them. M_j is the highest
+cosine of row j to an earlier-ranked row:
 
-`semdedup`  M_j over all earlier-ranked rows; those with the lowest M_j are kept. In a chain a ~ b ~ c both b and c are
-            marked as duplicates, although c resembles only a row that is itself lost.
-`greedy`    M_j over the earlier-ranked rows that are *still kept*: the row with the highest M_j is removed (of equal
-            ones, the row ranked last), the M of those that resembled it is taken anew, and so on until the keep budget
-            is met. Of any pair the later-ranked row goes, the budget is met exactly, the first-ranked row stays, no
-            row is lost for resembling a lost one, and no threshold has to be found. A removed row's `duplicate_of` is
-            the most similar row among those kept in the end.
+`semdedup`: M_j over all earlier-ranked rows; the rows with the lowest M_j are kept. In a chain a ~ b ~ c both
+b and c count as duplicates, although c resembles only a row that is itself lost.
 
-Rows are visited in rank order with ties broken by sample_id and cosines rounded to six decimals, so the outcome depends
-neither on the order of rows nor on the block size. A cluster of n rows costs n²/2 cosines by blocks, in memory its own
-rows in float32 + O(block · n) + a short list of nearest earlier rows each; `greedy` takes M from that list, and
-computes cosines anew only for a row whose whole list has been removed.
+`greedy`: M_j over the earlier-ranked rows that are *still kept*. The row with the highest M_j is removed (of
+equal ones, the row ranked last), the M of those that resembled it is taken anew, and so on until the keep
+budget is met. So the budget is met exactly without a threshold to be found, of any pair the later-ranked row
+goes, the first-ranked row stays, and none goes for resembling one already gone. (Adding the row farthest from
+those kept, step by step, would be as exact, but the ranking would then decide nothing beyond the first row.)
+A removed row's `duplicate_of` is the most similar of the rows kept in the end.
+
+Rows are visited in rank order, ties broken by sample_id, so the order in which they are listed does not
+matter; cosines are rounded to six decimals, so that copies tie in spite of single precision.
+
+A cluster of n rows costs n²/2 cosines for M and n_lost · n_kept for the twins, by blocks: in memory, its rows
+in float32, O(block · n) cosines, and a short list of the nearest earlier rows of each. `greedy` takes M from
+that list, and computes cosines anew only for a row whose whole list is gone.
 """
 
 import heapq
@@ -66,9 +70,10 @@ def prune_pool(
 ) -> pd.DataFrame:
     """The rows that leave the pool for good, so that at most `pool_size` stay; none if it is not larger.
 
-    `embeddings` are rows in the order of `scores` (need not be unit; may be a memmap). Columns: sample_id, source,
-    cluster, duplicate_of and similarity (the row it resembles and their cosine; -1 and NaN where its cluster keeps no
-    row at all), reason. An embedding that is not finite is a `ValueError` that names the sample.
+    `embeddings` are rows in the order of `scores` (need not be unit; may be a memmap). Columns: sample_id,
+    source, cluster, duplicate_of and similarity (the row it resembles and their cosine; -1 and NaN where its
+    cluster keeps no row at all), reason. An embedding that is not finite is a `ValueError` that names the
+    sample.
     """
     assert len(pool_rows) == len(clusters) == len(scores) == len(embeddings)
     ids = np.sort(pool_rows["sample_id"].to_numpy())
@@ -110,7 +115,7 @@ def prune_pool(
 def drop_at_random(
     pool_rows: pd.DataFrame, groups: Int[np.ndarray, " n"], pool_size: int, seeds: list[int]
 ) -> pd.DataFrame:
-    """The removals of strategies that compare no rows: equal shares of the pool size over `groups`, uniform in each.
+    """Removals of strategies that compare no rows: equal shares of the pool over `groups`, uniform in each.
 
     The table of `prune_pool`: cluster and duplicate_of are -1, similarity is NaN because there is none.
     """
@@ -148,7 +153,9 @@ def _rank_keys(
 
 
 def _unit_rows(
-    embeddings: Float[np.ndarray, "n hidden"], rows: Int[np.ndarray, " members"], sample_ids: Int[np.ndarray, " members"]
+    embeddings: Float[np.ndarray, "n hidden"],
+    rows: Int[np.ndarray, " members"],
+    sample_ids: Int[np.ndarray, " members"],
 ) -> Float32[np.ndarray, "members hidden"]:
     """The embeddings of one cluster's rows, divided by their lengths; a row of zeros stays one."""
     unit = embeddings[rows].astype(np.float32)
@@ -163,7 +170,7 @@ def _unit_rows(
 def _thin_out(
     unit: Float32[np.ndarray, "members hidden"], budget: int, params: PruningParams
 ) -> tuple[Bool[np.ndarray, " members"], Int[np.ndarray, " lost"], Float32[np.ndarray, " lost"]]:
-    """For one cluster's rows in rank order: which are kept, and for each lost one its twin and their cosine."""
+    """For one cluster's rows in rank order: which are kept, and each lost one's twin and their cosine."""
     everyone = np.arange(len(unit))
     if params.rule == "semdedup":
         nearest, cosines = _nearest_before(unit, everyone, everyone, 1, params.block)
@@ -180,7 +187,8 @@ def _remove_greedily(
 ) -> Bool[np.ndarray, " members"]:
     """Remove the row with the highest M among the kept until `budget` are left.
 
-    M only falls as rows are removed, so the top of a heap with old values is right as soon as its own value is fresh.
+    M only falls as rows are removed, so the top of a heap with old values is right as soon as its own value
+    is fresh.
     """
     everyone = np.arange(len(unit))
     kept = np.ones(len(unit), dtype=bool)
@@ -193,7 +201,9 @@ def _remove_greedily(
             fresh = _first_kept(nearest[row], kept)
             if fresh is None:  # all the neighbours it remembers are gone, and there may be others
                 stale = np.flatnonzero(kept & ~(kept[nearest] | (nearest < 0)).any(axis=1))
-                stale = np.unique(np.append(stale[np.argsort(-cosines[stale, -1], kind="stable")][: block - 1], row))
+                stale = np.unique(
+                    np.append(stale[np.argsort(-cosines[stale, -1], kind="stable")][: block - 1], row)
+                )
                 nearest[stale], cosines[stale] = _nearest_before(
                     unit, stale, np.flatnonzero(kept), nearest.shape[1], block
                 )
@@ -208,7 +218,7 @@ def _remove_greedily(
 
 
 def _first_kept(nearest: Int[np.ndarray, " nearest"], kept: Bool[np.ndarray, " members"]) -> int | None:
-    """Where in its list of neighbours a row's most similar kept one is, or where the list ends; None if it goes on."""
+    """Where in a row's list its most similar kept row is, or where the list ends; None if all are gone."""
     for place, neighbour in enumerate(nearest.tolist()):
         if neighbour < 0 or kept[neighbour]:
             return place
@@ -257,7 +267,7 @@ def _highest(table: Float32[np.ndarray, "rows columns"], count: int) -> Int[np.n
 def _nearest_kept(
     unit: Float32[np.ndarray, "members hidden"], kept: Bool[np.ndarray, " members"], block: int
 ) -> tuple[Int[np.ndarray, " lost"], Float32[np.ndarray, " lost"]]:
-    """For each lost row the most similar kept one (of equally similar ones the first-ranked) and their cosine."""
+    """For each lost row the most similar kept one (of equals the first-ranked) and their cosine."""
     survivors, lost = np.flatnonzero(kept), np.flatnonzero(~kept)
     remaining = unit[survivors]
     twin, cosine = np.zeros(len(lost), dtype=np.int64), np.zeros(len(lost), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What a finished round leaves on the terminal: gained and forgotten, chosen and why, dropped, spent, and where it lies.
+"""What a finished round leaves on the terminal: what was gained, chosen and why, dropped and spent.
 
 Fits in 80 columns and says nothing by colour alone. The same tables come as Markdown.
 """
@@ -46,7 +46,10 @@ class RoundSummary:
 
 
 def skill_table(summary: RoundSummary) -> pd.DataFrame:
-    """Per skill, in the order of training: skill, rare, own (None: no arrival), zero_shot, before, now, change (or None)."""
+    """Per skill, in the order of training: skill, rare, own, zero_shot, before, now, change.
+
+    `own` is None for a skill that no arrival trains, a score None where the skill was not graded.
+    """
     so_far = summary.score_matrix[summary.score_matrix["round"] <= summary.round]
     scores, skills = as_matrix(so_far, "skill")
     last = len(scores) - 1
@@ -59,29 +62,30 @@ def skill_table(summary: RoundSummary) -> pd.DataFrame:
         rows.append((skill, skill in summary.rare_skills, own, zero_shot, before, now, change))
     rows.sort(key=lambda row: row[2] if row[2] is not None else np.inf)
     columns = ["skill", "rare", "own", "zero_shot", "before", "now", "change"]
-    return pd.DataFrame({name: pd.Series(v, dtype=object) for name, v in zip(columns, zip(*rows, strict=True), strict=True)})
+    return pd.DataFrame([dict(zip(columns, row, strict=True)) for row in rows], columns=columns, dtype=object)
 
 
 def expert_table(summary: RoundSummary) -> pd.DataFrame:
-    """Per expert that won a cluster: expert, clusters, samples, where (its largest clusters with their main source)."""
+    """Per expert that won a cluster: expert, clusters, samples, where (the largest, with main source)."""
     columns = ["expert", "clusters", "samples", "where"]
     if summary.cluster_experts is None or summary.subset is None:
         return pd.DataFrame(columns=columns)
     won = summary.cluster_experts[summary.cluster_experts["chosen"]]
     counts = summary.subset.groupby(["cluster", "source"], sort=True).size().reset_index(name="n")
-    main = counts.sort_values("n", ascending=False, kind="stable").drop_duplicates("cluster").set_index("cluster")["source"]
-    rows = []
+    counts = counts.sort_values("n", ascending=False, kind="stable").drop_duplicates("cluster")
+    main = counts.set_index("cluster")["source"]
+    rows: list[tuple[str, int, int, str]] = []
     for expert, part in won.groupby("expert", sort=True):
         largest = part.sort_values("size", ascending=False, kind="stable")["cluster"].tolist()
         where = [f"{cluster} ({main.get(cluster, 'empty')})" for cluster in largest[:_SHOWN]]
         where += [f"{len(largest) - _SHOWN} more"] if len(largest) > _SHOWN else []
-        rows.append((expert, len(part), int(part["size"].sum()), ", ".join(where)))
-    return pd.DataFrame(sorted(rows, key=lambda row: -row[1]), columns=columns)
+        rows.append((str(expert), len(part), int(part["size"].sum()), ", ".join(where)))
+    return pd.DataFrame(sorted(rows, key=lambda row: row[1], reverse=True), columns=columns)
 
 
 def closing_table(summary: RoundSummary) -> Group:
     """Everything at once, for `rich.console.Console.print`."""
-    parts = [
+    parts: list[Text | Table] = [
         Text(f"{summary.stream}, {_round_name(summary.round)}", style="bold"),
         _table("Scores", *_skill_cells(summary)),
         _table("Measures", *_measure_cells(summary.measures)),
@@ -89,8 +93,8 @@ def closing_table(summary: RoundSummary) -> Group:
     ]
     if summary.cluster_experts is not None:
         parts.append(_table("Selector experts", *_expert_cells(summary)))
-    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 1), title="Round", title_justify="left", title_style="bold")
-    facts.add_column(style="dim", no_wrap=True)
+    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 1))
+    facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
     for name, value in _facts(summary):
         facts.add_row(Text(name), Text(value))
@@ -146,7 +150,9 @@ def _measure_cells(measures: pd.DataFrame) -> Cells:
 
 def _notes(measures: pd.DataFrame) -> list[str]:
     """How to read the measures, and why some are undefined: a line per reason."""
-    lines = ["In brackets: n. T: the last round. F: 1 per dataset, own(j) per skill. Rates and gain in percent."]
+    lines = [
+        "In brackets: n. T: the last round. F: 1 per dataset, own(j) per skill. Gain and rate in percent."
+    ]
     missing = measures[measures["undefined"] != ""]
     for (view, reason), part in missing.groupby(["view", "undefined"], sort=False):
         lines.append(f"undefined per {view} ({', '.join(part['measure'])}): {reason}")
@@ -180,7 +186,9 @@ def _facts(summary: RoundSummary) -> list[tuple[str, str]]:
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """First column to the left, numbers to the right, a last column of prose to the left."""
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
+    table = Table(
+        box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", padding=(0, 1, 0, 0)
+    )
     for i, name in enumerate(header):
         prose = i == 0 or name == "formula" or name.startswith("where")
         table.add_column(name, justify="left" if prose else "right", overflow="fold", no_wrap=not prose)
@@ -190,7 +198,9 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    prose = [i == 0 or name in ("formula", "value") or name.startswith("where") for i, name in enumerate(header)]
+    prose = [
+        i == 0 or name in ("formula", "value") or name.startswith("where") for i, name in enumerate(header)
+    ]
     lines = [header, ["---" if left else "---:" for left in prose], *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

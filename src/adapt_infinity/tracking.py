@@ -1,25 +1,252 @@
-"""Rounds in MLflow: a stream is a parent run, a round its child, and the parent's metrics over steps are the forgetting curves.
+"""Rounds in MLflow: a stream is a parent run, a round its child; over steps, the parent shows the curves.
 
-The only file that knows MLflow. It talks to a store named by an explicit URI, through `MlflowClient`: no active
-run, no global tracking URI, so it works from any thread and goes on in another process the next day.
+The only file that knows MLflow. It talks to a store named by an explicit URI, through `MlflowClient`: no
+active run, no global tracking URI, so a stream goes on in another process the next day.
 """
 
 import logging
-import os
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import batched
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pandas as pd
 
 from adapt_infinity.measures import as_matrix
-from adapt_infinity.report import RoundSummary
+from adapt_infinity.report import RoundSummary, expert_table
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # MLflow takes seconds to import: only a round that is tracked pays for it
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+Value = TypeVar("Value")
+
+STREAM, ROUND, LEVEL, SUPERSEDED = (
+    f"adapt_infinity.{tag}" for tag in ("stream", "round", "level", "superseded_by")
+)
+_NAME_LENGTH = 250
+_METRICS, _ITEMS = 1000, 100  # that one request may carry
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingParams:
+    """params:tracking."""
+
+    enabled: bool
+    tracking_uri: str  # "": mlflow.db in the project's folder, where `mlflow ui` looks for it
+    experiment: str
+
+    def __post_init__(self) -> None:
+        if self.enabled and not self.experiment.strip():
+            raise ValueError(f"tracking.experiment must not be blank, got {self.experiment!r}")
+        if self.tracking_uri and ":" not in self.tracking_uri:
+            example = "sqlite:////folder/mlflow.db or http://host:5000"
+            got = self.tracking_uri
+            raise ValueError(f"tracking.tracking_uri must be a URI such as {example}, got {got!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRun:
+    """An open child run. Names are made fit for MLflow on the way."""
+
+    client: "MlflowClient"
+    run_id: str
+    parent_id: str
+    round: int
+    where: str  # for people: how to find the run
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """On the child: a stream's parameters may change between rounds."""
+        from mlflow.entities import Param
+
+        for part in _batches([Param(key, str(value)) for key, value in fit_names(params).items()], _ITEMS):
+            self.client.log_batch(self.run_id, params=part)
+
+    def log_metrics(self, metrics: Mapping[str, float | int]) -> None:
+        """On child and parent, step = round. A round run again writes the step again; the latest counts."""
+        from mlflow.entities import Metric
+
+        assert all(math.isfinite(value) for value in metrics.values()), metrics
+        now = int(time.time() * 1000)
+        entries = [Metric(key, float(value), now, self.round) for key, value in fit_names(metrics).items()]
+        for part in _batches(entries, _METRICS):
+            for run_id in (self.run_id, self.parent_id):
+                self.client.log_batch(run_id, metrics=part)
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """On the child: dataset versions, the code's version, why a measure is undefined."""
+        from mlflow.entities import RunTag
+
+        for part in _batches([RunTag(key, str(value)) for key, value in fit_names(tags).items()], _ITEMS):
+            self.client.log_batch(self.run_id, tags=part)
+
+    def log_figure(self, figure: "Figure", name: str) -> None:
+        """As figures/<name>.png."""
+        self.client.log_figure(self.run_id, figure, f"figures/{fit_name(name)}.png")
+
+    def log_table(self, table: pd.DataFrame, name: str) -> None:
+        """As tables/<name>.csv."""
+        self.client.log_text(self.run_id, table.to_csv(index=False), f"tables/{fit_name(name)}.csv")
+
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        """A file as it is."""
+        self.client.log_artifact(self.run_id, str(path), folder or None)
+
+    def close(self, status: Literal["FINISHED", "FAILED"]) -> None:
+        """Ends the child; the stream's run shows the state of its latest round until the next one opens."""
+        for run_id in (self.run_id, self.parent_id):
+            self.client.set_terminated(run_id, status)
+
+
+class SwitchedOff:
+    """Stands in for a run when tracking.enabled is false: takes everything, keeps nothing."""
+
+    where = "MLflow is switched off (tracking.enabled: false)"
+
+    def log_params(self, params: Mapping[str, Any]) -> None: ...
+    def log_metrics(self, metrics: Mapping[str, float | int]) -> None: ...
+    def log_tags(self, tags: Mapping[str, str]) -> None: ...
+    def log_figure(self, figure: "Figure", name: str) -> None: ...
+    def log_table(self, table: pd.DataFrame, name: str) -> None: ...
+    def log_artifact(self, path: Path, folder: str = "") -> None: ...
+    def close(self, status: Literal["FINISHED", "FAILED"]) -> None: ...
+
+
+def open_round(
+    params: TrackingParams, project_path: Path, stream: str, round: int, tags: Mapping[str, str] | None = None
+) -> RoundRun | SwitchedOff:
+    """A new child run for `round` under the stream's parent run, which is found, or made, and set to RUNNING.
+
+    Earlier runs of the same round stay, tagged with the run that replaces them; one that a killed process
+    left RUNNING becomes KILLED. `ValueError` for a stream's name with a quote.
+    """
+    if not params.enabled:
+        return SwitchedOff()
+    if "'" in stream:
+        raise ValueError(f"the stream's name must not contain a quote, got {stream!r}")
+    from mlflow import MlflowClient
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    uri = params.tracking_uri or default_uri(project_path)
+    with _without_notices():
+        client = MlflowClient(tracking_uri=uri)
+        experiment_id = _experiment(client, params, project_path)
+    parents = _search(client, experiment_id, {STREAM: stream, LEVEL: "stream"})
+    if parents:
+        parent = parents[0]
+        client.update_run(parent.info.run_id, status="RUNNING")
+    else:
+        parent = client.create_run(experiment_id, tags={STREAM: stream, LEVEL: "stream"}, run_name=stream)
+    parent_id = parent.info.run_id
+    mine = {STREAM: stream, LEVEL: "round", ROUND: str(round)}
+    earlier = _search(client, experiment_id, {**mine, MLFLOW_PARENT_RUN_ID: parent_id})
+    name = f"{stream} / round {round}" + (f" (run {len(earlier) + 1})" if earlier else "")
+    all_tags = {**fit_names(tags or {}), **mine, MLFLOW_PARENT_RUN_ID: parent_id}
+    run_id = client.create_run(experiment_id, tags=all_tags, run_name=name).info.run_id
+    for old in earlier:
+        if SUPERSEDED not in old.data.tags:
+            client.set_tag(old.info.run_id, SUPERSEDED, run_id)
+        if old.info.status == "RUNNING":
+            client.set_terminated(old.info.run_id, "KILLED")
+    where = f"experiment {params.experiment!r}, run {name!r} ({run_id}) at {uri}"
+    return RoundRun(client=client, run_id=run_id, parent_id=parent_id, round=round, where=where)
+
+
+def default_uri(project_path: Path) -> str:
+    """An SQLite file in the project's folder, absolute, so that it is the same from anywhere."""
+    return f"sqlite:///{(project_path.resolve() / 'mlflow.db').as_posix()}"
+
+
+def round_metrics(summary: RoundSummary) -> dict[str, float]:
+    """A round's numbers under their metric names; what is undefined or was not measured has none."""
+    scores, skills = as_matrix(summary.score_matrix[summary.score_matrix["round"] <= summary.round], "skill")
+    metrics = {
+        f"skill/{skill}": float(score)
+        for skill, score in zip(skills, scores[-1], strict=True)
+        if math.isfinite(score)
+    }
+    for row in summary.measures[summary.measures["undefined"] == ""].to_dict("records"):
+        metrics[_measure("measure", row["view"], row["measure"])] = row["value"]
+    metrics |= {f"cost/seconds/{stage}": seconds for stage, seconds in summary.seconds.items()}
+    if summary.peak_memory_gb is not None:
+        metrics["cost/peak_memory_gb"] = summary.peak_memory_gb
+    if summary.subset is not None:
+        metrics["cost/samples_probed"] = float(summary.samples_probed)
+        metrics["pool/before"] = float(summary.pool_before)
+        metrics["pool/after"] = float(summary.pool_after)
+        metrics["subset/size"] = float(summary.chosen)
+    won = expert_table(summary)
+    for expert, clusters in zip(won["expert"], won["clusters"], strict=True):
+        metrics[f"expert_clusters/{expert}"] = float(clusters)
+    return metrics
+
+
+def undefined_tags(measures: pd.DataFrame) -> dict[str, str]:
+    """Why a measure has no metric: undefined/<view>/<measure> = the reason."""
+    missing = measures[measures["undefined"] != ""].to_dict("records")
+    return {_measure("undefined", row["view"], row["measure"]): row["undefined"] for row in missing}
+
+
+def fit_name(name: str) -> str:
+    """`name` as MLflow allows it: letters, digits, "_", "-", ".", " ", and "/" between parts."""
+    parts = re.sub(r"[^\w./ \-]", "_", name).split("/")
+    return "/".join(part if part.strip(". ") else "_" for part in parts)[:_NAME_LENGTH]
+
+
+def fit_names(values: Mapping[str, Value]) -> dict[str, Value]:
+    """The same values under fit names; `ValueError` when two names become one."""
+    fitted: dict[str, Value] = {}
+    owner: dict[str, str] = {}
+    for name, value in values.items():
+        fit = fit_name(name)
+        if fit in fitted:
+            raise ValueError(f"{owner[fit]!r} and {name!r} are both {fit!r} in MLflow: rename one")
+        fitted[fit], owner[fit] = value, name
+    return fitted
+
+
+def _measure(kind: str, view: str, measure: str) -> str:
+    return f"{kind}/{view}/{measure}".replace(" ", "_")
+
+
+def _experiment(client: "MlflowClient", params: TrackingParams, project_path: Path) -> str:
+    """Found by name, or made: artefacts beside the default store, or where the given store keeps them."""
+    found = client.get_experiment_by_name(params.experiment)
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            raise ValueError(
+                f"tracking.experiment {params.experiment!r} was deleted in MLflow: choose another"
+            )
+        return str(found.experiment_id)
+    artefacts = None if params.tracking_uri else (project_path.resolve() / "mlartifacts").as_uri()
+    return str(client.create_experiment(params.experiment, artifact_location=artefacts))
+
+
+def _search(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> "list[Run]":
+    """Runs with all these tags, oldest first."""
+    having = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+    return list(client.search_runs([experiment_id], having, order_by=["attributes.start_time ASC"]))
+
+
+def _batches(items: list[Value], size: int) -> Iterator[list[Value]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """A new store is announced table by table; warnings and errors still show."""
+    loggers = [logging.getLogger(name) for name in ("mlflow.store.db.utils", "alembic")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

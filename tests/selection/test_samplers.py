@@ -14,7 +14,9 @@ SCORES = st.lists(st.sampled_from([0.0, 0.5, 1.0, -3.0]) | st.floats(-1e9, 1e9),
 
 
 def params(sampler: str = "ccs", strata: int = 50, cut: float = 0.0, cut_tails: bool = False) -> SubsetParams:
-    return SubsetParams(budget=1, shares="equal", sampler=sampler, strata=strata, cut=cut, cut_tails=cut_tails, seed=0)
+    return SubsetParams(
+        budget=1, shares="equal", sampler=sampler, strata=strata, cut=cut, cut_tails=cut_tails, seed=0
+    )
 
 
 def draw(
@@ -27,7 +29,9 @@ def draw(
     return dict(zip(ids, selected.tolist(), strict=True)), dict(zip(ids, stratum.tolist(), strict=True))
 
 
-def picked(name: str, scores: list[float], budget: int, settings: SubsetParams | None = None, seed: int = 0) -> list[int]:
+def picked(
+    name: str, scores: list[float], budget: int, settings: SubsetParams | None = None, seed: int = 0
+) -> list[int]:
     """Ids that are selected, where the ids are 0, 1, …"""
     selected, _ = draw(name, scores, list(range(len(scores))), budget, settings or params(name), seed)
     return [sample_id for sample_id, is_in in selected.items() if is_in]
@@ -36,7 +40,9 @@ def picked(name: str, scores: list[float], budget: int, settings: SubsetParams |
 @pytest.mark.parametrize("name", NAMES)
 @given(SCORES, st.integers(0, 100), st.floats(0, 0.99), st.booleans(), st.integers(1, 60))
 @settings(max_examples=60)
-def test_the_count_is_exact(name: str, scores: list[float], budget: int, cut: float, tails: bool, strata: int) -> None:
+def test_the_count_is_exact(
+    name: str, scores: list[float], budget: int, cut: float, tails: bool, strata: int
+) -> None:
     assert len(picked(name, scores, budget, params(name, strata, cut, tails))) == min(budget, len(scores))
 
 
@@ -100,7 +106,11 @@ def test_ccs_shares_are_visited_from_the_emptiest() -> None:
     """Strata of 1, 5, 10 and a budget of 9: 1, then 8 // 2 = 4, then the last 4."""
     scores = [0.0] * 1 + [0.5] * 5 + [1.0] * 10
     selected = np.array(picked("ccs", scores, 9, params(strata=3)))
-    assert [(selected < 1).sum(), ((selected >= 1) & (selected < 6)).sum(), (selected >= 6).sum()] == [1, 4, 4]
+    assert [(selected < 1).sum(), ((selected >= 1) & (selected < 6)).sum(), (selected >= 6).sum()] == [
+        1,
+        4,
+        4,
+    ]
 
 
 def test_what_ccs_cuts_comes_back_last() -> None:

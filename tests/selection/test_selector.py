@@ -1,5 +1,7 @@
 """The expert of a cluster is the score of highest entropy, whatever its unit."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,9 +18,11 @@ def params(experts: list[str] = EXPERTS, bins: int = 50, range: float = 4.0) -> 
     return SelectorParams(experts=experts, bins=bins, range=range)
 
 
-def tables(cluster: list[int], **columns: list[float]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tables(cluster: list[int], **columns: Sequence[float] | np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
     ids = 10 * np.arange(len(cluster)) + 3
-    clusters = pd.DataFrame({"sample_id": ids, "cluster": np.array(cluster, dtype=np.int32), "similarity": 1.0})
+    clusters = pd.DataFrame(
+        {"sample_id": ids, "cluster": np.array(cluster, dtype=np.int32), "similarity": 1.0}
+    )
     return clusters, pd.DataFrame({"sample_id": ids, **columns})
 
 
@@ -36,7 +40,7 @@ def slow_entropy(values: list[float]) -> float:
 
 
 def test_by_hand() -> None:
-    """Four values in four bins: ln 4. Two values, two rows each: ln 2. In the other cluster it is the other way round."""
+    """Four values in four bins: ln 4. Two values, two rows each: ln 2. The other cluster has it reversed."""
     clusters, scores = tables(
         [0, 0, 0, 0, 7, 7, 7, 7], el2n=[1, 2, 3, 4, 1, 1, 9, 9], grand=[5, 5, 6, 6, 1, 2, 3, 4]
     )
@@ -52,7 +56,11 @@ def test_by_hand() -> None:
 def test_agrees_with_the_definition_cluster_by_cluster() -> None:
     rng = np.random.default_rng(0)
     cluster = rng.integers(0, 5, 600)
-    columns = {"el2n": rng.normal(size=600), "grand": rng.gamma(1, size=600), "perplexity": rng.uniform(size=600) ** 5}
+    columns = {
+        "el2n": rng.normal(size=600),
+        "grand": rng.gamma(1, size=600),
+        "perplexity": rng.uniform(size=600) ** 5,
+    }
     table = choose_experts(*tables(cluster.tolist(), **columns), params())
     for line in table.itertuples():
         expected = slow_entropy(columns[str(line.expert)][cluster == line.cluster].tolist())
@@ -77,7 +85,9 @@ def test_a_change_of_unit_changes_nothing(values: list[float], factor: float, of
 @given(st.permutations(range(30)))
 def test_the_order_of_rows_changes_nothing(order: list[int]) -> None:
     rng = np.random.default_rng(1)
-    clusters, scores = tables(rng.integers(0, 3, 30).tolist(), **{name: rng.normal(size=30) for name in EXPERTS})
+    clusters, scores = tables(
+        rng.integers(0, 3, 30).tolist(), **{name: rng.normal(size=30) for name in EXPERTS}
+    )
     expected = choose_experts(clusters, scores, params())
     shuffled = choose_experts(clusters.iloc[order], scores.iloc[order[::-1]], params())
     pd.testing.assert_frame_equal(shuffled, expected)
@@ -86,7 +96,8 @@ def test_the_order_of_rows_changes_nothing(order: list[int]) -> None:
 @pytest.mark.parametrize("constant", [0.0, 0.1, -1e9, 1e300])
 def test_a_constant_score_is_never_chosen_over_another(constant: float) -> None:
     table = choose_experts(
-        *tables([0] * 1000, el2n=[constant] * 1000, grand=[1.0] + [0.0] * 999), params(["el2n", "grand"], bins=3, range=99.0)
+        *tables([0] * 1000, el2n=[constant] * 1000, grand=[1.0] + [0.0] * 999),
+        params(["el2n", "grand"], bins=3, range=99.0),
     )
     assert chosen(table) == {0: "grand"}
     assert table.set_index("expert").loc["el2n", "entropy"] == 0
@@ -127,7 +138,8 @@ def test_no_rows_no_experts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("experts", []), ("experts", ["el2n", "el2n"]), ("bins", 1), ("range", 0.0), ("range", np.nan)]
+    ("key", "value"),
+    [("experts", []), ("experts", ["el2n", "el2n"]), ("bins", 1), ("range", 0.0), ("range", np.nan)],
 )
 def test_parameters_are_checked(key: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"selector_experts\.{key}"):

@@ -27,7 +27,11 @@ def stage(cluster: list[int]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame,
         {"sample_id": ids, "round": np.arange(n) % 2 + 1, "source": "charts", "skill": "vqa"}
     )
     clusters = pd.DataFrame(
-        {"sample_id": ids, "cluster": np.array(cluster, dtype=np.int32), "similarity": rng.random(n).astype(np.float32)}
+        {
+            "sample_id": ids,
+            "cluster": np.array(cluster, dtype=np.int32),
+            "similarity": rng.random(n).astype(np.float32),
+        }
     )
     scores = pd.DataFrame({"sample_id": ids, "el2n": rng.random(n), "grand": rng.gamma(1, size=n)})
     gradients = rng.normal(size=(n, 4)).astype(np.float16)
@@ -39,7 +43,9 @@ def stage(cluster: list[int]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame,
 @pytest.mark.parametrize("sampler", rooms.names(SAMPLERS))
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 80))
 @settings(max_examples=15, deadline=None)
-def test_the_budget_is_exact_and_no_row_is_missing(shares: str, sampler: str, cluster: list[int], budget: int) -> None:
+def test_the_budget_is_exact_and_no_row_is_missing(
+    shares: str, sampler: str, cluster: list[int], budget: int
+) -> None:
     tables = stage(cluster)
     subset = select_subset(*tables, params(budget, shares=shares, sampler=sampler))
     assert subset.columns.tolist() == COLUMNS
@@ -72,7 +78,9 @@ def test_by_hand() -> None:
     _, _, scores, _, experts = tables
     named = experts[experts["chosen"]].set_index("cluster")["expert"]
     assert subset["expert"].tolist() == named.loc[subset["cluster"]].tolist()
-    assert subset["score"].tolist() == [scores.loc[row, expert] for row, expert in enumerate(subset["expert"])]
+    assert subset["score"].tolist() == [
+        scores.loc[row, expert] for row, expert in enumerate(subset["expert"])
+    ]
     large = subset[subset["cluster"] == 5]
     assert large["score"][large["selected"]].min() > large["score"][~large["selected"]].max()
 
@@ -83,7 +91,12 @@ def test_one_cluster_does_not_change_what_another_draws() -> None:
     both = select_subset(pool_rows, clusters, scores, gradients, experts, params(10, sampler="random"))
     first = slice(0, 20)
     alone = select_subset(
-        pool_rows[first], clusters[first], scores[first], gradients[first], experts, params(5, sampler="random")
+        pool_rows[first],
+        clusters[first],
+        scores[first],
+        gradients[first],
+        experts,
+        params(5, sampler="random"),
     )
     assert both["selected"][first].tolist() == alone["selected"].tolist()
 
@@ -97,7 +110,7 @@ def test_score_std_shares_go_to_the_spread() -> None:
 
 
 def test_density_shares_by_hand() -> None:
-    """Centroids e1, e2, −e1: mean distances 1.5, 1, 1.5; spreads 0.2, 0.4, 0.2; weights 3 : 4 : 3."""
+    """Centroids e1, e2, -e1: mean distances 1.5, 1, 1.5; spreads 0.2, 0.4, 0.2; weights 3 : 4 : 3."""
     pool_rows, clusters, scores, _, experts = stage([0] * 50 + [1] * 50 + [2] * 50)
     gradients = np.repeat(np.array([[1, 0], [0, 1], [-1, 0]], dtype=np.float16), 50, axis=0)
     clusters["similarity"] = np.repeat(np.array([0.8, 0.6, 0.8], dtype=np.float32), 50)
@@ -120,7 +133,15 @@ def test_an_empty_pool_gives_an_empty_subset() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("budget", 0), ("shares", "fair"), ("sampler", "oracle"), ("strata", 0), ("cut", 1.0), ("cut", -0.1), ("seed", -1)],
+    [
+        ("budget", 0),
+        ("shares", "fair"),
+        ("sampler", "oracle"),
+        ("strata", 0),
+        ("cut", 1.0),
+        ("cut", -0.1),
+        ("seed", -1),
+    ],
 )
 def test_parameters_are_checked(key: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"subset\.{key}.*{value}"):

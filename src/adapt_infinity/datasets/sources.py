@@ -50,7 +50,7 @@ class SourcesDataset(AbstractDataset[Any, list[Source]]):
             raise ValueError(f"the stream has {len(with_split)} arrivals; there is none for round {self._round}")
         return [with_split[self._round - 1]]
 
-    def _records(self, source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    def _records(self, source: Mapping[str, Any]) -> list[Any]:
         path = self._root / source[self._split]
         if not path.is_file():
             raise ValueError(f"source {source['name']!r}: there is no file {path}")

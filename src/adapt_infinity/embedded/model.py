@@ -5,9 +5,12 @@ and a Llama decoder, with an own byte-level tokenizer in which any text has an e
 it once saved: `AutoModelForImageTextToText` and `AutoProcessor` load the folder like any other checkpoint.
 """
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     CLIPVisionConfig,
@@ -149,3 +152,26 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForCondit
     generation = model.generation_config
     generation.pad_token_id, generation.eos_token_id, generation.bos_token_id = ids[PAD], ids[END], None
     return model
+
+
+def round_weights(model: LlavaForConditionalGeneration) -> None:
+    """To half precision and back, in place: the weights in memory are then exactly those that a checkpoint holds."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.half().float())
+
+
+def write_checkpoint(folder: Path, model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> None:
+    """An ordinary checkpoint folder, half the usual size: weights lie in half precision and load as float32.
+
+    Other files in the folder (its model card) stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    processor.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    config = model.config.to_dict() | {"architectures": [type(model).__name__], "dtype": "float32"}
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    weights = {name: weight.half().contiguous() for name, weight in model.state_dict().items()}
+    unfinished = folder / ".model.safetensors.unfinished"
+    save_file(weights, unfinished, metadata={"format": "pt"})
+    unfinished.rename(folder / "model.safetensors")

@@ -33,6 +33,7 @@ from adapt_infinity.embedded.model import (
     USER,
     build_model,
     build_processor,
+    round_weights,
     train_tokenizer,
 )
 from adapt_infinity.embedded.scenes import (
@@ -450,5 +451,6 @@ def pretrain(
     figures = learn_to_see(model, params)
     for _ in learn_to_speak(model, Encoder(tokenizer), params):
         pass
+    round_weights(model)
     items = [sample.item for name in ("primitives", *ARRIVALS) for sample in splits[name]["design"]]
     return model, processor, figures | measure(model, processor, items)

@@ -4,7 +4,7 @@ Each has one function, `parse(record) -> Conversation`, that raises `ValueError`
 cannot read. A format knows nothing of files, pools or models.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ def names() -> list[str]:
     return rooms.names(__name__)
 
 
-def load(name: str) -> Callable[[Mapping[str, Any]], Conversation]:
+def load(name: str) -> Callable[[Any], Conversation]:
     """The parse function of the format `name`; `ValueError` names the known ones."""
-    parse: Callable[[Mapping[str, Any]], Conversation] = rooms.load(__name__, name, "parse")
+    parse: Callable[[Any], Conversation] = rooms.load(__name__, name, "parse")
     return parse

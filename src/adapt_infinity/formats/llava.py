@@ -15,7 +15,7 @@ from adapt_infinity.formats import Conversation
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 
 
-def parse(record: Mapping[str, Any]) -> Conversation:
+def parse(record: Any) -> Conversation:
     """One record; `ValueError` says what is missing or malformed."""
     if not isinstance(record, Mapping):
         raise ValueError("the record is not an object")

@@ -18,7 +18,7 @@ def create_pipeline() -> Pipeline:
             stage("pool", node(Pool, "", "kept_pool", name="start_pool")),
             stage(
                 "training",
-                node(nodes.read_arrivals, "first_source pictures params:intake", "warm_up_records warm_up_rejects"),
+                node(nodes.read_warm_up, "first_source pictures params:intake", "warm_up_records warm_up_rejects"),
                 node(
                     warm_up_adapter,
                     "warm_up_records pictures base_model params:model params:training params:warm_up",

@@ -16,10 +16,19 @@ from adapt_infinity.selection.selector import SelectorParams, choose_experts
 
 
 def read_arrivals(
-    arriving_source: list[Source], pictures: Pictures, intake: IntakeParams
+    arriving_source: list[Source], pictures: Pictures, previous_kept_pool: Pool, intake: IntakeParams
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The records of the one source that arrives in this round, checked."""
+    """The records of the one source that arrives in this round, checked; an id that it used before is a reject."""
     (source,) = arriving_source
+    arrived = previous_kept_pool.arrived
+    return check_records(source, pictures, intake, set(arrived.loc[arrived["source"] == source.name, "source_id"]))
+
+
+def read_warm_up(
+    first_source: list[Source], pictures: Pictures, intake: IntakeParams
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The records of the first arrival, from which genesis draws what the adapter is warmed up on."""
+    (source,) = first_source
     return check_records(source, pictures, intake)
 
 

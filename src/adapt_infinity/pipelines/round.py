@@ -41,7 +41,11 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
         [
             stage(
                 "intake",
-                node(nodes.read_arrivals, "arriving_source pictures params:intake", "checked_records rejected_records"),
+                node(
+                    nodes.read_arrivals,
+                    "arriving_source pictures previous_kept_pool params:intake",
+                    "checked_records rejected_records",
+                ),
                 node(
                     check_prompts,
                     "checked_records rejected_records pictures base_model params:model",

@@ -1,1 +1,1 @@
-"""Which samples to train on: the expert of each cluster, the budget over clusters, and the samplers inside them."""
+"""Which samples to train on: the expert of each cluster, the budget over them, the samplers in them."""

@@ -1,7 +1,7 @@
-"""Selector experts (METHOD section 4; Maharana et al., arXiv:2410.10636): the score that tells a cluster's rows apart best.
+"""Selector experts: the score that tells a cluster's rows apart best (METHOD section 4; arXiv:2410.10636).
 
-The expert of a cluster is the score whose distribution in it has the highest entropy. The entropy is that of a
-histogram of the z-scored values, so it does not depend on the unit or the origin of a score.
+The expert of a cluster is the score whose distribution in it has the highest entropy. The entropy is that of
+a histogram of the z-scored values, so it does not depend on the unit or the origin of a score.
 """
 
 from dataclasses import dataclass
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
-from scipy.special import entr
 
-EDGE = 1e-6  # of a bin's width: a value this close below an edge counts as on it, so that rounding moves nothing
+EDGE = (
+    1e-6  # of a bin's width: a value this close below an edge counts as on it, so that rounding moves nothing
+)
 CONSTANT = 8  # units in the last place: a score that varies less than this is constant
 
 
@@ -37,9 +38,10 @@ class SelectorParams:
 def choose_experts(clusters: pd.DataFrame, scores: pd.DataFrame, params: SelectorParams) -> pd.DataFrame:
     """Every candidate score of every cluster, ranked by entropy.
 
-    Columns: cluster, size, rank (1 = highest), expert, entropy (nats, 0 to ln(bins)), chosen (rank 1). A constant score
-    has entropy 0 and comes after every other; where all are constant, as in a cluster of one row, the order of
-    `selector_experts.experts` decides. `ValueError` for a score that is not there or not finite (named with its sample).
+    Columns: cluster, size, rank (1 = highest), expert, entropy (nats, 0 to ln(bins)), chosen (rank 1). A
+    constant score has entropy 0 and comes after every other; where all are constant, as in a cluster of one
+    row, the order of `selector_experts.experts` decides. `ValueError` for a score that is not there or not
+    finite (named with its sample).
     """
     unknown = [expert for expert in params.experts if expert not in scores.columns]
     if unknown:
@@ -91,7 +93,8 @@ def _histogram_entropy(
     places = places.clip(0, params.bins - 1).astype(np.int64)
     segments = np.repeat(np.arange(len(sizes)), sizes)
     counts = np.bincount(segments * params.bins + places, minlength=len(sizes) * params.bins)
-    return entr(counts.reshape(len(sizes), params.bins) / sizes[:, None]).sum(axis=1)
+    shares = counts.reshape(len(sizes), params.bins) / sizes[:, None]
+    return -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=1)
 
 
 def _ranked(
@@ -120,4 +123,6 @@ def _ranked(
 def _check_finite(values: Float[np.ndarray, " n"], sample_ids: Int[np.ndarray, " n"], expert: str) -> None:
     bad = sample_ids[~np.isfinite(values)]
     if len(bad):
-        raise ValueError(f"score {expert!r} is not finite for {len(bad)} samples, first {sorted(bad.tolist())[:5]}")
+        raise ValueError(
+            f"score {expert!r} is not finite for {len(bad)} samples, first {sorted(bad.tolist())[:5]}"
+        )

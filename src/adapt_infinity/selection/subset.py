@@ -1,7 +1,7 @@
 """The subset of a round: which pool rows are trained on, and why each was or was not (METHOD section 5).
 
-Every pool row appears in the table with the cluster it belongs to, the expert that judged it, the score and stratum it
-was given, and whether it was selected.
+Every pool row appears in the table with the cluster it belongs to, the expert that judged it, the score and
+stratum it was given, and whether it was selected.
 """
 
 from dataclasses import dataclass
@@ -54,11 +54,11 @@ def select_subset(
     cluster_experts: pd.DataFrame,
     params: SubsetParams,
 ) -> pd.DataFrame:
-    """min(budget, pool) rows of the pool: shares over clusters, then the sampler in each by its expert's score.
+    """min(budget, pool) rows: shares over clusters, then the sampler in each by its expert's score.
 
-    `gradients` are rows in the order of `scores`, and read only for `shares: density`. Columns of the result, one row
-    for each pool row: sample_id, source, skill, round, cluster, expert, score (the expert's), stratum (-1: in none),
-    selected. A score that is not finite is a `ValueError` that names the sample.
+    `gradients` are rows in the order of `scores`, and read only for `shares: density`. Columns of the result,
+    one row for each pool row: sample_id, source, skill, round, cluster, expert, score (the expert's), stratum
+    (-1: in none), selected. A score that is not finite is a `ValueError` that names the sample.
     """
     assert len(pool_rows) == len(clusters) == len(scores) == len(gradients)
     ids = pool_rows["sample_id"].to_numpy()
@@ -67,7 +67,12 @@ def select_subset(
     order = np.lexsort((ids, code))
     ends = np.cumsum(sizes)
 
-    chosen = cluster_experts[cluster_experts["chosen"]].set_index("cluster")["expert"].loc[labels].to_numpy(dtype=object)
+    chosen = (
+        cluster_experts[cluster_experts["chosen"]]
+        .set_index("cluster")["expert"]
+        .loc[labels]
+        .to_numpy(dtype=object)
+    )
     experts, expert_of = np.unique(chosen, return_inverse=True)
     arranged = scores.set_index("sample_id").loc[ids]
     score = arranged[list(experts)].to_numpy(dtype=np.float64)[np.arange(len(ids)), expert_of[code]]
@@ -85,7 +90,7 @@ def select_subset(
             sorted_scores[segment], sorted_ids[segment], int(shares[place]), rng, params
         )
     assert selected.sum() == min(params.budget, len(ids))
-    expert = pd.Series(pd.Categorical.from_codes(expert_of[code], experts)).astype("str")
+    expert = pd.Series(pd.Categorical.from_codes(expert_of[code], pd.Index(experts))).astype("str")
     return _table(pool_rows, cluster, expert, score, stratum, selected)
 
 
@@ -96,10 +101,10 @@ def uniform_subset(
     budget: int,
     seeds: list[int],
 ) -> pd.DataFrame:
-    """min(budget, eligible) of the eligible rows: equal shares over `groups` (0, 1, …), uniform in each of them.
+    """min(budget, eligible) of the eligible rows: equal shares over `groups` (0, 1, …), uniform in each.
 
-    The table of `select_subset`, for strategies that judge no row: cluster and stratum are -1, expert is empty, score
-    is NaN because there is none.
+    The table of `select_subset`, for strategies that judge no row: cluster and stratum are -1, expert is
+    empty, score is NaN because there is none.
     """
     ids = pool_rows["sample_id"].to_numpy()
     queue = shuffled(ids, np.random.default_rng(seeds))
@@ -128,7 +133,9 @@ def _shares(
         el2n = arranged["el2n"].to_numpy(dtype=np.float64)
         _check_finite(el2n, arranged.index.to_numpy(), np.full(len(el2n), "el2n", dtype=object))
         mean = np.bincount(code, el2n) / sizes
-        return weighted_shares(sizes, np.sqrt(np.bincount(code, (el2n - mean[code]) ** 2) / sizes), params.budget)
+        return weighted_shares(
+            sizes, np.sqrt(np.bincount(code, (el2n - mean[code]) ** 2) / sizes), params.budget
+        )
     similarity = clusters.set_index("sample_id")["similarity"].loc[arranged.index].to_numpy(dtype=np.float64)
     spread = np.maximum(1 - np.bincount(code, similarity) / sizes, 0)
     code_of_gradient = pd.Series(code, arranged.index).loc[scores["sample_id"]].to_numpy()
@@ -171,10 +178,13 @@ def _table(
     )
 
 
-def _check_finite(values: Float[np.ndarray, " n"], sample_ids: Int[np.ndarray, " n"], expert: np.ndarray) -> None:
+def _check_finite(
+    values: Float[np.ndarray, " n"], sample_ids: Int[np.ndarray, " n"], expert: np.ndarray
+) -> None:
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         worst = bad[np.argmin(sample_ids[bad])]
         raise ValueError(
-            f"{len(bad)} scores are not finite, first {expert[worst]!r} = {values[worst]} of sample {sample_ids[worst]}"
+            f"{len(bad)} scores are not finite,"
+            f" first {expert[worst]!r} = {values[worst]} of sample {sample_ids[worst]}"
         )

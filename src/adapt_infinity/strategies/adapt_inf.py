@@ -1,5 +1,5 @@
-"""Adapt-∞ (Maharana et al., arXiv:2410.10636): pseudo-skills share the budget, each judged by its own expert, and the
-most redundant rows of each leave the pool.
+"""Adapt-∞ (Maharana et al., arXiv:2410.10636): pseudo-skills share the budget, each judged by its own expert,
+and the most redundant rows of each leave the pool.
 """
 
 import pandas as pd
@@ -30,4 +30,6 @@ def keep(
     pruning_params: PruningParams,
 ) -> pd.DataFrame:
     """Rows that resemble a kept one of their cluster leave, down to the pool size (METHOD section 7)."""
-    return prune_pool(pool_rows, clusters, features.embeddings, features.scores, cluster_experts, pruning_params)
+    return prune_pool(
+        pool_rows, clusters, features.embeddings, features.scores, cluster_experts, pruning_params
+    )

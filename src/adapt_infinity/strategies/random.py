@@ -1,4 +1,4 @@
-"""Random replay: a uniform draw from all that has arrived and is still kept. The baseline that selection must beat."""
+"""Random replay: a uniform draw from all that is still kept. The baseline that selection must beat."""
 
 import numpy as np
 import pandas as pd

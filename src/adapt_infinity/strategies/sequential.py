@@ -14,6 +14,6 @@ def select(pool_rows: pd.DataFrame, round: int, subset_params: SubsetParams) -> 
 
 
 def keep(pool_rows: pd.DataFrame, round: int, pruning_params: PruningParams) -> pd.DataFrame:
-    """Drop rows at random down to the pool size: none of them will be read again, but all strategies store as many."""
+    """Drop rows at random down to the pool size: none is read again, but all strategies store as many."""
     one_group = np.zeros(len(pool_rows), dtype=np.int64)
     return drop_at_random(pool_rows, one_group, pruning_params.pool_size, [pruning_params.seed, round])

@@ -1,4 +1,4 @@
-"""Skill-balanced: equal shares over the *true* skill labels. An oracle: the ceiling for anything that clusters."""
+"""Skill-balanced: equal shares over the *true* skill labels. The oracle for anything that clusters."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from adapt_infinity.selection.subset import SubsetParams, uniform_subset
 
 
 def select(pool_rows: pd.DataFrame, round: int, subset_params: SubsetParams) -> pd.DataFrame:
-    """`budget` rows of the pool, equally many of each skill where there are; only budget and seed are read."""
+    """`budget` rows, equally many of each skill where there are; only budget and seed are read."""
     everyone, skill = np.ones(len(pool_rows), dtype=bool), pd.factorize(pool_rows["skill"], sort=True)[0]
     return uniform_subset(pool_rows, everyone, skill, subset_params.budget, [subset_params.seed, round])
 

@@ -1,7 +1,7 @@
 """CCS: coverage-centric stratified sampling (Zheng et al. 2023, arXiv:2210.15809), METHOD section 5.
 
-The range of the scores is divided into strata of equal width, and the budget into equal shares of the strata, from the
-emptiest to the fullest, so that rare degrees of difficulty are covered as well as frequent ones.
+The range of the scores is divided into strata of equal width, and the budget into equal shares of the strata,
+from the emptiest to the fullest, so that rare degrees of difficulty are covered as well as frequent ones.
 """
 
 import numpy as np
@@ -22,9 +22,9 @@ def sample(
 ) -> tuple[Bool[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Equal shares of the strata, uniform within a stratum; stratum -1 marks a row that was cut.
 
-    `params.cut` cuts that share of the rows, the hardest, and `params.cut_tails` 5 % at either end. What is cut comes
-    back last: only when the budget exceeds the rest, and then those nearest to the rest first (of equally near ones,
-    the easier).
+    `params.cut` cuts that share of the rows, the hardest, and `params.cut_tails` 5 % at either end. What is
+    cut comes back last: only when the budget exceeds the rest, and then those nearest to the rest first (of
+    equally near ones, the easier).
     """
     ranked = np.lexsort((sample_ids, scores))
     low, high = _kept_range(len(scores), params)
@@ -43,7 +43,9 @@ def sample(
         selected[queue[taken]] = True
     else:
         places = np.arange(len(scores))
-        outside = np.maximum(low - places, places - (high - 1)).clip(min=0)  # ranks away from the core, 0 in it
+        outside = np.maximum(low - places, places - (high - 1)).clip(
+            min=0
+        )  # ranks away from the core, 0 in it
         selected[ranked[np.argsort(outside, kind="stable")[:budget]]] = True
     return selected, stratum
 
@@ -55,7 +57,7 @@ def _kept_range(n: int, params: SubsetParams) -> tuple[int, int]:
 
 
 def _strata(scores: Float[np.ndarray, " n"], strata: int) -> Int[np.ndarray, " n"]:
-    """Strata of equal width from the lowest to the highest score; all rows in stratum 0 if these are equal."""
+    """Strata of equal width from the lowest to the highest score; all stratum 0 if these are equal."""
     if len(scores) == 0 or scores.max() == scores.min():
         return np.zeros(len(scores), dtype=np.int64)
     low, high = scores.min().astype(np.float64), scores.max().astype(np.float64)

@@ -13,7 +13,7 @@ def sample(
     rng: np.random.Generator,
     params: SubsetParams,
 ) -> tuple[Bool[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """The `budget` rows in the middle of the ranking; of an odd rest, one more is left out above than below."""
+    """The `budget` rows in the middle; of an odd rest, one more is left out above than below."""
     selected = np.zeros(len(scores), dtype=bool)
     below = max(0, len(scores) - budget) // 2
     selected[np.lexsort((sample_ids, scores))[below : below + budget]] = True

@@ -1,0 +1,113 @@
+"""Shapes and types of every signature are checked while the tests run (jaxtyping + beartype)."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("adapt_infinity", "beartype.beartype")
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adapt_infinity.intake import Source
+from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, load_vlm, new_adapter
+from adapt_infinity.pictures import Pictures
+
+PROJECT = Path(__file__).parents[1]
+CHECKPOINT = PROJECT / "src/adapt_infinity/embedded/checkpoint"
+TARGETS = r".*(language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)|multi_modal_projector\.linear_[12])"
+
+
+@pytest.fixture(scope="session")
+def base_model() -> Checkpoint:
+    return Checkpoint(CHECKPOINT)
+
+
+@pytest.fixture(scope="session")
+def model_params() -> ModelParams:
+    return ModelParams(
+        device="cpu", dtype="float32", max_tokens=512, adapter_rank=4, adapter_alpha=8, adapter_targets=TARGETS
+    )
+
+
+@pytest.fixture(scope="session")
+def warm_adapter(base_model: Checkpoint, model_params: ModelParams) -> Adapter:
+    """An adapter whose B is not zero, without any training."""
+    fresh = new_adapter(load_vlm(base_model, model_params), model_params, seed=0)
+    draw = np.random.default_rng(0)
+    tensors = {
+        name: tensor + tensor.new_tensor(draw.normal(0, 0.02, tensor.shape)) if "lora_B" in name else tensor
+        for name, tensor in fresh.tensors.items()
+    }
+    return Adapter(fresh.config, tensors, fresh.record)
+
+
+@pytest.fixture(scope="session")
+def vlm(base_model: Checkpoint, model_params: ModelParams, warm_adapter: Adapter) -> Vlm:
+    """The embedded model with the warm adapter on it. Tests that train take one of their own."""
+    return load_vlm(base_model, model_params, warm_adapter)
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source's folder with six pictures of noise, p0.png … p5.png."""
+    folder = tmp_path_factory.mktemp("source")
+    draw = np.random.default_rng(0)
+    for number in range(6):
+        pixels = draw.integers(0, 256, (36, 36, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"p{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(root: Path) -> Pictures:
+    return Pictures({"toy": root}, max_pixels=10_000)
+
+
+def llava(
+    source_id: str, *turns: tuple[str, str], image: str | list[str] | None = None, task: str = "talk"
+) -> dict[str, Any]:
+    """A raw record in LLaVA's format; each turn is a question and its answer."""
+    spoken = [{"from": who, "value": text} for turn in turns for who, text in zip(("human", "gpt"), turn, strict=True)]
+    return {"id": source_id, "task": task, "conversations": spoken, **({} if image is None else {"image": image})}
+
+
+@pytest.fixture(scope="session")
+def mixed_records() -> list[dict[str, Any]]:
+    """Text only, one picture, several pictures, several turns, other scripts: all in one pool."""
+    return [
+        llava("text", ("What is two plus two?", "Four."), task="language"),
+        llava("one", ("<image>\nWhat is this?", "Noise in many colours."), image="p0.png", task="caption"),
+        llava("two", ("<image><image>Which is darker?", "The first."), image=["p1.png", "p2.png"], task="compare"),
+        llava("three", ("<image> <image> <image> All alike?", "no"), image=["p3.png", "p4.png", "p5.png"], task="compare"),
+        llava("talk", ("<image>\nA dog?", "no"), ("A cat?", "No, noise."), ("Sure?", "yes"), image="p1.png"),
+        llava("zh", ("<image>\n这是什么颜色？", "很多颜色"), image="p2.png", task="zh"),
+        llava("cs", ("Řekni něco česky 🙂", "Dobrý den, příteli!"), task="cs"),
+        llava("long", ("<image>\n" + "Look closely. " * 12, "word " * 25), image="p4.png", task="caption"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def toy_source(mixed_records: list[dict[str, Any]]) -> Source:
+    graders = {"language": "exact", "caption": "caption", "compare": "exact", "talk": "exact", "zh": "exact", "cs": "exact"}
+    return Source("toy", "llava", mixed_records, graders)
+
+
+@pytest.fixture
+def write_json(tmp_path: Path) -> Callable[[str, Any], Path]:
+    def write(name: str, content: Any) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        return path
+
+    return write

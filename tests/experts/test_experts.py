@@ -1,0 +1,60 @@
+"""Scores by hand, and the laws that every score obeys, the next one included."""
+
+import math
+
+import pytest
+import torch
+
+from adapt_infinity import experts
+from adapt_infinity.experts import IGNORED, Outputs, el2n, entropy, grand, image_grounding, nll, perplexity
+
+
+def outputs(logits: torch.Tensor, labels: torch.Tensor) -> Outputs:
+    count = len(logits)
+    return Outputs(logits, labels, torch.arange(1.0, count + 1), torch.full((count,), 3.0))
+
+
+TOSS = outputs(torch.zeros(1, 3, 2), torch.tensor([[0, 1, 0]]))
+
+
+def test_by_hand() -> None:
+    """A coin toss between two words: loss log 2, and an error of (-1/2, 1/2), of length sqrt(1/2)."""
+    assert nll.score(TOSS).item() == pytest.approx(math.log(2))
+    assert perplexity.score(TOSS).item() == pytest.approx(2)
+    assert entropy.score(TOSS).item() == pytest.approx(math.log(2))
+    assert el2n.score(TOSS).item() == pytest.approx(0.5**0.5)
+    assert grand.score(TOSS).item() == 1
+    assert image_grounding.score(TOSS).item() == pytest.approx(3 - math.log(2))
+
+
+def test_perplexity_is_of_the_mean_loss_not_the_mean_of_perplexities() -> None:
+    logits = torch.log(torch.tensor([[[0.5, 0.5], [0.125, 0.875]]]))
+    score = perplexity.score(outputs(logits, torch.tensor([[0, 0]]))).item()
+    assert score == pytest.approx(4)  # sqrt(2 * 8), not (2 + 8) / 2
+
+
+@pytest.mark.parametrize("name", experts.names())
+def test_padding_changes_nothing(name: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(2, 3, 5, generator=draw), torch.tensor([[1, 2, 3], [4, 0, 1]])
+    padded = outputs(
+        torch.cat([logits, 50 * torch.randn(2, 2, 5, generator=draw)], dim=1),
+        torch.cat([labels, torch.full((2, 2), IGNORED)], dim=1),
+    )
+    score = experts.load(name)
+    assert torch.allclose(score(outputs(logits, labels)), score(padded), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", experts.names())
+def test_one_of_many_is_as_alone(name: str) -> None:
+    logits, labels = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(1)), torch.zeros(4, 3, dtype=torch.int64)
+    many = Outputs(logits, labels, torch.arange(1.0, 5), torch.arange(2.0, 6))
+    for row in range(4):
+        part = slice(row, row + 1)
+        alone = Outputs(logits[part], labels[part], many.gradient_norm[part], many.nll_without_image[part])
+        assert experts.load(name)(alone).item() == pytest.approx(experts.load(name)(many)[row].item(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("certain", "expected"), [([30.0, -30.0], 0.0), ([-30.0, 30.0], math.sqrt(2))])
+def test_el2n_bounds(certain: list[float], expected: float) -> None:
+    assert el2n.score(outputs(torch.tensor([[certain]]), torch.tensor([[0]]))).item() == pytest.approx(expected)

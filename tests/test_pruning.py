@@ -1,0 +1,230 @@
+"""Pruning: exact, indifferent to order and block, and never both halves of a pair."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapt_infinity import pruning
+from adapt_infinity.budgets import equal_shares
+from adapt_infinity.pruning import RANKINGS, RULES, PruningParams, drop_at_random, prune_pool
+
+COLUMNS = ["sample_id", "source", "cluster", "duplicate_of", "similarity", "reason"]
+
+
+def params(pool_size: int, **changed: object) -> PruningParams:
+    usual = {"rule": "greedy", "ranking": "expert", "block": 4, "seed": 0}
+    return PruningParams(pool_size=pool_size, **{**usual, **changed})  # type: ignore[arg-type]
+
+
+def stage(
+    angles: list[float], cluster: list[int] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray, pd.DataFrame, pd.DataFrame]:
+    """Arguments of `prune_pool`: rows on a circle at these degrees, ranked by the expert as listed."""
+    n = len(angles)
+    cluster = cluster or [0] * n
+    ids = 10 * np.arange(n) + 5
+    radians = np.deg2rad(angles)
+    pool_rows = pd.DataFrame({"sample_id": ids, "source": "charts"})
+    clusters = pd.DataFrame(
+        {
+            "sample_id": ids,
+            "cluster": np.array(cluster, dtype=np.int32),
+            "similarity": np.linspace(0, 1, n, dtype=np.float32),
+        }
+    )
+    scores = pd.DataFrame({"sample_id": ids, "el2n": np.arange(n, 0, -1) / (n + 1)})
+    experts = pd.DataFrame({"cluster": sorted(set(cluster)), "expert": "el2n", "chosen": True})
+    return pool_rows, clusters, np.stack([np.cos(radians), np.sin(radians)], axis=1), scores, experts
+
+
+def dense(unit: np.ndarray, budget: int) -> np.ndarray:
+    """The greedy rule as the docstring tells it, all cosines at once, each M taken anew at each step."""
+    table = np.round(unit @ unit.T, pruning.DECIMALS)
+    table[np.triu_indices(len(unit))] = -np.inf
+    kept = np.ones(len(unit), dtype=bool)
+    while kept.sum() > budget:
+        highest = np.where(kept[None, :], table, -np.inf).max(axis=1)
+        highest[~kept] = -np.inf
+        kept[np.flatnonzero(kept & (highest == highest.max()))[-1]] = False
+    return kept
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 60),
+    st.data(),
+    st.sampled_from([1, 7, 1000]),
+    st.sampled_from([2, 16]),
+)
+@settings(max_examples=80, deadline=None)
+def test_greedy_is_the_dense_rule(seed: int, n: int, data: st.DataObject, block: int, nearest: int) -> None:
+    """At any block size and however few neighbours are remembered."""
+    budget = data.draw(st.integers(1, n))
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(4, 3))[rng.integers(0, 4, n)] + 0.1 * rng.normal(size=(n, 3))
+    rows[rng.random(n) < 0.2] = rows[0]  # exact copies
+    unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pruning, "NEAREST", nearest)
+        assert pruning._remove_greedily(unit, budget, block).tolist() == dense(unit, budget).tolist()
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("ranking", RANKINGS)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 50))
+@settings(max_examples=20, deadline=None)
+def test_the_pool_size_is_exact(rule: str, ranking: str, cluster: list[int], pool_size: int) -> None:
+    angles = np.random.default_rng(len(cluster)).integers(0, 30, len(cluster)).astype(float).tolist()
+    tables = stage(angles, cluster)
+    removals = prune_pool(*tables, params(pool_size, rule=rule, ranking=ranking))
+    assert removals.columns.tolist() == COLUMNS
+    assert removals["sample_id"].is_unique
+    assert set(removals["sample_id"]) <= set(tables[0]["sample_id"])
+    assert len(cluster) - len(removals) == min(pool_size, len(cluster))
+    clusters = tables[1].set_index("sample_id")["cluster"]
+    assert removals["cluster"].tolist() == clusters.loc[removals["sample_id"]].tolist()
+    sizes = clusters.groupby(clusters).size()
+    lost = removals.groupby("cluster").size().reindex(sizes.index, fill_value=0)
+    assert (sizes - lost).tolist() == equal_shares(sizes.to_numpy(), pool_size).tolist()
+    known = removals[removals["duplicate_of"] >= 0]
+    assert (clusters.loc[known["duplicate_of"]].to_numpy() == known["cluster"].to_numpy()).all()
+    assert known["similarity"].notna().all()
+    if rule == "greedy":
+        assert not set(known["duplicate_of"]) & set(removals["sample_id"])
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("ranking", RANKINGS)
+@given(st.permutations(range(24)))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_rows_changes_nothing(rule: str, ranking: str, order: list[int]) -> None:
+    angles = np.random.default_rng(0).integers(0, 40, 24).astype(float).tolist()
+    pool_rows, clusters, embeddings, scores, experts = stage(angles, [row % 2 for row in range(24)])
+    scores["el2n"] = np.arange(24) // 3  # with ties
+    expected = prune_pool(
+        pool_rows, clusters, embeddings, scores, experts, params(9, rule=rule, ranking=ranking)
+    )
+    shuffled = prune_pool(
+        pool_rows.iloc[order[::-1]],
+        clusters.iloc[order[7:] + order[:7]],
+        embeddings[order],
+        scores.iloc[order],
+        experts,
+        params(9, rule=rule, ranking=ranking, block=1000),
+    )
+    pd.testing.assert_frame_equal(shuffled, expected)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("ranking", RANKINGS)
+def test_an_isolated_pair_keeps_exactly_one(rule: str, ranking: str) -> None:
+    """Copies at 0° among rows far apart: of the two, one goes and names the other."""
+    removals = prune_pool(*stage([0, 50, 120, 0, 200, 290]), params(5, rule=rule, ranking=ranking))
+    assert len(removals) == 1
+    assert {removals["sample_id"][0], removals["duplicate_of"][0]} == {5, 35}
+    assert removals["similarity"][0] == pytest.approx(1)
+    assert removals["reason"].tolist() == [f"redundant ({rule})"]
+
+
+def test_greedy_does_not_break_a_chain_twice() -> None:
+    """a ~ b ~ c at 0°, 9°, 19°, a pair 90°, 101°: semdedup loses b and c, but with b gone c stands alone."""
+    angles = [0.0, 9.0, 19.0, 90.0, 101.0]
+    semdedup = prune_pool(*stage(angles), params(3, rule="semdedup"))
+    assert semdedup["sample_id"].tolist() == [15, 25]
+    assert semdedup["duplicate_of"].tolist() == [5, 15]  # c names b, which is lost
+    greedy = prune_pool(*stage(angles), params(3))
+    assert greedy["sample_id"].tolist() == [15, 45]
+    assert greedy["duplicate_of"].tolist() == [5, 35]
+    assert greedy["similarity"].tolist() == pytest.approx(np.cos(np.deg2rad([9, 11])).tolist(), abs=1e-6)
+
+
+def test_greedy_names_a_kept_row_even_when_a_twin_went_too() -> None:
+    """b goes for a, and c, whose twin was b, ends up naming a."""
+    removals = prune_pool(*stage([0.0, 9.0, 19.0, 90.0]), params(2))
+    assert removals["sample_id"].tolist() == [15, 25]
+    assert removals["duplicate_of"].tolist() == [5, 5]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_of_a_pair_the_later_ranked_goes(rule: str) -> None:
+    """By expert the row with the lower score, by centroid the row nearer to it."""
+    pool_rows, clusters, embeddings, scores, experts = stage([0.0, 90.0, 0.0])
+    tables = pool_rows, clusters, embeddings, scores.assign(el2n=[0.1, 0.2, 0.3]), experts
+    assert prune_pool(*tables, params(2, rule=rule))["sample_id"].tolist() == [5]
+    assert prune_pool(*tables, params(2, rule=rule, ranking="centroid"))["sample_id"].tolist() == [25]
+
+
+def test_large_clusters_lose_more() -> None:
+    removals = prune_pool(*stage([float(row) for row in range(12)], [0] * 8 + [1] * 3 + [2]), params(7))
+    assert removals["cluster"].value_counts().to_dict() == {0: 5}
+
+
+def test_a_cluster_without_budget_names_no_twin() -> None:
+    removals = prune_pool(*stage([0.0, 1.0, 2.0], [0, 1, 2]), params(1))
+    assert removals["duplicate_of"].tolist() == [-1, -1]
+    assert removals["similarity"].isna().all()
+    assert removals["reason"].tolist() == ["its cluster keeps no row"] * 2
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_a_pool_that_fits_loses_nothing(rule: str, n: int) -> None:
+    removals = prune_pool(*stage([0.0] * n), params(4, rule=rule))
+    assert removals.empty
+    assert removals.columns.tolist() == COLUMNS
+    assert removals["duplicate_of"].dtype == np.int64
+
+
+def test_half_precision_rows_are_brought_to_length_one() -> None:
+    pool_rows, clusters, embeddings, scores, experts = stage([0.0, 30.0, 30.0])
+    scaled = (3 * embeddings).astype(np.float16)
+    removals = prune_pool(pool_rows, clusters, scaled, scores, experts, params(2))
+    assert removals["similarity"].tolist() == pytest.approx([1.0], abs=1e-6)
+
+
+def test_a_row_of_zeros_resembles_nothing() -> None:
+    pool_rows, clusters, embeddings, scores, experts = stage([0.0, 1.0, 2.0])
+    embeddings[1] = 0
+    assert prune_pool(pool_rows, clusters, embeddings, scores, experts, params(2))["sample_id"].tolist() == [
+        25
+    ]
+
+
+def test_an_embedding_that_is_not_finite_names_its_sample() -> None:
+    pool_rows, clusters, embeddings, scores, experts = stage([0.0, 1.0, 2.0])
+    embeddings[1, 0] = np.inf
+    with pytest.raises(ValueError, match=r"embedding.*\[15\]"):
+        prune_pool(pool_rows, clusters, embeddings, scores, experts, params(2))
+
+
+def test_a_score_that_is_not_finite_names_its_sample() -> None:
+    pool_rows, clusters, embeddings, scores, experts = stage([0.0, 1.0, 2.0])
+    scores.loc[2, "el2n"] = np.nan
+    with pytest.raises(ValueError, match=r"expert.*\[25\]"):
+        prune_pool(pool_rows, clusters, embeddings, scores, experts, params(2))
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=30),
+    st.integers(1, 40),
+    st.randoms(use_true_random=False),
+)
+def test_random_drops_are_exact_and_balanced(groups: list[int], pool_size: int, random: object) -> None:
+    pool_rows = stage([0.0] * len(groups))[0]
+    removals = drop_at_random(pool_rows, np.array(groups), pool_size, [0])
+    assert removals.columns.tolist() == COLUMNS
+    assert len(groups) - len(removals) == min(pool_size, len(groups))
+    order = list(range(len(groups)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    shuffled = drop_at_random(pool_rows.iloc[order], np.array(groups)[order], pool_size, [0])
+    pd.testing.assert_frame_equal(shuffled, removals)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("pool_size", 0), ("rule", "dense"), ("ranking", "luck"), ("block", 0), ("seed", -1)]
+)
+def test_parameters_are_checked(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"pruning\.{key}.*{value}"):
+        params(**{"pool_size": 1, key: value})  # type: ignore[arg-type]
