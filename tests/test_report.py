@@ -137,3 +137,14 @@ def test_markdown_tables_are_rectangular(summary: RoundSummary) -> None:
     for block in summary_markdown(summary).split("\n\n"):
         if block.startswith("|"):
             assert len({line.count("|") for line in block.splitlines()}) == 1
+
+
+def test_a_zero_has_no_sign(summary: RoundSummary) -> None:
+    """-0.0004 is printed as 0.000 and a change of -0.001 as +0.00."""
+    measures = summary.measures.assign(
+        value=[None if v is None else -0.0004 for v in summary.measures["value"]]
+    )
+    scores = summary.score_matrix.assign(score=[0.5] * 6 + [0.499] * 3)
+    text = summary_markdown(replace(summary, measures=measures, score_matrix=scores))
+    assert "-0.0" not in text
+    assert "+0.00" in text

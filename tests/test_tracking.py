@@ -76,7 +76,8 @@ def test_another_process_goes_on(project: Path) -> None:
     first.close("FINISHED")
     code = (
         "from pathlib import Path; from adapt_infinity.tracking import *\n"
-        f"run = open_round(TrackingParams(enabled=True, tracking_uri='', experiment='tests'), Path({str(project)!r}), 'two processes', 2)\n"
+        "on = TrackingParams(enabled=True, tracking_uri='', experiment='tests')\n"
+        f"run = open_round(on, Path({str(project)!r}), 'two processes', 2)\n"
         "run.log_metrics({'skill/charts': 0.4}); run.close('FINISHED'); print(run.parent_id)"
     )
     environment = {**os.environ, "DO_NOT_TRACK": "true"}

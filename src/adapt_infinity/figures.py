@@ -7,6 +7,7 @@ alone.
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -30,14 +31,14 @@ _FITTED_ON = 4096  # rows that fix the axes of a projection
 
 
 def score_heat_map(score_matrix: pd.DataFrame, own: Mapping[str, int] | None = None) -> Figure:
-    """R: a row per round, a column per skill, grouped by dataset; boxed: the round that first trained a skill."""
+    """R: a row per round, a column per skill, grouped by dataset; boxed: first trained in this round."""
     order = _datasets(score_matrix, own or {})
     benchmarks = score_matrix[["dataset", "skill"]].drop_duplicates()
     columns = [(d, s) for d in order for s in benchmarks.loc[benchmarks["dataset"] == d, "skill"]]
     rounds = sorted(int(t) for t in score_matrix["round"].unique())
     cells = score_matrix.set_index(["round", "dataset", "skill"])["score"].to_dict()
     scores = np.array([[cells.get((t, *column), np.nan) for column in columns] for t in rounds])
-    gaps = np.cumsum([0] + [a[0] != b[0] for a, b in zip(columns, columns[1:], strict=False)])
+    gaps = np.cumsum([0, *(a != b for (a, _), (b, _) in pairwise(columns))])
     at = np.arange(len(columns)) + 0.22 * gaps
 
     width, height = max(6.0, 0.46 * at[-1] + 2.4), 0.36 * len(rounds) + 2.6
@@ -74,7 +75,7 @@ def score_heat_map(score_matrix: pd.DataFrame, own: Mapping[str, int] | None = N
     bar = figure.colorbar(
         ScalarMappable(Normalize(0, 1), _SCORES), ax=axes, shrink=0.8, aspect=18, pad=0.01, fraction=0.04
     )
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=7.5, labelcolor=SOFT)
     _title(figure, _heat_map_title(scores, rounds), "boxed: first trained in this round" if own else "")
     return figure
@@ -126,7 +127,7 @@ def forgetting_curves(score_matrix: pd.DataFrame, own: Mapping[str, int]) -> Fig
 
 
 def subset_composition(subset: pd.DataFrame) -> Figure:
-    """Each source's and cluster's share of the chosen samples (dots) against its share of the pool (rings)."""
+    """Shares of the chosen samples (dots) against shares of the pool (rings), by source and by cluster."""
     sources = _shares(subset, "source")
     clusters = _shares(subset, "cluster")
     height = max(3.6, 0.3 * len(sources) + 1.9)
@@ -218,10 +219,12 @@ def cluster_map(points: pd.DataFrame) -> Figure:
 def project(gradients: Float[np.ndarray, "n dim"], seed: int) -> Float[np.ndarray, "n 2"]:
     """The first two principal components of at most 4096 rows drawn by `seed`, with every row projected."""
     n, dim = gradients.shape
+    flat = np.zeros((n, 2), dtype=np.float32)
+    if n < 2:
+        return flat
     rows = np.sort(np.random.default_rng([seed]).permutation(n)[:_FITTED_ON])
     sample = np.asarray(gradients[rows], dtype=np.float32)
     solver = PCA(min(2, len(rows), dim), svd_solver="randomized", random_state=seed).fit(sample)
-    flat = np.zeros((n, 2), dtype=np.float32)
     for start in range(0, n, _FITTED_ON):
         block = np.asarray(gradients[start : start + _FITTED_ON], dtype=np.float32)
         flat[start : start + len(block), : solver.n_components_] = solver.transform(block)
@@ -292,15 +295,14 @@ def _heat_map_title(scores: Float[np.ndarray, "rounds columns"], rounds: Sequenc
 
 
 def _forgetting_title(score_matrix: pd.DataFrame, own: Mapping[str, int]) -> str:
-    drops = {
-        str(s): _drop(part, own[str(s)])
+    drops = [
+        (_drop(part, own[str(s)]), str(s))
         for (_, s), part in score_matrix.groupby(["dataset", "skill"], sort=False)
         if s in own and part["round"].max() > own[str(s)]
-    }
-    drops = {key: drop for key, drop in drops.items() if drop > 0.005}
-    if not drops:
+    ]
+    drop, worst = max(drops, default=(0.0, ""))
+    if drop < 0.005:
         return "No skill stands below its best since it was trained"
-    worst, drop = max(drops.items(), key=lambda item: item[1])
     return f"{worst} has been forgotten most: {drop:.2f} below its best since it was trained"
 
 

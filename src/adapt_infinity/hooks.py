@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import re
 import resource
 import subprocess
 import time
@@ -16,7 +18,12 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 
 from adapt_infinity import __version__
-from adapt_infinity.manifest import Manifest, manifest_path, write_manifest
+from adapt_infinity.manifest import Manifest, manifest_path, round_folder, write_manifest
+
+log = logging.getLogger(__name__)
+
+FIGURES = ("score_heat_map", "forgetting_curves", "subset_composition", "cluster_map")
+TABLES = ("score_matrix", "measures", "cluster_cards", "cluster_experts", "training_log", "rejects")
 
 
 class StageClock:
@@ -28,7 +35,7 @@ class StageClock:
         self._since = time.perf_counter()
 
     def enter(self, stage: str) -> None:
-        """From now on time belongs to `stage`."""
+        """From now on time belongs to `stage`; "" stops the clock."""
         now = time.perf_counter()
         if self._stage:
             self.seconds[self._stage] += now - self._since
@@ -36,42 +43,124 @@ class StageClock:
 
 
 class RoundHooks:
-    """One object for the process; each run starts it afresh."""
+    """One object for the process; each run starts it afresh. Pipelines that are no round pass through untouched."""
 
     def __init__(self) -> None:
         self._context: KedroContext | None = None
         self._clock = StageClock()
+        self._run: Any = None  # the round's MLflow run while one is open
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         self._context = context
 
     @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # a bar for each of many small loads says nothing
         self._clock = StageClock()
+        self._run = None
+        if not _is_round(pipeline):
+            return
+        from adapt_infinity.tracking import TrackingParams, open_round
+
+        params = self._params()
+        tags = {"strategy": _pipeline_name(run_params), "code_version": code_version(self._project())}
+        self._run = open_round(
+            TrackingParams(**params["tracking"]), self._project(), params["stream"], params["round"], tags
+        )
+        self._run.log_params(flatten(params))
 
     @hook_impl
-    def before_dataset_loaded(self, dataset_name: str, node: Any) -> None:
+    def before_dataset_loaded(self, node: Any) -> None:
         self._clock.enter(node.namespace or node.name)
 
     @hook_impl
     def before_node_run(self, node: Any) -> None:
         self._clock.enter(node.namespace or node.name)
+        log.info("%s: %s", node.namespace or "…", node.short_name.replace("_", " ").lower())
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         self._clock.enter("")
-        assert self._context is not None
-        names = run_params["pipeline_names"] or ["__default__"]
-        if len(names) != 1 or "score_matrix" not in pipeline.all_outputs():
+        if self._run is None:
             return
-        if pipeline.nodes != pipelines[names[0]].nodes:
-            return  # a part of a round: its results are versions like any other, but no round is complete by them
-        manifest = make_manifest(names[0], pipeline, catalog, self._context.params)
-        write_manifest(manifest_path(self._context.project_path, manifest.stream, manifest.round), manifest)
+        name = _pipeline_name(run_params)
+        if pipeline.nodes == pipelines[name].nodes:  # a part of a round makes versions, but completes no round
+            manifest = make_manifest(name, pipeline, catalog, self._params(), code_version(self._project()))
+            write_manifest(manifest_path(self._project(), manifest.stream, manifest.round), manifest)
+            self._run.log_tags({f"version/{entry}": version for entry, version in manifest.versions.items()})
+            self._report(pipeline, catalog)
+        self._run.close("FINISHED")
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        if self._run is not None:
+            self._run.close("FAILED")
+
+    def _report(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """The closing table, and everything that MLflow is to remember."""
+        from rich.console import Console
+
+        from adapt_infinity.report import closing_table
+        from adapt_infinity.tracking import round_metrics, undefined_tags
+
+        made = pipeline.all_outputs()
+        summary = self._summarise(made, catalog)
+        self._run.log_metrics(round_metrics(summary))
+        self._run.log_tags(undefined_tags(summary.measures))
+        for name in sorted(made & set(TABLES)):
+            self._run.log_table(catalog.load(name), name)
+        for name in sorted(made & set(FIGURES)):
+            entry = catalog[name]
+            assert isinstance(entry, AbstractVersionedDataset)
+            self._run.log_artifact(Path(entry._get_load_path()), "figures")
+        Console().print(closing_table(summary))
+
+    def _summarise(self, made: set[str], catalog: DataCatalog) -> Any:
+        from adapt_infinity.measures import measure
+        from adapt_infinity.pipelines.nodes import own_skills
+        from adapt_infinity.report import RoundSummary
+
+        params = self._params()
+        scores, kept = catalog.load("score_matrix"), catalog.load("kept_pool")
+        tables = {name: catalog.load(name) for name in ("subset", "cluster_experts") if name in made}
+        return RoundSummary(
+            stream=params["stream"],
+            round=params["round"],
+            score_matrix=scores,
+            measures=catalog.load("measures") if "measures" in made else measure(scores, {}, {}),
+            own_skills=own_skills(kept, params["planned_skills"]),
+            rare_skills=frozenset(self._rare_skills()),
+            rejects=reasons(catalog.load("rejects")["reason"]) if "rejects" in made else {},
+            pool_before=len(catalog.load("pool")) if "pool" in made else 0,
+            pool_after=len(kept),
+            samples_probed=len(catalog.load("features").sample_ids) if "features" in made else 0,
+            seconds=dict(self._clock.seconds),
+            peak_memory_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            artefacts=round_folder(params["stream"], params["round"]),
+            tracking=self._run.where,
+            **tables,
+        )
+
+    def _rare_skills(self) -> list[str]:
+        assert self._context is not None
+        sources = self._context.config_loader["globals"]["sources"]
+        return [skill for source in sources for skill in source.get("rare") or []]
+
+    def _params(self) -> dict[str, Any]:
+        assert self._context is not None
+        return dict(self._context.config_loader["parameters"])
+
+    def _project(self) -> Path:
+        assert self._context is not None
+        return Path(self._context.project_path)
 
 
-def make_manifest(name: str, pipeline: Pipeline, catalog: DataCatalog, params: dict[str, Any]) -> Manifest:
+def make_manifest(
+    name: str, pipeline: Pipeline, catalog: DataCatalog, params: dict[str, Any], code: str
+) -> Manifest:
     """The manifest of the run that has just ended well."""
     made = pipeline.all_outputs()
     versions = {
@@ -84,14 +173,39 @@ def make_manifest(name: str, pipeline: Pipeline, catalog: DataCatalog, params: d
         stream=params["stream"],
         round=params["round"],
         pipeline="round" if name == "__default__" else name,
-        versions={name: str(version) for name, version in versions.items()},
+        versions={entry: str(version) for entry, version in versions.items()},
         parameters_hash=hashlib.sha256(spelled.encode()).hexdigest(),
-        code_version=code_version(),
+        code_version=code,
         seed=params["seed"],
     )
 
 
-def code_version() -> str:
+def code_version(project: Path) -> str:
     """The package's version, with the commit where the project is a git checkout."""
-    asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        ["git", "-C", str(project), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
     return f"{__version__}+{asked.stdout.strip()}" if asked.returncode == 0 else __version__
+
+
+def reasons(rejected: Any) -> dict[str, int]:
+    """How often each reason occurs; names and numbers in it are left out, so that like counts with like."""
+    general = rejected.map(lambda reason: re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", str(reason)))
+    return {str(reason): int(count) for reason, count in general.value_counts().items()}
+
+
+def flatten(params: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested parameters as `stage.key: value`."""
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        flat |= flatten(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return flat
+
+
+def _is_round(pipeline: Pipeline) -> bool:
+    return "score_matrix" in pipeline.all_outputs()
+
+
+def _pipeline_name(run_params: dict[str, Any]) -> str:
+    (name,) = run_params["pipeline_names"] or ["__default__"]
+    return str(name)

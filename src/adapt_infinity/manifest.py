@@ -6,8 +6,10 @@ The next round reads exactly what the previous manifest names.
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 RUNS = "data/runs"
 PREVIOUS = {  # what a round reads of the round before, under which name
@@ -41,6 +43,12 @@ def round_folder(stream: str, round: int | str) -> str:
 def previous_round(round: int | str) -> int:
     """The round before; genesis (0) has none before it."""
     return max(0, int(round) - 1)
+
+
+def planned_rounds(sources: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Skill → the round in which its own dataset is to arrive, for every skill that the stream will train."""
+    arriving = [source for source in sources if source.get("train")]
+    return {str(skill): place for place, source in enumerate(arriving, start=1) for skill in source["graders"]}
 
 
 def manifest_path(project: Path, stream: str, round: int) -> Path:

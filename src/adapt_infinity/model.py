@@ -4,6 +4,7 @@ Nothing here knows which family, or which size, it has in its hands: modules are
 `model.adapter_targets`, layers by `get_decoder().layers`. What cannot be handled is refused in one line.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ def new_adapter(vlm: Vlm, params: ModelParams, seed: int) -> Adapter:
     with torch.random.fork_rng(devices=[]):  # PEFT draws A from the global generator: lend it a seeded one
         torch.manual_seed(seed)
         try:
-            wrapped = get_peft_model(vlm.model, config)
+            wrapped = _wrap(vlm.model, config)
         except ValueError as error:
             raise ValueError(f"model.adapter_targets: {error}") from error
     adapter = detach(Vlm(wrapped, vlm.processor, vlm.device, vlm.max_tokens), {"steps": 0, "rounds": []})
@@ -118,7 +119,7 @@ def new_adapter(vlm: Vlm, params: ModelParams, seed: int) -> Adapter:
 
 def attach(vlm: Vlm, adapter: Adapter) -> Vlm:
     """The model with the adapter's weights on it."""
-    wrapped = get_peft_model(vlm.model, LoraConfig(**adapter.config))
+    wrapped = _wrap(vlm.model, LoraConfig(**adapter.config))
     outcome = set_peft_model_state_dict(wrapped, dict(adapter.tensors))
     if outcome.unexpected_keys:
         raise ValueError(f"the adapter does not fit the model: {outcome.unexpected_keys[:3]}")
@@ -165,6 +166,12 @@ def answer_logits(
     order = torch.argsort((~answers).to(torch.int8), dim=1, stable=True)[:, :longest]
     picked = hidden.gather(1, order.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
     return vlm.head(picked).float(), targets.gather(1, order)
+
+
+def _wrap(model: Any, config: LoraConfig) -> Any:
+    with warnings.catch_warnings():  # PEFT asks transformers for a property under its old name
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        return get_peft_model(model, config)
 
 
 def _choose_device() -> str:

@@ -3,8 +3,9 @@
 Fits in 80 columns and says nothing by colour alone. The same tables come as Markdown.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,7 +81,8 @@ def expert_table(summary: RoundSummary) -> pd.DataFrame:
         where = [f"{cluster} ({main.get(cluster, 'empty')})" for cluster in largest[:_SHOWN]]
         where += [f"{len(largest) - _SHOWN} more"] if len(largest) > _SHOWN else []
         rows.append((str(expert), len(part), int(part["size"].sum()), ", ".join(where)))
-    return pd.DataFrame(sorted(rows, key=lambda row: row[1], reverse=True), columns=columns)
+    rows.sort(key=lambda row: row[1], reverse=True)
+    return pd.DataFrame(rows, columns=columns)
 
 
 def closing_table(summary: RoundSummary) -> Group:
@@ -138,12 +140,7 @@ def _measure_cells(measures: pd.DataFrame) -> Cells:
     """A row per measure, a column per view; n in brackets."""
     views = list(dict.fromkeys(measures["view"]))
     header = ["measure", *(view.removesuffix(" skill") for view in views), "formula"]
-    cells = {
-        (row["measure"], row["view"]): "undefined"
-        if row["undefined"]
-        else f"{row['value']:.{1 if '100/n' in row['formula'] else 3}f} ({row['normaliser']})"
-        for row in measures.to_dict("records")
-    }
+    cells = {(row["measure"], row["view"]): _measured(row) for row in measures.to_dict("records")}
     names = dict.fromkeys(measures["measure"])
     return header, [[name, *(cells[name, view] for view in views), FORMULAS[name][1]] for name in names]
 
@@ -154,8 +151,9 @@ def _notes(measures: pd.DataFrame) -> list[str]:
         "In brackets: n. T: the last round. F: 1 per dataset, own(j) per skill. Gain and rate in percent."
     ]
     missing = measures[measures["undefined"] != ""]
-    for (view, reason), part in missing.groupby(["view", "undefined"], sort=False):
-        lines.append(f"undefined per {view} ({', '.join(part['measure'])}): {reason}")
+    for reason, part in missing.groupby("undefined", sort=False):
+        views = [f"{name} ({', '.join(some['view'])})" for name, some in part.groupby("measure", sort=False)]
+        lines.append(f"undefined, {reason}: {', '.join(views)}")
     return lines
 
 
@@ -210,7 +208,15 @@ def _known(score: float) -> float | None:
 
 
 def _score(value: float | None, form: str = ".2f") -> str:
-    return "-" if value is None else f"{value:{form}}"
+    return "-" if value is None else f"{round(value, 2) + 0.0:{form}}"  # + 0.0: no minus before a zero
+
+
+def _measured(row: Mapping[Hashable, Any]) -> str:
+    """Its value with n in brackets; a decimal for what is in percent, three for the others."""
+    if row["undefined"]:
+        return "undefined"
+    digits = 1 if row["formula"].startswith("100") else 3
+    return f"{round(row['value'], digits) + 0.0:.{digits}f} ({row['normaliser']})"
 
 
 def _own(own: int | None, now: int) -> str:

@@ -59,6 +59,8 @@ class RoundSession(KedroSession):
             return {}
         if not any(is_round(name) for name in names):
             return {}
+        if len(names) > 1:
+            raise ValueError(f"a round is run by itself, not together with others: {', '.join(names)}")
         round = self._round()
         self._make_data()
         previous = self._manifest_path(round - 1)

@@ -8,7 +8,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from adapt_infinity.hooks import RoundHooks  # noqa: E402
-from adapt_infinity.manifest import previous_round, round_folder  # noqa: E402
+from adapt_infinity.manifest import planned_rounds, previous_round, round_folder  # noqa: E402
 from adapt_infinity.session import RoundSession  # noqa: E402
 
 SESSION_CLASS = RoundSession
@@ -20,6 +20,7 @@ CONFIG_LOADER_ARGS = {
     "custom_resolvers": {
         "round_folder": round_folder,
         "previous_round": previous_round,
+        "planned_rounds": planned_rounds,
         "environment": lambda name, default="": os.environ.get(name, default),
     },
 }

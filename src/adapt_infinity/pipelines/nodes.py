@@ -37,14 +37,24 @@ def choose_cluster_experts(features: Features, clusters: pd.DataFrame, selector:
     return choose_experts(clusters, features.scores, selector)
 
 
-def measure_round(score_matrix: pd.DataFrame, pool: Pool) -> pd.DataFrame:
+def measure_round(score_matrix: pd.DataFrame, pool: Pool, planned_skills: dict[str, int]) -> pd.DataFrame:
     """Every measure after this round; own rounds come from all that ever arrived, pruned or not."""
-    return measure(score_matrix, own_rounds(pool.arrived, "source"), own_rounds(pool.arrived, "skill"))
+    return measure(score_matrix, own_rounds(pool.arrived, "source"), own_skills(pool, planned_skills))
 
 
-def draw_forgetting(score_matrix: pd.DataFrame, pool: Pool) -> Any:
+def own_skills(pool: Pool, planned_skills: dict[str, int]) -> dict[str, int]:
+    """The first round that trains each skill: as it came to be, or, for what is still to arrive, as planned."""
+    return {**planned_skills, **own_rounds(pool.arrived, "skill")}
+
+
+def draw_forgetting(score_matrix: pd.DataFrame, pool: Pool, planned_skills: dict[str, int]) -> Any:
     """Each skill's score over the rounds, from its own round on."""
-    return figures.forgetting_curves(score_matrix, own_rounds(pool.arrived, "skill"))
+    return figures.forgetting_curves(score_matrix, own_skills(pool, planned_skills))
+
+
+def draw_scores(score_matrix: pd.DataFrame, pool: Pool, planned_skills: dict[str, int]) -> Any:
+    """R as a heat map, with each skill's own round marked."""
+    return figures.score_heat_map(score_matrix, own_skills(pool, planned_skills))
 
 
 def draw_cluster_map(

@@ -29,7 +29,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     from adapt_infinity import strategies
     from adapt_infinity.benchmarks.answering import answer_items, grade_round
     from adapt_infinity.clusters import find_pseudo_skills
-    from adapt_infinity.figures import score_heat_map, subset_composition
+    from adapt_infinity.figures import subset_composition
     from adapt_infinity.pipelines import nodes
     from adapt_infinity.pool import join_pool, remove
     from adapt_infinity.probe.features import probe_pool
@@ -92,9 +92,9 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                     "answers",
                 ),
                 node(grade_round, "answers params:round previous_score_matrix", "score_matrix"),
-                node(nodes.measure_round, "score_matrix pool", "measures"),
-                node(score_heat_map, "score_matrix", "score_heat_map"),
-                node(nodes.draw_forgetting, "score_matrix pool", "forgetting_curves"),
+                node(nodes.measure_round, "score_matrix pool params:planned_skills", "measures"),
+                node(nodes.draw_scores, "score_matrix pool params:planned_skills", "score_heat_map"),
+                node(nodes.draw_forgetting, "score_matrix pool params:planned_skills", "forgetting_curves"),
             ),
         ]
     )
