@@ -45,6 +45,7 @@ def test_equal_shares_are_the_visit_from_the_emptiest_to_the_fullest(sizes: np.n
         assert shares[short].min() >= shares.max() - 1
 
 
+@pytest.mark.filterwarnings("error")
 @given(st.data(), SIZES, BUDGETS)
 def test_weighted_shares_are_exact_and_bounded(data: st.DataObject, sizes: np.ndarray, budget: int) -> None:
     weights = np.array(

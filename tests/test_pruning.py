@@ -156,6 +156,15 @@ def test_of_a_pair_the_later_ranked_goes(rule: str) -> None:
     assert prune_pool(*tables, params(2, rule=rule, ranking="centroid"))["sample_id"].tolist() == [25]
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_equally_ranked_rows_go_by_their_id(rule: str) -> None:
+    pool_rows, clusters, embeddings, scores, experts = stage([0.0, 90.0, 0.0])
+    removals = prune_pool(
+        pool_rows, clusters, embeddings, scores.assign(el2n=1.0), experts, params(2, rule=rule)
+    )
+    assert removals["sample_id"].tolist() == [25]
+
+
 def test_large_clusters_lose_more() -> None:
     removals = prune_pool(*stage([float(row) for row in range(12)], [0] * 8 + [1] * 3 + [2]), params(7))
     assert removals["cluster"].value_counts().to_dict() == {0: 5}
@@ -184,6 +193,7 @@ def test_half_precision_rows_are_brought_to_length_one() -> None:
     assert removals["similarity"].tolist() == pytest.approx([1.0], abs=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_row_of_zeros_resembles_nothing() -> None:
     pool_rows, clusters, embeddings, scores, experts = stage([0.0, 1.0, 2.0])
     embeddings[1] = 0

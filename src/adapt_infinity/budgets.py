@@ -68,7 +68,6 @@ def weighted_shares(
     first = int(np.argmax(overflows))
     assert overflows[first]
     share = (budget - before[first]) * weight / weight_left[first]
-    share[:first] = size[:first]
     filled = np.minimum(np.floor(share).astype(np.int64), size)
     fraction = np.round(
         share - filled, 9

@@ -82,6 +82,15 @@ def test_a_change_of_unit_changes_nothing(values: list[float], factor: float, of
     assert plain["entropy"].tolist() == pytest.approx(scaled["entropy"].tolist())
 
 
+@pytest.mark.parametrize("offset", np.linspace(0.05, 0.95, 19))
+def test_a_value_on_an_edge_stays_in_its_bin(offset: float) -> None:
+    """The mean lies on the edge of two bins that hold two rows each; rounding must not make it three and one."""
+    values = offset + 0.1 * np.array([-100, -2.5, -2.5, 0, 5, 100])
+    table = choose_experts(*tables([0] * 6, el2n=values), params(["el2n"]))
+    expected = np.log(6) - 4 / 6 * np.log(2)
+    assert table["entropy"].tolist() == pytest.approx([expected])
+
+
 @given(st.permutations(range(30)))
 def test_the_order_of_rows_changes_nothing(order: list[int]) -> None:
     rng = np.random.default_rng(1)

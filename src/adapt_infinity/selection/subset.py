@@ -64,7 +64,7 @@ def select_subset(
     ids = pool_rows["sample_id"].to_numpy()
     cluster = clusters.set_index("sample_id")["cluster"].loc[ids].to_numpy()
     labels, code, sizes = np.unique(cluster, return_inverse=True, return_counts=True)
-    order = np.lexsort((ids, code))
+    order = np.argsort(code, kind="stable")
     ends = np.cumsum(sizes)
 
     chosen = (

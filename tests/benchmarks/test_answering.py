@@ -1,0 +1,60 @@
+"""Answering: items are picked once, spoken to in batches, and graded by their own grader."""
+
+import pandas as pd
+import pytest
+
+from adapt_infinity.benchmarks.answering import (
+    BenchmarkParams,
+    answer_zero_shot,
+    generate,
+    grade_round,
+    grade_zero_shot,
+    pick_items,
+)
+from adapt_infinity.intake import IntakeParams, Source
+from adapt_infinity.model import Checkpoint, ModelParams, Vlm
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.sample import Sample
+
+INTAKE = IntakeParams(max_text=10_000, max_reject_share=0.0)
+PARAMS = BenchmarkParams(items_per_skill=1, max_new_tokens=8, token_budget=200, seed=0)
+
+
+@pytest.fixture(scope="module")
+def items(toy_source: Source, pictures: Pictures) -> pd.DataFrame:
+    return pick_items([toy_source], pictures, INTAKE, PARAMS)[0]
+
+
+def test_as_many_items_as_asked_of_every_skill(items: pd.DataFrame, toy_source: Source, pictures: Pictures) -> None:
+    assert sorted(items["skill"]) == ["caption", "compare", "cs", "language", "talk", "zh"]
+    assert items["sample_id"].tolist() == list(range(6))
+    again, _ = pick_items([toy_source], pictures, INTAKE, PARAMS)
+    assert again["source_id"].tolist() == items["source_id"].tolist()
+    other, _ = pick_items([toy_source], pictures, INTAKE, BenchmarkParams(**{**vars(PARAMS), "items_per_skill": 9}))
+    assert len(other) == 8
+
+
+def test_a_skill_without_a_grader_is_an_error(toy_source: Source, pictures: Pictures) -> None:
+    source = Source("toy", "llava", toy_source.records, {"language": "exact"})
+    with pytest.raises(ValueError, match=r"skill 'caption' of source 'toy' has no grader; known graders: .*exact"):
+        pick_items([source], pictures, INTAKE, PARAMS)
+
+
+def test_batches_change_no_answer(items: pd.DataFrame, pictures: Pictures, vlm: Vlm) -> None:
+    samples = [Sample.from_row(row) for row in items.to_dict("records")]
+    together = generate(vlm, samples, pictures, PARAMS)
+    alone = generate(vlm, samples, pictures, BenchmarkParams(**{**vars(PARAMS), "token_budget": 1}))
+    assert together == alone
+
+
+def test_grades_become_rows_of_r(
+    items: pd.DataFrame, pictures: Pictures, base_model: Checkpoint, model_params: ModelParams
+) -> None:
+    answers = answer_zero_shot(items, pictures, base_model, model_params, PARAMS)
+    assert answers["reference"].tolist() == [turns[-1]["text"] for turns in items["turns"]]
+    answers["score"] = [1.0, 0.0, 0.5, 1.0, 0.25, 0.0]
+    zero = grade_zero_shot(answers, 0)
+    assert zero["score"].tolist() == answers["score"].tolist()
+    both = grade_round(answers, 1, zero)
+    assert both["round"].tolist() == [0] * 6 + [1] * 6
+    assert both["items"].eq(1).all()

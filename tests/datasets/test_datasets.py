@@ -1,0 +1,133 @@
+"""What goes in comes out, and what has been altered is not believed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from kedro.io.core import Version
+from matplotlib.figure import Figure
+
+from adapt_infinity.datasets import (
+    AdapterDataset,
+    CheckpointDataset,
+    FeaturesDataset,
+    FigureDataset,
+    PicturesDataset,
+    PoolDataset,
+    SourcesDataset,
+    TableDataset,
+)
+from adapt_infinity.model import Adapter, Checkpoint, ModelParams, load_vlm
+from adapt_infinity.pool import Pool, join_pool, remove
+from adapt_infinity.probe.features import FeatureBlock, FeatureStream
+from tests.test_pool import arrivals, removals
+
+NOW = Version(None, "2026-01-01T00.00.00.000Z")
+
+
+def test_table_and_figure_have_previews(tmp_path: Path) -> None:
+    table = TableDataset(filepath=str(tmp_path / "t.parquet"), version=NOW)
+    table.save(pd.DataFrame({"a": [1, 2], "b": [[1], []]}))
+    assert table.load()["a"].tolist() == [1, 2]
+    assert table.preview()["columns"] == ["a", "b"]
+    figure = FigureDataset(filepath=str(tmp_path / "f.png"), version=NOW)
+    figure.save(Figure())
+    assert figure.load().startswith(b"\x89PNG")
+    assert len(figure.preview()) > 100
+
+
+def test_a_past_pool_rebuilds_and_parts_are_shared(tmp_path: Path) -> None:
+    first, _ = join_pool(Pool(), arrivals("a", 3), 1)
+    first = remove(first, removals([1]), 1)
+    second, _ = join_pool(first, arrivals("b", 2), 2)
+    for number, pool in enumerate([first, second], start=1):
+        PoolDataset(filepath=str(tmp_path / f"round_{number}/pool.json"), version=NOW).save(pool)
+    assert len(list((tmp_path / "pool").iterdir())) == 3  # two shards and one part of the ledger
+    for number, pool in enumerate([first, second], start=1):
+        loaded = PoolDataset(filepath=str(tmp_path / f"round_{number}/pool.json"), version=NOW).load()
+        assert loaded.rows[["sample_id", "source_id"]].equals(pool.rows[["sample_id", "source_id"]])
+        assert loaded.removed["sample_id"].tolist() == pool.removed["sample_id"].tolist()
+
+
+def test_an_altered_shard_is_found(tmp_path: Path) -> None:
+    dataset = PoolDataset(filepath=str(tmp_path / "round_1/pool.json"), version=NOW)
+    dataset.save(join_pool(Pool(), arrivals("a", 3), 1)[0])
+    (shard,) = (tmp_path / "pool").iterdir()
+    shard.write_bytes(shard.read_bytes() + b"x")
+    with pytest.raises(Exception, match="has been altered"):
+        dataset.load()
+
+
+def test_features_are_drained_in_blocks_and_mapped(tmp_path: Path) -> None:
+    def blocks():  # type: ignore[no-untyped-def]
+        for first in (0, 2):
+            rows = np.full((2, 4), first + 1, np.float16)
+            yield FeatureBlock(first, rows, rows[:, :3], pd.DataFrame({"sample_id": [first, first + 1], "nll": 0.5}))
+
+    dataset = FeaturesDataset(filepath=str(tmp_path / "features"), version=NOW)
+    dataset.save(FeatureStream(np.arange(4), 4, 3, {"dim": 4}, blocks()))
+    features = dataset.load()
+    assert isinstance(features.gradients, np.memmap)
+    assert features.gradients[:, 0].tolist() == [1, 1, 3, 3]
+    assert features.embeddings.shape == (4, 3)
+    assert features.sample_ids.tolist() == [0, 1, 2, 3]
+
+
+def test_an_adapter_folder_is_pefts_own(
+    tmp_path: Path, warm_adapter: Adapter, base_model: Checkpoint, model_params: ModelParams
+) -> None:
+    from peft import PeftModel
+
+    dataset = AdapterDataset(filepath=str(tmp_path / "adapter"), version=NOW)
+    dataset.save(warm_adapter)
+    loaded = dataset.load()
+    assert loaded.record == warm_adapter.record
+    assert all(torch.equal(loaded.tensors[name], tensor) for name, tensor in warm_adapter.tensors.items())
+    ours = load_vlm(base_model, model_params, loaded)
+    theirs = PeftModel.from_pretrained(load_vlm(base_model, model_params).model, str(dataset._get_load_path()))
+    tokens = torch.arange(5, 15).unsqueeze(0)
+    with torch.no_grad():
+        assert torch.equal(ours.model(input_ids=tokens).logits, theirs.eval()(input_ids=tokens).logits)
+    suffixes = {path.suffix for path in Path(dataset._get_load_path()).iterdir()}
+    assert suffixes <= {".json", ".safetensors", ".md"}  # never a pickle
+
+
+def test_sources_name_what_is_wrong(tmp_path: Path) -> None:
+    sources = [{"name": "a", "format": "llava", "train": "a.json", "test": "t.json", "graders": {"s": "exact"}}]
+
+    def split(name: str, round: int | None) -> SourcesDataset:
+        return SourcesDataset(filepath=str(tmp_path), sources=sources, split=name, round=round)
+
+    with pytest.raises(Exception, match=r"source 'a': there is no file"):
+        split("train", 1).load()
+    (tmp_path / "a.json").write_text("[1, 2")
+    with pytest.raises(Exception, match="not JSON in UTF-8"):
+        split("train", 1).load()
+    (tmp_path / "a.json").write_bytes(b'["\xff\xfe"]')
+    with pytest.raises(Exception, match="not JSON in UTF-8"):
+        split("train", 1).load()
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(Exception, match="not a list of records"):
+        split("train", 1).load()
+    (tmp_path / "a.json").write_text("\ufeff" + json.dumps([{"id": 1}]), encoding="utf-8")
+    (source,) = split("train", 1).load()
+    assert (source.name, list(source.records), source.graders) == ("a", [{"id": 1}], {"s": "exact"})
+    with pytest.raises(Exception, match="1 arrivals; there is none for round 2"):
+        split("train", 2).load()
+
+
+def test_pictures_lie_below_the_data_folder(tmp_path: Path) -> None:
+    sources = [{"name": "a"}, {"name": "b", "pictures": "elsewhere"}]
+    pictures = PicturesDataset(filepath=str(tmp_path), sources=sources, max_pixels=9).load()
+    assert pictures.roots == {"a": tmp_path, "b": tmp_path / "elsewhere"}
+
+
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="no checkpoint in"):
+        CheckpointDataset(filepath=str(tmp_path)).load()
+    with pytest.raises(ValueError, match="either filepath"):
+        CheckpointDataset()
+    assert CheckpointDataset(hub="owner/name").load() == Checkpoint("owner/name")
