@@ -17,9 +17,7 @@ WEIGHTS = st.floats(0, 1e6) | st.sampled_from([0.0, 1e-300, 5e-324, 1e300])
 def one_by_one(sizes: np.ndarray, budget: int) -> list[int]:
     """METHOD 5 as it is told: from the emptiest to the fullest, each min(size, remaining // groups left)."""
     shares, remaining = [0] * len(sizes), min(budget, int(sizes.sum()))
-    for left, group in zip(
-        range(len(sizes), 0, -1), np.lexsort((-np.arange(len(sizes)), sizes)), strict=True
-    ):
+    for left, group in zip(range(len(sizes), 0, -1), np.lexsort((-np.arange(len(sizes)), sizes)), strict=True):
         shares[group] = min(int(sizes[group]), remaining // left)
         remaining -= shares[group]
     return shares
@@ -48,9 +46,7 @@ def test_equal_shares_are_the_visit_from_the_emptiest_to_the_fullest(sizes: np.n
 @pytest.mark.filterwarnings("error")
 @given(st.data(), SIZES, BUDGETS)
 def test_weighted_shares_are_exact_and_bounded(data: st.DataObject, sizes: np.ndarray, budget: int) -> None:
-    weights = np.array(
-        data.draw(st.lists(WEIGHTS, min_size=len(sizes), max_size=len(sizes))), dtype=np.float64
-    )
+    weights = np.array(data.draw(st.lists(WEIGHTS, min_size=len(sizes), max_size=len(sizes))), dtype=np.float64)
     shares = weighted_shares(sizes, weights, budget)
     assert shares.sum() == min(budget, sizes.sum())
     assert (shares <= sizes).all()
@@ -59,10 +55,7 @@ def test_weighted_shares_are_exact_and_bounded(data: st.DataObject, sizes: np.nd
 
 @given(SIZES, BUDGETS, st.sampled_from([0.0, 0.1, 1.0, 3e7]))
 def test_equal_weights_are_equal_shares(sizes: np.ndarray, budget: int, weight: float) -> None:
-    assert (
-        weighted_shares(sizes, np.full(len(sizes), weight), budget).tolist()
-        == equal_shares(sizes, budget).tolist()
-    )
+    assert weighted_shares(sizes, np.full(len(sizes), weight), budget).tolist() == equal_shares(sizes, budget).tolist()
 
 
 def test_weighted_by_hand() -> None:

@@ -131,8 +131,7 @@ def literally(matrix: np.ndarray) -> Mapping[str, float]:
         "MFT": sum(r(j, j) for j in js) / last,
         "MAA": sum(sum(r(i, j) for j in range(1, i + 1)) / i for i in js) / last,
         "BWT": sum(r(last, j) - r(j, j) for j in range(1, last)) / (last - 1),
-        "forgetting": sum(max(r(i, j) for i in range(1, last)) - r(last, j) for j in range(1, last))
-        / (last - 1),
+        "forgetting": sum(max(r(i, j) for i in range(1, last)) - r(last, j) for j in range(1, last)) / (last - 1),
         "FWT": sum(r(j - 1, j) - r(0, j) for j in range(2, last + 1)) / (last - 1),
     }
 

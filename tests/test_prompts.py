@@ -77,22 +77,45 @@ def test_what_the_model_cannot_read_is_set_aside(
         check_prompts(checked, rejects, pictures, base_model, ModelParams(**{**vars(model_params), "max_tokens": 2}))
 
 
+class WithTemplate:
+    """The processor with another chat template."""
+
+    def __init__(self, processor: Any, *changes: tuple[str, str]) -> None:
+        self.tokenizer = processor.tokenizer
+        self._processor, self._template = processor, processor.chat_template
+        for old, new in changes:
+            assert old in self._template
+            self._template = self._template.replace(old, new)
+
+    def apply_chat_template(self, messages: Any, **options: Any) -> Any:
+        return self._processor.apply_chat_template(messages, chat_template=self._template, **options)
+
+
+def with_template(vlm: Vlm, *changes: tuple[str, str]) -> Vlm:
+    return Vlm(vlm.model, WithTemplate(vlm.processor, *changes), vlm.device, vlm.max_tokens)
+
+
 def test_a_template_that_marks_no_answers_is_refused(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> None:
-    from adapt_infinity.model import Vlm as Model
-
-    class Unmarked:
-        """The processor with a template that lacks the generation marks."""
-
-        def __init__(self, processor: Any) -> None:
-            self.processor = processor
-
-        def apply_chat_template(self, messages: Any, **options: Any) -> Any:
-            marks = ("{%- generation -%}", "{%- endgeneration -%}")
-            template = self.processor.chat_template
-            for mark in marks:
-                assert mark in template
-                template = template.replace(mark, "")
-            return self.processor.apply_chat_template(messages, chat_template=template, **options)
-
+    unmarked = with_template(vlm, ("{%- generation -%}", ""), ("{%- endgeneration -%}", ""))
     with pytest.raises(ValueError, match="does not mark answers with"):
-        encode(Model(vlm.model, Unmarked(vlm.processor), vlm.device, 512), samples[0], pictures)
+        encode(unmarked, samples[0], pictures)
+
+
+END = "{{- '<|end|>' -}}"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [(END + "\n{%- endgeneration -%}", "{%- endgeneration -%}" + END)],  # the end stands behind the marks
+        [(END + "\n{%- endgeneration -%}", "{%- endgeneration -%}")],  # there is none, as in LLaVA-1.5's template
+    ],
+)
+def test_every_template_teaches_where_to_stop(
+    vlm: Vlm, samples: list[Sample], pictures: Pictures, changes: list[tuple[str, str]]
+) -> None:
+    for sample in samples:
+        usual, other = encode(vlm, sample, pictures), encode(with_template(vlm, *changes), sample, pictures)
+        assert usual.answers[-1] and other.answers[-1]
+        assert usual.input_ids[-1] == other.input_ids[-1] == vlm.processor.tokenizer.eos_token_id
+        assert spoken(vlm, usual.input_ids[usual.answers]) == spoken(vlm, other.input_ids[other.answers])

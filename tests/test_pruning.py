@@ -103,9 +103,7 @@ def test_the_order_of_rows_changes_nothing(rule: str, ranking: str, order: list[
     angles = np.random.default_rng(0).integers(0, 40, 24).astype(float).tolist()
     pool_rows, clusters, embeddings, scores, experts = stage(angles, [row % 2 for row in range(24)])
     scores["el2n"] = np.arange(24) // 3  # with ties
-    expected = prune_pool(
-        pool_rows, clusters, embeddings, scores, experts, params(9, rule=rule, ranking=ranking)
-    )
+    expected = prune_pool(pool_rows, clusters, embeddings, scores, experts, params(9, rule=rule, ranking=ranking))
     shuffled = prune_pool(
         pool_rows.iloc[order[::-1]],
         clusters.iloc[order[7:] + order[:7]],
@@ -129,7 +127,7 @@ def test_an_isolated_pair_keeps_exactly_one(rule: str, ranking: str) -> None:
 
 
 def test_greedy_does_not_break_a_chain_twice() -> None:
-    """a ~ b ~ c at 0°, 9°, 19°, a pair 90°, 101°: semdedup loses b and c, but with b gone c stands alone."""
+    """Chain a ~ b ~ c at 0°, 9°, 19°, a pair 90°, 101°: semdedup loses b and c, but with b gone c stands alone."""
     angles = [0.0, 9.0, 19.0, 90.0, 101.0]
     semdedup = prune_pool(*stage(angles), params(3, rule="semdedup"))
     assert semdedup["sample_id"].tolist() == [15, 25]
@@ -141,7 +139,7 @@ def test_greedy_does_not_break_a_chain_twice() -> None:
 
 
 def test_greedy_names_a_kept_row_even_when_a_twin_went_too() -> None:
-    """b goes for a, and c, whose twin was b, ends up naming a."""
+    """Row b goes for a, and c, whose twin was b, ends up naming a."""
     removals = prune_pool(*stage([0.0, 9.0, 19.0, 90.0]), params(2))
     assert removals["sample_id"].tolist() == [15, 25]
     assert removals["duplicate_of"].tolist() == [5, 5]
@@ -159,9 +157,7 @@ def test_of_a_pair_the_later_ranked_goes(rule: str) -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_equally_ranked_rows_go_by_their_id(rule: str) -> None:
     pool_rows, clusters, embeddings, scores, experts = stage([0.0, 90.0, 0.0])
-    removals = prune_pool(
-        pool_rows, clusters, embeddings, scores.assign(el2n=1.0), experts, params(2, rule=rule)
-    )
+    removals = prune_pool(pool_rows, clusters, embeddings, scores.assign(el2n=1.0), experts, params(2, rule=rule))
     assert removals["sample_id"].tolist() == [25]
 
 
@@ -197,9 +193,7 @@ def test_half_precision_rows_are_brought_to_length_one() -> None:
 def test_a_row_of_zeros_resembles_nothing() -> None:
     pool_rows, clusters, embeddings, scores, experts = stage([0.0, 1.0, 2.0])
     embeddings[1] = 0
-    assert prune_pool(pool_rows, clusters, embeddings, scores, experts, params(2))["sample_id"].tolist() == [
-        25
-    ]
+    assert prune_pool(pool_rows, clusters, embeddings, scores, experts, params(2))["sample_id"].tolist() == [25]
 
 
 def test_an_embedding_that_is_not_finite_names_its_sample() -> None:

@@ -114,6 +114,8 @@ def test_it_fits_in_80_columns(summary: RoundSummary) -> None:
 
 def test_markup_in_names_is_only_text(summary: RoundSummary) -> None:
     assert "[bold]odd[/x]" in printed(replace(summary, artefacts="[bold]odd[/x]"))
+    skills = summary.score_matrix["skill"].replace("charts", "[b]charts[/x]")
+    assert "[b]charts[/x]" in printed(replace(summary, score_matrix=summary.score_matrix.assign(skill=skills)))
 
 
 def test_round_0_has_scores_and_no_history(summary: RoundSummary) -> None:
@@ -141,9 +143,7 @@ def test_markdown_tables_are_rectangular(summary: RoundSummary) -> None:
 
 def test_a_zero_has_no_sign(summary: RoundSummary) -> None:
     """-0.0004 is printed as 0.000 and a change of -0.001 as +0.00."""
-    measures = summary.measures.assign(
-        value=[None if v is None else -0.0004 for v in summary.measures["value"]]
-    )
+    measures = summary.measures.assign(value=-0.0004)
     scores = summary.score_matrix.assign(score=[0.5] * 6 + [0.499] * 3)
     text = summary_markdown(replace(summary, measures=measures, score_matrix=scores))
     assert "-0.0" not in text

@@ -81,9 +81,7 @@ def test_another_process_goes_on(project: Path) -> None:
         "run.log_metrics({'skill/charts': 0.4}); run.close('FINISHED'); print(run.parent_id)"
     )
     environment = {**os.environ, "DO_NOT_TRACK": "true"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.strip() == first.parent_id
     assert "INFO" not in done.stderr
     assert history(first, first.parent_id, "skill/charts") == [(1, 0.5), (2, 0.4)]

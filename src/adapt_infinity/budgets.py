@@ -69,10 +69,7 @@ def weighted_shares(
     assert overflows[first]
     share = (budget - before[first]) * weight / weight_left[first]
     filled = np.minimum(np.floor(share).astype(np.int64), size)
-    fraction = np.round(
-        share - filled, 9
-    )  # rounded, so that equal weights are equal in spite of the division
-    queue = np.lexsort((weighted[order], -size, -fraction))
+    queue = np.lexsort((weighted[order], -size, filled - share))  # the largest fractions first
     remainder = int(budget - filled.sum())
     assert remainder >= 0
     while remainder > 0:

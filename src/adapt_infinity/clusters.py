@@ -30,16 +30,24 @@ class Features(Protocol):
     """What the probe measured, a row for each sample in pool order; arrays have rows of length 1."""
 
     @property
-    def sample_ids(self) -> Int[np.ndarray, " n"]: ...
+    def sample_ids(self) -> Int[np.ndarray, " n"]:
+        """Ascending."""
+        ...
 
     @property
-    def gradients(self) -> Float[np.ndarray, "n dim"]: ...
+    def gradients(self) -> Float[np.ndarray, "n dim"]:
+        """Sketched gradient features, half or single precision."""
+        ...
 
     @property
-    def embeddings(self) -> Float[np.ndarray, "n hidden"]: ...
+    def embeddings(self) -> Float[np.ndarray, "n hidden"]:
+        """Mean hidden states."""
+        ...
 
     @property
-    def scores(self) -> pd.DataFrame: ...
+    def scores(self) -> pd.DataFrame:
+        """The scores table."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +99,7 @@ def describe(clusters: pd.DataFrame, pool_rows: pd.DataFrame, scores: pd.DataFra
     grouped = rows.groupby("cluster")
     cards = pd.DataFrame({"size": grouped.size(), "cohesion": grouped["similarity"].mean()})
     sources, skills = _shares(rows, "source"), _shares(rows, "skill")
-    sources["words"] = (
-        sources["source"] + " " + (100 * sources["share"]).round().astype(int).astype(str) + " %"
-    )
+    sources["words"] = sources["source"] + " " + (100 * sources["share"]).round().astype(int).astype(str) + " %"
     cards["top_sources"] = sources[sources["place"] < TOP].groupby("cluster")["words"].agg(", ".join)
     first = skills[skills["place"] == 0].set_index("cluster")
     cards["top_skill"], cards["top_skill_share"] = first["skill"], first["share"]
@@ -119,9 +125,7 @@ def agreement(clusters: pd.DataFrame, labels: pd.Series) -> dict[str, float | st
     }
 
 
-def k_sweep(
-    features: Features, ks: Sequence[int], seed: int, iterations: int = 20, restarts: int = 1
-) -> pd.DataFrame:
+def k_sweep(features: Features, ks: Sequence[int], seed: int, iterations: int = 20, restarts: int = 1) -> pd.DataFrame:
     """For each k: clusters found, within (sum of squared distances to own centroid), silhouette, note.
 
     The silhouette (cosine) is that of at most 2,000 rows drawn by `seed`; where it is undefined it is missing
@@ -139,9 +143,7 @@ def k_sweep(
         if 2 <= distinct < len(sample):
             silhouette = float(silhouette_score(rows, labels[sample], metric="cosine"))
         else:
-            note += (
-                "; " if note else ""
-            ) + f"silhouette undefined: {distinct} clusters in {len(sample)} rows"
+            note += ("; " if note else "") + f"silhouette undefined: {distinct} clusters in {len(sample)} rows"
         within = float((2 - 2 * similarity.astype(np.float64)).sum())
         lines.append(
             {
@@ -217,9 +219,7 @@ def _first_centroids(
     trials = 2 + int(np.log(k))
     for place in range(1, k):
         reach = np.cumsum(distance)
-        if (
-            reach[-1] == 0
-        ):  # no other distinct row is left here; a centroid that stays empty is repaired later
+        if reach[-1] == 0:  # no other distinct row is left here; a centroid that stays empty is repaired later
             break
         drawn = np.searchsorted(reach, rng.random(trials) * reach[-1], side="right")
         left = np.minimum(distance[:, None], _distance(rows, drawn))
@@ -237,7 +237,7 @@ def _distance(rows: Float32[np.ndarray, "n dim"], picks: Int[np.ndarray, " m"]) 
 def _lloyd(
     gradients: Float[np.ndarray, "n dim"], centroids: Float32[np.ndarray, "k dim"], iterations: int, seed: int
 ) -> Float32[np.ndarray, "k dim"]:
-    """faiss's k-means from these centroids on all rows; it sums in row order at any number of threads."""
+    """The k-means of faiss from these centroids on all rows; it sums in row order at any number of threads."""
     faiss = _faiss()
     k, dim = centroids.shape
     clustering = faiss.Clustering(dim, k)

@@ -54,17 +54,13 @@ def score_heat_map(score_matrix: pd.DataFrame, own: Mapping[str, int] | None = N
             ink = PAPER if not missing and score > 0.55 else INK
             axes.text(x, i, text, ha="center", va="center", fontsize=7.5, color=ink)
             if (own or {}).get(skill) == rounds[i]:
-                boxes.append(
-                    Rectangle((x - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=PALETTE[1], linewidth=2)
-                )
+                boxes.append(Rectangle((x - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=PALETTE[1], linewidth=2))
     for box in boxes:  # last, on top of their neighbours
         axes.add_patch(box)
     letters = (width - 2) / (at[-1] + 1) / 0.078  # of a dataset's name, that fit over one column
     for dataset in order:
         inside = at[[d == dataset for d, _ in columns]]
-        axes.plot(
-            [inside[0] - 0.45, inside[-1] + 0.45], [-0.72, -0.72], color=INK, linewidth=1, clip_on=False
-        )
+        axes.plot([inside[0] - 0.45, inside[-1] + 0.45], [-0.72, -0.72], color=INK, linewidth=1, clip_on=False)
         label = textwrap.fill(dataset, max(8, int(len(inside) * letters)))
         axes.text(inside.mean(), -0.85, label, ha="center", va="bottom", fontsize=8.5, color=INK)
     axes.set_xlim(-0.5, at[-1] + 0.5)
@@ -147,9 +143,7 @@ def subset_composition(subset: pd.DataFrame) -> Figure:
     _tidy(left, spines=())
 
     columns = np.arange(len(clusters))
-    right.vlines(
-        columns, clusters["pool"], clusters["chosen"], color=FAINT, linewidth=min(3, 120 / len(columns))
-    )
+    right.vlines(columns, clusters["pool"], clusters["chosen"], color=FAINT, linewidth=min(3, 120 / len(columns)))
     dot = 42 if len(columns) <= 40 else 14
     ring = {"facecolor": PAPER, "edgecolor": SOFT, "linewidth": 1.2, "zorder": 3}
     right.scatter(columns, clusters["pool"], s=dot, label="in the pool", **ring)
@@ -167,9 +161,7 @@ def subset_composition(subset: pd.DataFrame) -> Figure:
     _tidy(right, spines=())
     chosen = int(subset["selected"].sum())
     gain = (sources["chosen"] - sources["pool"]).sort_values()
-    note = (
-        f"{gain.index[-1]} gains most ({100 * gain.iloc[-1]:+.0f} points of share)" if len(gain) > 1 else ""
-    )
+    note = f"{gain.index[-1]} gains most ({100 * gain.iloc[-1]:+.0f} points of share)" if len(gain) > 1 else ""
     _title(figure, f"{chosen:,} of {len(subset):,} samples chosen", note)
     return figure
 

@@ -36,9 +36,7 @@ def own_rounds(arrivals: pd.DataFrame, column: str) -> dict[str, int]:
     return {str(name): int(start) for name, start in first.items()}
 
 
-def as_matrix(
-    score_matrix: pd.DataFrame, column: str
-) -> tuple[Float[np.ndarray, "rounds columns"], list[str]]:
+def as_matrix(score_matrix: pd.DataFrame, column: str) -> tuple[Float[np.ndarray, "rounds columns"], list[str]]:
     """R with a row per round from 0 to the last one, and the columns' names in order of first appearance.
 
     `column` is `dataset` or `skill`. A cell is the mean over all its graded items: the rows' scores weighted
@@ -74,9 +72,7 @@ def measure(
     """
     for name, start in {**own_datasets, **own_skills}.items():
         if start < 1:
-            raise ValueError(
-                f"own round of {name!r} must be at least 1 (round 0 is the base model), got {start}"
-            )
+            raise ValueError(f"own round of {name!r} must be at least 1 (round 0 is the base model), got {start}")
     by_dataset, datasets = as_matrix(score_matrix, "dataset")
     by_skill, skills = as_matrix(score_matrix, "skill")
     untrained = {skill: 0 for skill in skills if skill not in own_skills}
@@ -172,9 +168,7 @@ def forward_transfer(view: View) -> list[float]:
         raise UndefinedError("no arrival trains these skills")
     columns = [j for j, own in enumerate(view.own) if own >= 2]
     if not columns:
-        raise UndefinedError(
-            "needs two rounds" if view.last < 2 else "nothing new arrived after the first round"
-        )
+        raise UndefinedError("needs two rounds" if view.last < 2 else "nothing new arrived after the first round")
     return [view.cell(int(view.own[j]) - 1, j) - view.cell(0, j) for j in columns]
 
 
@@ -187,9 +181,7 @@ def relative_gain(view: View) -> list[float]:
         if view.columns[j] not in view.upper:
             raise UndefinedError(f"no independent run of {view.columns[j]}")
         if not view.upper[view.columns[j]] > 0:
-            raise UndefinedError(
-                f"the independent run of {view.columns[j]} scores {view.upper[view.columns[j]]}"
-            )
+            raise UndefinedError(f"the independent run of {view.columns[j]} scores {view.upper[view.columns[j]]}")
     return [100 * view.cell(view.last, j) / view.upper[view.columns[j]] for j in columns]
 
 
@@ -239,8 +231,7 @@ def _view(
     """The columns of `own` that have arrived, in that order; one that was never graded is all NaN."""
     arrived = sorted((column for column in own if own[column] < len(matrix)), key=lambda column: own[column])
     cells = [
-        matrix[:, columns.index(column)] if column in columns else np.full(len(matrix), np.nan)
-        for column in arrived
+        matrix[:, columns.index(column)] if column in columns else np.full(len(matrix), np.nan) for column in arrived
     ]
     starts = np.array([own[column] for column in arrived], dtype=np.int64)
     return View(

@@ -50,6 +50,11 @@ class Pool:
         return len(self.rows)
 
 
+def start_pool() -> Pool:
+    """The pool before anything has arrived."""
+    return Pool()
+
+
 def join_pool(kept: Pool, arrivals: pd.DataFrame, round: int) -> tuple[Pool, pd.DataFrame]:
     """Arrivals join the survivors: the pool of this round and its index (sample_id, round, source, skill, hash).
 

@@ -5,7 +5,7 @@ template's `{% generation %}` marks, so that any family's format is handled and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from adapt_infinity.model import IGNORED, Batch, Checkpoint, ModelParams, Vlm
+from adapt_infinity.model import IGNORED, Batch, Checkpoint, ModelParams, Vlm, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.sample import IMAGE, Sample
 
@@ -33,13 +33,40 @@ class Encoded:
 
 def encode(vlm: Vlm, sample: Sample, pictures: Pictures) -> Encoded:
     """The whole conversation; `ValueError` when it has no answer token or more than `model.max_tokens` tokens."""
-    encoded = _apply_template(vlm, messages(sample, pictures), sample.sample_id)
+    encoded = with_ends(_apply_template(vlm, messages(sample, pictures), sample.sample_id), end_tokens(vlm))
     if not encoded.answers.any():
         raise ValueError(
             "no answer token: the conversation has no answer, or the checkpoint's chat template does not mark answers "
             "with {% generation %} … {% endgeneration %}"
         )
     return _bounded(encoded, vlm.max_tokens)
+
+
+def with_ends(encoded: Encoded, ends: Sequence[int]) -> Encoded:
+    """The same conversation with its end tokens among the answers: a model that never learns to stop talks on.
+
+    Templates differ. Some mark the end token as part of the answer; some put it right behind the marks, and it is taken
+    in; some (LLaVA-1.5's) write none, and then the last answer gets `ends[0]` appended.
+    """
+    ended = torch.isin(encoded.input_ids, torch.tensor(ends))
+    answers = encoded.answers.clone()
+    answers[1:] |= ended[1:] & encoded.answers[:-1]
+    places = answers.nonzero().flatten()
+    if len(places) == 0 or ended[places[-1]]:
+        return replace(encoded, answers=answers)
+    input_ids = torch.cat([encoded.input_ids, torch.tensor(ends[:1])])
+    return replace(encoded, input_ids=input_ids, answers=torch.cat([answers, torch.tensor([True])]))
+
+
+def end_tokens(vlm: Vlm) -> list[int]:
+    """The tokens at which generation stops, the tokenizer's own first."""
+    configured = vlm.base.generation_config.eos_token_id
+    listed = configured if isinstance(configured, list) else [configured]
+    own = vlm.processor.tokenizer.eos_token_id
+    known = [token for token in (own, *listed) if token is not None]
+    if not known:
+        raise ValueError("the checkpoint names no end token (eos_token_id), so answers could not be told to stop")
+    return list(dict.fromkeys(known))
 
 
 def encode_question(vlm: Vlm, sample: Sample, pictures: Pictures) -> Encoded:
@@ -99,8 +126,6 @@ def check_prompts(
     Every conversation is encoded once, so that what is too long or has no answer token is found at the door and not
     in the middle of a round.
     """
-    from adapt_infinity.model import load_vlm
-
     vlm = load_vlm(base_model, params)
     reasons: dict[int, str] = {}
     rows = checked.assign(sample_id=range(len(checked))).to_dict("records")

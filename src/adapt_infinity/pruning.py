@@ -201,9 +201,7 @@ def _remove_greedily(
             fresh = _first_kept(nearest[row], kept)
             if fresh is None:  # all the neighbours it remembers are gone, and there may be others
                 stale = np.flatnonzero(kept & ~(kept[nearest] | (nearest < 0)).any(axis=1))
-                stale = np.unique(
-                    np.append(stale[np.argsort(-cosines[stale, -1], kind="stable")][: block - 1], row)
-                )
+                stale = np.unique(np.append(stale[np.argsort(-cosines[stale, -1], kind="stable")][: block - 1], row))
                 nearest[stale], cosines[stale] = _nearest_before(
                     unit, stale, np.flatnonzero(kept), nearest.shape[1], block
                 )

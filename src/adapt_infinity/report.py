@@ -147,9 +147,7 @@ def _measure_cells(measures: pd.DataFrame) -> Cells:
 
 def _notes(measures: pd.DataFrame) -> list[str]:
     """How to read the measures, and why some are undefined: a line per reason."""
-    lines = [
-        "In brackets: n. T: the last round. F: 1 per dataset, own(j) per skill. Gain and rate in percent."
-    ]
+    lines = ["In brackets: n. T: the last round. F: 1 per dataset, own(j) per skill. Gain and rate in percent."]
     missing = measures[measures["undefined"] != ""]
     for reason, part in missing.groupby("undefined", sort=False):
         views = [f"{name} ({', '.join(some['view'])})" for name, some in part.groupby("measure", sort=False)]
@@ -184,9 +182,7 @@ def _facts(summary: RoundSummary) -> list[tuple[str, str]]:
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """First column to the left, numbers to the right, a last column of prose to the left."""
-    table = Table(
-        box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", padding=(0, 1, 0, 0)
-    )
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
     for i, name in enumerate(header):
         prose = i == 0 or name == "formula" or name.startswith("where")
         table.add_column(name, justify="left" if prose else "right", overflow="fold", no_wrap=not prose)
@@ -196,9 +192,7 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    prose = [
-        i == 0 or name in ("formula", "value") or name.startswith("where") for i, name in enumerate(header)
-    ]
+    prose = [i == 0 or name in ("formula", "value") or name.startswith("where") for i, name in enumerate(header)]
     lines = [header, ["---" if left else "---:" for left in prose], *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

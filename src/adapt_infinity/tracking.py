@@ -26,9 +26,7 @@ if TYPE_CHECKING:  # MLflow takes seconds to import: only a round that is tracke
 
 Value = TypeVar("Value")
 
-STREAM, ROUND, LEVEL, SUPERSEDED = (
-    f"adapt_infinity.{tag}" for tag in ("stream", "round", "level", "superseded_by")
-)
+STREAM, ROUND, LEVEL, SUPERSEDED = (f"adapt_infinity.{tag}" for tag in ("stream", "round", "level", "superseded_by"))
 _NAME_LENGTH = 250
 _METRICS, _ITEMS = 1000, 100  # that one request may carry
 
@@ -166,9 +164,7 @@ def round_metrics(summary: RoundSummary) -> dict[str, float]:
     """A round's numbers under their metric names; what is undefined or was not measured has none."""
     scores, skills = as_matrix(summary.score_matrix[summary.score_matrix["round"] <= summary.round], "skill")
     metrics = {
-        f"skill/{skill}": float(score)
-        for skill, score in zip(skills, scores[-1], strict=True)
-        if math.isfinite(score)
+        f"skill/{skill}": float(score) for skill, score in zip(skills, scores[-1], strict=True) if math.isfinite(score)
     }
     for row in summary.measures[summary.measures["undefined"] == ""].to_dict("records"):
         metrics[_measure("measure", row["view"], row["measure"])] = row["value"]
@@ -219,9 +215,7 @@ def _experiment(client: "MlflowClient", params: TrackingParams, project_path: Pa
     found = client.get_experiment_by_name(params.experiment)
     if found is not None:
         if found.lifecycle_stage == "deleted":
-            raise ValueError(
-                f"tracking.experiment {params.experiment!r} was deleted in MLflow: choose another"
-            )
+            raise ValueError(f"tracking.experiment {params.experiment!r} was deleted in MLflow: choose another")
         return str(found.experiment_id)
     artefacts = None if params.tracking_uri else (project_path.resolve() / "mlartifacts").as_uri()
     return str(client.create_experiment(params.experiment, artifact_location=artefacts))

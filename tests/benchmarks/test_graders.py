@@ -63,6 +63,7 @@ EXAMPLES: dict[str, list[tuple[str, str, float]]] = {
         ("[.1, .1, .5, .5] or [0, 0, 1, 1]", "[0.1,0.1,0.5,0.5]", 1),
         ("[5, 5, 15, 15]", "[0, 0, 10, 10]", 0),
         ("[10, 10, 0, 0]", "[0, 0, 10, 10]", 0),
+        ("[20, 20, 21, 21]", "[0, 0, 10, 10]", 0),
         ("[0, 0, 10]", "[0, 0, 10, 10]", 0),
     ],
     "anls": [
@@ -82,7 +83,7 @@ EXAMPLES: dict[str, list[tuple[str, str, float]]] = {
         ("sat cat the", "the cat sat", 1 / 3),
         ("a b", "a c b", 0.8),
     ],
-    "chrf": [("cat", "cat", 1), ("ab", "ac", 0.25), ("xyz", "abc", 0)],
+    "chrf": [("cat", "cat", 1), ("ab", "ac", 0.25), ("abc", "ab", 0.875), ("xyz", "abc", 0)],
     "edit": [
         ("abcd", "abcd", 1),
         ("abxd", "abcd", 0.75),

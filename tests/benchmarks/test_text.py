@@ -17,9 +17,7 @@ def table(a: str, b: str) -> tuple[int, int]:
     common = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
     for i, x in enumerate(a, start=1):
         for j, y in enumerate(b, start=1):
-            distance[i][j] = min(
-                distance[i - 1][j] + 1, distance[i][j - 1] + 1, distance[i - 1][j - 1] + (x != y)
-            )
+            distance[i][j] = min(distance[i - 1][j] + 1, distance[i][j - 1] + 1, distance[i - 1][j - 1] + (x != y))
             common[i][j] = common[i - 1][j - 1] + 1 if x == y else max(common[i - 1][j], common[i][j - 1])
     return distance[-1][-1], common[-1][-1]
 

@@ -14,9 +14,7 @@ SCORES = st.lists(st.sampled_from([0.0, 0.5, 1.0, -3.0]) | st.floats(-1e9, 1e9),
 
 
 def params(sampler: str = "ccs", strata: int = 50, cut: float = 0.0, cut_tails: bool = False) -> SubsetParams:
-    return SubsetParams(
-        budget=1, shares="equal", sampler=sampler, strata=strata, cut=cut, cut_tails=cut_tails, seed=0
-    )
+    return SubsetParams(budget=1, shares="equal", sampler=sampler, strata=strata, cut=cut, cut_tails=cut_tails, seed=0)
 
 
 def draw(
@@ -40,9 +38,7 @@ def picked(
 @pytest.mark.parametrize("name", NAMES)
 @given(SCORES, st.integers(0, 100), st.floats(0, 0.99), st.booleans(), st.integers(1, 60))
 @settings(max_examples=60)
-def test_the_count_is_exact(
-    name: str, scores: list[float], budget: int, cut: float, tails: bool, strata: int
-) -> None:
+def test_the_count_is_exact(name: str, scores: list[float], budget: int, cut: float, tails: bool, strata: int) -> None:
     assert len(picked(name, scores, budget, params(name, strata, cut, tails))) == min(budget, len(scores))
 
 

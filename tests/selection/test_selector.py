@@ -20,9 +20,7 @@ def params(experts: list[str] = EXPERTS, bins: int = 50, range: float = 4.0) -> 
 
 def tables(cluster: list[int], **columns: Sequence[float] | np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
     ids = 10 * np.arange(len(cluster)) + 3
-    clusters = pd.DataFrame(
-        {"sample_id": ids, "cluster": np.array(cluster, dtype=np.int32), "similarity": 1.0}
-    )
+    clusters = pd.DataFrame({"sample_id": ids, "cluster": np.array(cluster, dtype=np.int32), "similarity": 1.0})
     return clusters, pd.DataFrame({"sample_id": ids, **columns})
 
 
@@ -41,9 +39,7 @@ def slow_entropy(values: list[float]) -> float:
 
 def test_by_hand() -> None:
     """Four values in four bins: ln 4. Two values, two rows each: ln 2. The other cluster has it reversed."""
-    clusters, scores = tables(
-        [0, 0, 0, 0, 7, 7, 7, 7], el2n=[1, 2, 3, 4, 1, 1, 9, 9], grand=[5, 5, 6, 6, 1, 2, 3, 4]
-    )
+    clusters, scores = tables([0, 0, 0, 0, 7, 7, 7, 7], el2n=[1, 2, 3, 4, 1, 1, 9, 9], grand=[5, 5, 6, 6, 1, 2, 3, 4])
     table = choose_experts(clusters, scores, params(["el2n", "grand"]))
     assert table["cluster"].tolist() == [0, 0, 7, 7]
     assert table["size"].tolist() == [4, 4, 4, 4]
@@ -82,21 +78,19 @@ def test_a_change_of_unit_changes_nothing(values: list[float], factor: float, of
     assert plain["entropy"].tolist() == pytest.approx(scaled["entropy"].tolist())
 
 
-@pytest.mark.parametrize("offset", np.linspace(0.05, 0.95, 19))
+@pytest.mark.parametrize("offset", np.linspace(1000, 1001, 19))
 def test_a_value_on_an_edge_stays_in_its_bin(offset: float) -> None:
-    """The mean lies on the edge of two bins that hold two rows each; rounding must not make it three and one."""
-    values = offset + 0.1 * np.array([-100, -2.5, -2.5, 0, 5, 100])
-    table = choose_experts(*tables([0] * 6, el2n=values), params(["el2n"]))
-    expected = np.log(6) - 4 / 6 * np.log(2)
+    """The mean is the edge of two bins of two rows each; rounding must not make it three and one."""
+    values = offset + 0.1 * np.array([-100, -20, -2.5, -2.5, 0, 5, 60, 60])
+    table = choose_experts(*tables([0] * 8, el2n=values), params(["el2n"]))
+    expected = np.log(8) - 6 / 8 * np.log(2)
     assert table["entropy"].tolist() == pytest.approx([expected])
 
 
 @given(st.permutations(range(30)))
 def test_the_order_of_rows_changes_nothing(order: list[int]) -> None:
     rng = np.random.default_rng(1)
-    clusters, scores = tables(
-        rng.integers(0, 3, 30).tolist(), **{name: rng.normal(size=30) for name in EXPERTS}
-    )
+    clusters, scores = tables(rng.integers(0, 3, 30).tolist(), **{name: rng.normal(size=30) for name in EXPERTS})
     expected = choose_experts(clusters, scores, params())
     shuffled = choose_experts(clusters.iloc[order], scores.iloc[order[::-1]], params())
     pd.testing.assert_frame_equal(shuffled, expected)

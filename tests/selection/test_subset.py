@@ -23,9 +23,7 @@ def stage(cluster: list[int]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame,
     """The arguments of `select_subset` for rows of these clusters."""
     n, rng = len(cluster), np.random.default_rng(len(cluster))
     ids = np.cumsum(rng.integers(1, 5, n))
-    pool_rows = pd.DataFrame(
-        {"sample_id": ids, "round": np.arange(n) % 2 + 1, "source": "charts", "skill": "vqa"}
-    )
+    pool_rows = pd.DataFrame({"sample_id": ids, "round": np.arange(n) % 2 + 1, "source": "charts", "skill": "vqa"})
     clusters = pd.DataFrame(
         {
             "sample_id": ids,
@@ -43,9 +41,7 @@ def stage(cluster: list[int]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame,
 @pytest.mark.parametrize("sampler", rooms.names(SAMPLERS))
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 80))
 @settings(max_examples=15, deadline=None)
-def test_the_budget_is_exact_and_no_row_is_missing(
-    shares: str, sampler: str, cluster: list[int], budget: int
-) -> None:
+def test_the_budget_is_exact_and_no_row_is_missing(shares: str, sampler: str, cluster: list[int], budget: int) -> None:
     tables = stage(cluster)
     subset = select_subset(*tables, params(budget, shares=shares, sampler=sampler))
     assert subset.columns.tolist() == COLUMNS
@@ -78,9 +74,7 @@ def test_by_hand() -> None:
     _, _, scores, _, experts = tables
     named = experts[experts["chosen"]].set_index("cluster")["expert"]
     assert subset["expert"].tolist() == named.loc[subset["cluster"]].tolist()
-    assert subset["score"].tolist() == [
-        scores.loc[row, expert] for row, expert in enumerate(subset["expert"])
-    ]
+    assert subset["score"].tolist() == [scores.loc[row, expert] for row, expert in enumerate(subset["expert"])]
     large = subset[subset["cluster"] == 5]
     assert large["score"][large["selected"]].min() > large["score"][~large["selected"]].max()
 

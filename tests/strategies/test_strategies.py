@@ -39,9 +39,7 @@ def entries(n: int, budget: int, pool_size: int, order: list[int] | None = None)
         {"sample_id": ids, "cluster": (np.arange(n) % 4).astype(np.int32), "similarity": np.float32(0.5)}
     )
     scores = pd.DataFrame({"sample_id": ids, "el2n": rng.random(n), "grand": rng.random(n)})
-    pool_rows = pd.DataFrame(
-        {"sample_id": ids, "round": np.arange(n) % 3 + 1, "source": "charts", "skill": skill}
-    )
+    pool_rows = pd.DataFrame({"sample_id": ids, "round": np.arange(n) % 3 + 1, "source": "charts", "skill": skill})
     rows = rng.normal(size=(n, 6)).astype(np.float16)
     return {
         "pool_rows": pool_rows.iloc[order],
@@ -53,9 +51,7 @@ def entries(n: int, budget: int, pool_size: int, order: list[int] | None = None)
         "subset_params": SubsetParams(
             budget=budget, shares="equal", sampler="ccs", strata=50, cut=0.0, cut_tails=True, seed=0
         ),
-        "pruning_params": PruningParams(
-            pool_size=pool_size, rule="greedy", ranking="expert", block=8, seed=0
-        ),
+        "pruning_params": PruningParams(pool_size=pool_size, rule="greedy", ranking="expert", block=8, seed=0),
         "round": 3,
     }
 

@@ -8,8 +8,7 @@ SEPARATOR = "|||"  # between the alternatives of one reference: "grey ||| gray"
 
 # Scripts written without spaces, where a character is the unit: Thai to Tibetan, Myanmar, Khmer, kana, Han.
 _SPACELESS = re.compile(
-    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff"
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 
 

@@ -15,7 +15,8 @@ class SourcesDataset(AbstractDataset[Any, list[Source]]):
     """The records of one split (`train` or `test`): of the source that arrives in `round`, or of all when it is null.
 
     `sources` lists, in order of arrival, entries of `name`, `format`, `train`, `test` (files below `filepath`) and
-    `graders` (skill → grader). A source without `train` only brings test items and is no arrival.
+    `graders` (skill → grader). A source without `train` only brings test items and is no arrival. `limit` takes the
+    first so many training records of a large source.
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class SourcesDataset(AbstractDataset[Any, list[Source]]):
             raise ValueError(f"source {source['name']!r}: {path.name} is not JSON in UTF-8: {error}") from error
         if not isinstance(records, list):
             raise ValueError(f"source {source['name']!r}: {path.name} is not a list of records")
-        return records
+        limit = source.get("limit") if self._split == "train" else None
+        return records[:limit]
 
     def _exists(self) -> bool:
         return all((self._root / source[self._split]).is_file() for source in self._chosen())

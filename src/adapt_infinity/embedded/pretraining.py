@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast
 
 from adapt_infinity.embedded.datasets import primitives
-from adapt_infinity.embedded.ideas import Item
+from adapt_infinity.embedded.ideas import Idea, Item
 from adapt_infinity.embedded.model import (
     ASSISTANT,
     END,
@@ -43,15 +43,21 @@ from adapt_infinity.embedded.scenes import (
     SHAPES,
     SIDE,
     SIZES,
+    Chart,
+    Handwriting,
+    Picture,
     Scene,
+    digits,
     draw_scene,
     render,
 )
-from adapt_infinity.embedded.stream import ARRIVALS, EmbeddedStreamParams, make_stream
+from adapt_infinity.embedded.stream import ARRIVALS, SKILLS, EmbeddedStreamParams, dataset_module, make_stream
 
 IGNORED = -100
 SIGNS = 64  # of the invented alphabet
 ASKED = tuple(skill for skill in primitives.SKILLS if skill != "echo")
+PICTURELESS = ("echo", "backwards", "table")
+TOLD = tuple(skill for skill in SKILLS if skill not in PICTURELESS)  # asked in words in stage 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +74,9 @@ class EmbeddedModelParams:
     echo: float = 0.2  # share of conversations that begin by repeating words
     lr: float = 1.5e-3
     vision_lr: float = 0.2  # of lr
+    talking_steps: int = 1000  # stage 3
+    talking_lr: float = 1e-3
+    talk: float = 0.5  # share of conversations of stage 3 about pictures told in words
     warmup: int = 100  # steps
     weight_decay: float = 0.05
 
@@ -352,23 +361,57 @@ def answer_loss(model: LlavaForConditionalGeneration, batch: Batch) -> Float[Ten
     return nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][answer]), targets[answer])
 
 
-def learn_to_speak(
-    model: LlavaForConditionalGeneration, encoder: Encoder, params: EmbeddedModelParams
+def in_words(picture: Picture) -> str:
+    """What is in a picture, for who cannot see it."""
+    match picture:
+        case Scene(things):
+            return ", ".join(f"{thing.size} {thing.name} {thing.place}" for thing in things)
+        case Chart(colours, heights):
+            return "bar " + ", ".join(f"{colour} {height}" for colour, height in zip(colours, heights, strict=True))
+        case Handwriting(rows):
+            return "digit " + " ".join(str(digits()[1][row]) for row in rows)
+
+
+def draw_talk(
+    params: EmbeddedModelParams, words: list[str], rng: np.random.Generator
+) -> tuple[list[Turn], list[UInt8[np.ndarray, "36 36 3"]]]:
+    """Questions of the arrivals about pictures told in words; or a conversation of stage 2."""
+    if rng.random() < 1 - params.talk:
+        turns, pictures = draw_conversation(params, words, rng)
+        return turns, pictures
+    turns = []
+    for _ in range(3):
+        skill = TOLD[int(rng.integers(len(TOLD)))]
+        idea: Idea = dataset_module(SKILLS[skill].dataset).draw(skill, "train", rng)
+        told = "; ".join(in_words(picture) for picture in idea.pictures)
+        ask = idea.asks[0]
+        turns.append(Turn(f"{told}. {ask.wordings[int(rng.integers(len(ask.wordings)))]}", ask.answer))
+    return turns, []
+
+
+def learn(
+    model: LlavaForConditionalGeneration,
+    encoder: Encoder,
+    params: EmbeddedModelParams,
+    draw: Callable[..., tuple[list[Turn], list[UInt8[np.ndarray, "36 36 3"]]]],
+    stage: int,
+    steps: int,
+    lr: float,
 ) -> Iterator[tuple[int, float]]:
-    """Stage 2, in place; yields the step and its loss."""
-    rng = np.random.default_rng([params.seed, 2])
+    """Stage 2 or 3, in place, on what `draw` gives; yields the step and its loss."""
+    rng = np.random.default_rng([params.seed, stage])
     words = vocabulary_words(encoder.tokenizer)
     vision = list(model.model.vision_tower.parameters())
     rest = [*model.model.multi_modal_projector.parameters(), *model.model.language_model.parameters()]
     rest += list(model.lm_head.parameters())
-    groups = [{"params": vision, "lr": params.lr * params.vision_lr}, {"params": rest, "lr": params.lr}]
+    groups = [{"params": vision, "lr": lr * params.vision_lr}, {"params": rest, "lr": lr}]
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=params.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, cosine(params.warmup, params.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, cosine(params.warmup, steps))
     waiting: list[list[tuple[list[Turn], list[UInt8[np.ndarray, "36 36 3"]]]]] = []
-    for step in range(params.steps):
+    for step in range(steps):
         model.train()
-        if not waiting:
-            drawn = [draw_conversation(params, words, rng) for _ in range(8 * params.batch)]
+        if not waiting:  # eight batches at once, so that each holds conversations of about one length
+            drawn = [draw(params, words, rng) for _ in range(8 * params.batch)]
             drawn.sort(key=lambda conversation: len(encoder.conversation(conversation[0])[0]))
             parts = [drawn[start : start + params.batch] for start in range(0, len(drawn), params.batch)]
             waiting = [parts[int(n)] for n in rng.permutation(len(parts))]
@@ -382,6 +425,20 @@ def learn_to_speak(
         optimiser.zero_grad(set_to_none=True)
         model.eval()
         yield step, loss.item()
+
+
+def learn_to_speak(
+    model: LlavaForConditionalGeneration, encoder: Encoder, params: EmbeddedModelParams
+) -> Iterator[tuple[int, float]]:
+    """Stage 2, in place; yields the step and its loss."""
+    yield from learn(model, encoder, params, draw_conversation, 2, params.steps, params.lr)
+
+
+def learn_to_talk(
+    model: LlavaForConditionalGeneration, encoder: Encoder, params: EmbeddedModelParams
+) -> Iterator[tuple[int, float]]:
+    """Stage 3, in place; yields the step and its loss."""
+    yield from learn(model, encoder, params, draw_talk, 3, params.talking_steps, params.talking_lr)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -449,8 +506,9 @@ def pretrain(
     processor = build_processor(tokenizer)
     model = build_model(tokenizer, params.seed)
     figures = learn_to_see(model, params)
-    for _ in learn_to_speak(model, Encoder(tokenizer), params):
-        pass
+    for learning in (learn_to_speak, learn_to_talk):
+        for _ in learning(model, Encoder(tokenizer), params):
+            pass
     round_weights(model)
     items = [sample.item for name in ("primitives", *ARRIVALS) for sample in splits[name]["design"]]
     return model, processor, figures | measure(model, processor, items)

@@ -9,13 +9,13 @@ def create_pipeline() -> Pipeline:
     """Round 0 of a stream. Everything that later rounds compare themselves with is fixed here."""
     from adapt_infinity.benchmarks.answering import answer_zero_shot, grade_zero_shot, pick_items
     from adapt_infinity.pipelines import nodes
-    from adapt_infinity.pool import Pool
+    from adapt_infinity.pool import start_pool
     from adapt_infinity.prompts import check_prompts
     from adapt_infinity.training.finetune import warm_up_adapter
 
     return Pipeline(
         [
-            stage("pool", node(Pool, "", "kept_pool", name="start_pool")),
+            stage("pool", node(start_pool, "", "kept_pool")),
             stage(
                 "training",
                 node(nodes.read_warm_up, "first_source pictures params:intake", "warm_up_records warm_up_rejects"),

@@ -10,9 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-EDGE = (
-    1e-6  # of a bin's width: a value this close below an edge counts as on it, so that rounding moves nothing
-)
+EDGE = 1e-6  # of a bin's width: a value this close below an edge counts as on it, so that rounding moves nothing
 CONSTANT = 8  # units in the last place: a score that varies less than this is constant
 
 
@@ -123,6 +121,4 @@ def _ranked(
 def _check_finite(values: Float[np.ndarray, " n"], sample_ids: Int[np.ndarray, " n"], expert: str) -> None:
     bad = sample_ids[~np.isfinite(values)]
     if len(bad):
-        raise ValueError(
-            f"score {expert!r} is not finite for {len(bad)} samples, first {sorted(bad.tolist())[:5]}"
-        )
+        raise ValueError(f"score {expert!r} is not finite for {len(bad)} samples, first {sorted(bad.tolist())[:5]}")

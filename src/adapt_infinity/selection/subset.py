@@ -68,10 +68,7 @@ def select_subset(
     ends = np.cumsum(sizes)
 
     chosen = (
-        cluster_experts[cluster_experts["chosen"]]
-        .set_index("cluster")["expert"]
-        .loc[labels]
-        .to_numpy(dtype=object)
+        cluster_experts[cluster_experts["chosen"]].set_index("cluster")["expert"].loc[labels].to_numpy(dtype=object)
     )
     experts, expert_of = np.unique(chosen, return_inverse=True)
     arranged = scores.set_index("sample_id").loc[ids]
@@ -133,9 +130,7 @@ def _shares(
         el2n = arranged["el2n"].to_numpy(dtype=np.float64)
         _check_finite(el2n, arranged.index.to_numpy(), np.full(len(el2n), "el2n", dtype=object))
         mean = np.bincount(code, el2n) / sizes
-        return weighted_shares(
-            sizes, np.sqrt(np.bincount(code, (el2n - mean[code]) ** 2) / sizes), params.budget
-        )
+        return weighted_shares(sizes, np.sqrt(np.bincount(code, (el2n - mean[code]) ** 2) / sizes), params.budget)
     similarity = clusters.set_index("sample_id")["similarity"].loc[arranged.index].to_numpy(dtype=np.float64)
     spread = np.maximum(1 - np.bincount(code, similarity) / sizes, 0)
     code_of_gradient = pd.Series(code, arranged.index).loc[scores["sample_id"]].to_numpy()
@@ -178,13 +173,10 @@ def _table(
     )
 
 
-def _check_finite(
-    values: Float[np.ndarray, " n"], sample_ids: Int[np.ndarray, " n"], expert: np.ndarray
-) -> None:
+def _check_finite(values: Float[np.ndarray, " n"], sample_ids: Int[np.ndarray, " n"], expert: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         worst = bad[np.argmin(sample_ids[bad])]
         raise ValueError(
-            f"{len(bad)} scores are not finite,"
-            f" first {expert[worst]!r} = {values[worst]} of sample {sample_ids[worst]}"
+            f"{len(bad)} scores are not finite, first {expert[worst]!r} = {values[worst]} of sample {sample_ids[worst]}"
         )

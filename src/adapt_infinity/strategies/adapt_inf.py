@@ -17,9 +17,7 @@ def select(
     subset_params: SubsetParams,
 ) -> pd.DataFrame:
     """`budget` rows: shares over clusters, then the sampler by the expert's score (METHOD section 5)."""
-    return select_subset(
-        pool_rows, clusters, features.scores, features.gradients, cluster_experts, subset_params
-    )
+    return select_subset(pool_rows, clusters, features.scores, features.gradients, cluster_experts, subset_params)
 
 
 def keep(
@@ -30,6 +28,4 @@ def keep(
     pruning_params: PruningParams,
 ) -> pd.DataFrame:
     """Rows that resemble a kept one of their cluster leave, down to the pool size (METHOD section 7)."""
-    return prune_pool(
-        pool_rows, clusters, features.embeddings, features.scores, cluster_experts, pruning_params
-    )
+    return prune_pool(pool_rows, clusters, features.embeddings, features.scores, cluster_experts, pruning_params)

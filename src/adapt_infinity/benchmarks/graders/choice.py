@@ -10,7 +10,7 @@ _FORMS = [
 ]
 _SAID = re.compile(r"\b(?:answer|option|choice)(?:\s+is)?\s*:?\s*(?:\(([A-Za-z])\)|([A-Z])\b(?!\s+[a-z]))")
 _BRACKETED = re.compile(r"\(([A-Za-z])\)")
-_STANDING = re.compile(r"(?<![\w'])(?!I\b)([A-Z])(?![\w'])(?!\s+[a-z])")  # neither "I" nor the "A" of "A cat"
+_STANDING = re.compile(r"(?<![\w'])([A-Z])(?![\w'])(?!\s+[a-z])")  # neither "I think" nor "A cat"
 
 
 def letter(text: str) -> str | None:

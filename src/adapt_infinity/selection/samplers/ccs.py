@@ -43,9 +43,7 @@ def sample(
         selected[queue[taken]] = True
     else:
         places = np.arange(len(scores))
-        outside = np.maximum(low - places, places - (high - 1)).clip(
-            min=0
-        )  # ranks away from the core, 0 in it
+        outside = np.maximum(low - places, places - (high - 1)).clip(min=0)  # ranks away from the core, 0 in it
         selected[ranked[np.argsort(outside, kind="stable")[:budget]]] = True
     return selected, stratum
 

@@ -1,0 +1,129 @@
+"""The pipelines' shape, and a catalog that holds everything and nothing else."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from kedro.framework.project import configure_project, pipelines, settings
+from kedro.framework.startup import bootstrap_project
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+
+from adapt_infinity import strategies
+from adapt_infinity.pipeline_registry import register_pipelines
+from adapt_infinity.session import RoundSession
+from tests.conftest import PROJECT
+
+STAGES = [
+    "intake",
+    "pool",
+    "features",
+    "pseudo_skills",
+    "selector_experts",
+    "subset",
+    "training",
+    "pruning",
+    "benchmarks",
+]
+
+
+@pytest.fixture(scope="module")
+def registered() -> dict[str, Pipeline]:
+    return register_pipelines()
+
+
+@pytest.fixture(scope="module")
+def catalog() -> DataCatalog:
+    bootstrap_project(PROJECT)
+    with RoundSession.create(project_path=PROJECT) as session:
+        return session.load_context().catalog
+
+
+def test_the_round_has_its_stages_in_order(registered: dict[str, Pipeline]) -> None:
+    whole = registered["round"]
+    assert registered["__default__"] is whole
+    found = [node.namespace for node in whole.nodes]
+    assert list(dict.fromkeys(sorted(found, key=STAGES.index))) == STAGES
+    depth = {stage: max(_depth(whole, name) for name in _outputs(whole, stage)) for stage in STAGES}
+    in_order = ["intake", "pool", "features", "pseudo_skills", "selector_experts", "subset", "training", "benchmarks"]
+    assert [depth[stage] for stage in in_order] == sorted(depth[stage] for stage in in_order)
+
+
+@pytest.mark.parametrize("strategy", strategies.names())
+def test_a_strategy_pays_only_for_what_it_reads(registered: dict[str, Pipeline], strategy: str) -> None:
+    chosen, pipeline = strategies.load(strategy), registered[f"round_{strategy}"]
+    read = {name for part in (chosen.select, chosen.keep) for name in inspect.signature(part).parameters}
+    probes = "features.probe_pool" in [node.name for node in pipeline.nodes]
+    assert probes == bool(read & {"features", "clusters", "cluster_experts"})
+    assert {"adapter", "kept_pool", "score_matrix", "measures", "subset", "rejects"} <= pipeline.all_outputs()
+
+
+def test_nothing_is_in_memory_and_nothing_is_unused(registered: dict[str, Pipeline], catalog: DataCatalog) -> None:
+    used = {name for pipeline in registered.values() for name in pipeline.datasets()}
+    entries = {name for name in used if not name.startswith("params:") and name != "parameters"}
+    declared = {name for name in catalog.keys() if not name.startswith("params:") and name != "parameters"}  # noqa: SIM118
+    assert entries == declared
+    assert not [name for name in entries if isinstance(catalog[name], MemoryDataset)]
+
+
+def test_every_parameter_is_read(registered: dict[str, Pipeline]) -> None:
+    read = {name.split(":")[1] for pipeline in registered.values() for name in pipeline.inputs() if name.startswith("params:")}
+    written = set()
+    for file in (PROJECT / "conf/base").glob("parameters*.yml"):
+        written |= set(yaml.safe_load(file.read_text()))
+    by_hooks = {"stream", "tracking"}  # read around the round, not in it
+    assert written - by_hooks == read
+
+
+@pytest.mark.parametrize("name", ["genesis", "round", "embedded_stream", "embedded_model"])
+def test_parameters_are_typed(registered: dict[str, Pipeline], name: str) -> None:
+    """A typo in a stage's parameters stops the run before any node: each is read into a dataclass of its own."""
+    for node in registered[name].nodes:
+        hints = inspect.signature(node.func).parameters.values()
+        for entry, hint in zip(node.inputs, hints, strict=True):
+            if entry.startswith("params:") and entry not in ("params:round", "params:seed", "params:planned_skills"):
+                assert hasattr(hint.annotation, "__dataclass_fields__"), (node.name, entry)
+
+
+def test_the_embedded_streams_configuration_is_what_its_code_makes() -> None:
+    from adapt_infinity.embedded.stream import ARRIVALS, BASE, SKILLS
+
+    sources = yaml.safe_load((PROJECT / "conf/base/globals.yml").read_text())["sources"]
+    assert [source["name"] for source in sources if "train" in source] == list(ARRIVALS)
+    assert [source["name"] for source in sources if "train" not in source] == [BASE]
+    for source in sources:
+        made = {skill: row for skill, row in SKILLS.items() if row.dataset == source["name"]}
+        assert source["graders"] == {skill: row.grader for skill, row in made.items()}
+        assert source.get("rare", []) == [skill for skill, row in made.items() if row.rare]
+
+
+def test_settings_are_found() -> None:
+    configure_project("adapt_infinity")
+    assert settings.SESSION_CLASS is RoundSession
+    assert "round" in pipelines
+
+
+def test_every_environment_loads() -> None:
+    for env in sorted(path.name for path in (PROJECT / "conf").iterdir() if path.is_dir() and path.name != "base"):
+        with RoundSession.create(project_path=PROJECT, env=env) as session:
+            sources = session._globals()["sources"]
+            names = [source["name"] for source in sources]
+            assert len(names) == len(set(names)) > 0
+            assert session.load_context().catalog["pictures"] is not None
+
+
+def _outputs(pipeline: Pipeline, stage: str) -> set[str]:
+    return {name for node in pipeline.nodes if node.namespace == stage for name in node.outputs}
+
+
+def _depth(pipeline: Pipeline, name: str) -> int:
+    makers = [node for node in pipeline.nodes if name in node.outputs]
+    return 1 + max((_depth(pipeline, entry) for node in makers for entry in node.inputs), default=0)
+
+
+def test_no_path_of_a_machine_is_configured() -> None:
+    for file in (PROJECT / "conf").rglob("*.yml"):
+        if "local" not in Path(file).parts:
+            assert not re.search(r"(filepath|data): /", file.read_text()), file
