@@ -52,6 +52,7 @@ def dense(unit: np.ndarray, budget: int) -> np.ndarray:
 
 
 @given(
+@settings(deadline=None)
     st.integers(0, 10**6),
     st.integers(1, 60),
     st.data(),
@@ -211,6 +212,7 @@ def test_a_score_that_is_not_finite_names_its_sample() -> None:
 
 
 @given(
+@settings(deadline=None)
     st.lists(st.integers(0, 3), min_size=1, max_size=30),
     st.integers(1, 40),
     st.randoms(use_true_random=False),

@@ -130,7 +130,7 @@ def test_params_tags_figures_tables_and_files(project: Path) -> None:
     assert len(data.params) == 130
     assert data.tags["git _commit_"] == "abc"
     assert {f.path for f in run.client.list_artifacts(run.run_id)} == {"figures", "tables", "note.txt"}
-    stored = list((project / "mlartifacts").rglob("scores.csv"))
+    stored = list((project / "mlruns").rglob("scores.csv"))
     assert stored[0].read_text() == "a,b\n1,x\n"
 
 

@@ -106,13 +106,26 @@ class SwitchedOff:
 
     where = "MLflow is switched off (tracking.enabled: false)"
 
-    def log_params(self, params: Mapping[str, Any]) -> None: ...
-    def log_metrics(self, metrics: Mapping[str, float | int]) -> None: ...
-    def log_tags(self, tags: Mapping[str, str]) -> None: ...
-    def log_figure(self, figure: "Figure", name: str) -> None: ...
-    def log_table(self, table: pd.DataFrame, name: str) -> None: ...
-    def log_artifact(self, path: Path, folder: str = "") -> None: ...
-    def close(self, status: Literal["FINISHED", "FAILED"]) -> None: ...
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def log_metrics(self, metrics: Mapping[str, float | int]) -> None:
+        """Nothing."""
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Nothing."""
+
+    def log_figure(self, figure: "Figure", name: str) -> None:
+        """Nothing."""
+
+    def log_table(self, table: pd.DataFrame, name: str) -> None:
+        """Nothing."""
+
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        """Nothing."""
+
+    def close(self, status: Literal["FINISHED", "FAILED"]) -> None:
+        """Nothing."""
 
 
 def open_round(
@@ -217,7 +230,7 @@ def _experiment(client: "MlflowClient", params: TrackingParams, project_path: Pa
         if found.lifecycle_stage == "deleted":
             raise ValueError(f"tracking.experiment {params.experiment!r} was deleted in MLflow: choose another")
         return str(found.experiment_id)
-    artefacts = None if params.tracking_uri else (project_path.resolve() / "mlartifacts").as_uri()
+    artefacts = None if params.tracking_uri else (project_path.resolve() / "mlruns").as_uri()
     return str(client.create_experiment(params.experiment, artifact_location=artefacts))
 
 

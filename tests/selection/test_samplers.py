@@ -37,14 +37,14 @@ def picked(
 
 @pytest.mark.parametrize("name", NAMES)
 @given(SCORES, st.integers(0, 100), st.floats(0, 0.99), st.booleans(), st.integers(1, 60))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_the_count_is_exact(name: str, scores: list[float], budget: int, cut: float, tails: bool, strata: int) -> None:
     assert len(picked(name, scores, budget, params(name, strata, cut, tails))) == min(budget, len(scores))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @given(st.data(), SCORES, st.integers(0, 80), st.booleans())
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_the_order_of_rows_changes_nothing(
     name: str, data: st.DataObject, scores: list[float], budget: int, tails: bool
 ) -> None:

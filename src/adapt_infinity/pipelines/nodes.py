@@ -10,7 +10,7 @@ from adapt_infinity.embedded.stream import EmbeddedStreamParams
 from adapt_infinity.intake import IntakeParams, Source, check_records
 from adapt_infinity.measures import measure, own_rounds
 from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool
+from adapt_infinity.pool import Pool, remove
 from adapt_infinity.probe.features import Features
 from adapt_infinity.selection.selector import SelectorParams, choose_experts
 
@@ -35,6 +35,12 @@ def read_warm_up(
 def choose_cluster_experts(features: Features, clusters: pd.DataFrame, selector: SelectorParams) -> pd.DataFrame:
     """The expert of each cluster, from the table of scores that came with the features."""
     return choose_experts(clusters, features.scores, selector)
+
+
+def prune_pool(pool: Pool, removals: pd.DataFrame, training_log: pd.DataFrame, round: int) -> Pool:
+    """The pool that the next round starts from. Pruning is permanent, so it waits until the round has trained."""
+    assert len(training_log) > 0, "a round that has not trained prunes nothing"
+    return remove(pool, removals, round)
 
 
 def measure_round(score_matrix: pd.DataFrame, pool: Pool, planned_skills: dict[str, int]) -> pd.DataFrame:

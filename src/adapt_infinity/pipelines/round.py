@@ -31,7 +31,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     from adapt_infinity.clusters import find_pseudo_skills
     from adapt_infinity.figures import subset_composition
     from adapt_infinity.pipelines import nodes
-    from adapt_infinity.pool import join_pool, remove
+    from adapt_infinity.pool import join_pool
     from adapt_infinity.probe.features import probe_pool
     from adapt_infinity.prompts import check_prompts
     from adapt_infinity.training.finetune import train_adapter
@@ -82,7 +82,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
             stage(
                 "pruning",
                 by_signature(chosen.keep, "choose_removals", "removals"),
-                node(remove, "pool removals params:round", "kept_pool"),
+                node(nodes.prune_pool, "pool removals training_log params:round", "kept_pool"),
             ),
             stage(
                 "benchmarks",
