@@ -52,7 +52,6 @@ def dense(unit: np.ndarray, budget: int) -> np.ndarray:
 
 
 @given(
-@settings(deadline=None)
     st.integers(0, 10**6),
     st.integers(1, 60),
     st.data(),
@@ -212,11 +211,11 @@ def test_a_score_that_is_not_finite_names_its_sample() -> None:
 
 
 @given(
-@settings(deadline=None)
     st.lists(st.integers(0, 3), min_size=1, max_size=30),
     st.integers(1, 40),
     st.randoms(use_true_random=False),
 )
+@settings(max_examples=40, deadline=None)
 def test_random_drops_are_exact_and_balanced(groups: list[int], pool_size: int, random: object) -> None:
     pool_rows = stage([0.0] * len(groups))[0]
     removals = drop_at_random(pool_rows, np.array(groups), pool_size, [0])

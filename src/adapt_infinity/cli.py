@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from kedro.framework.cli.utils import KedroCliError, _split_params, env_option
+from kedro.framework.cli.utils import _split_params, env_option
 
 
 @click.group(name=__file__)
@@ -32,7 +32,7 @@ def lifelong(
     from adapt_infinity.session import RoundSession
 
     if not 1 <= first <= last:
-        raise KedroCliError(f"--first and --last must satisfy 1 <= first <= last, got {first} and {last}")
+        raise click.ClickException(f"--first and --last must satisfy 1 <= first <= last, got {first} and {last}")
     project = find_kedro_project(Path.cwd())
     assert project is not None, "kedro offers this command inside a project only"
     bootstrap_project(project)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 from kedro.validation.exceptions import ParameterValidationError
 
@@ -49,7 +50,7 @@ class RoundSession(KedroSession):
         except USERS_ERRORS as error:
             if click.get_current_context(silent=True) is None:
                 raise
-            raise KedroCliError(str(error)) from error
+            raise click.ClickException(str(error)) from error
 
     def _prepare(self, names: list[str]) -> dict[str, str]:
         """Make what is missing and return the versions to load."""
@@ -112,6 +113,17 @@ class RoundSession(KedroSession):
 
     def _globals(self) -> dict[str, Any]:
         return dict(self._get_config_loader()["globals"])
+
+
+def open_round(project: Path, stream: str, round: int, env: str | None = None) -> DataCatalog:
+    """The catalog of a finished round, every entry at the version that its manifest names; for notebooks and scripts."""
+    manifest = read_manifest(manifest_path(project, stream, round))
+    if manifest is None:
+        raise ValueError(f"round {round} of stream {stream!r} is not complete; run `kedro run --params=round={round}`")
+    bootstrap_project(project)
+    asked = {"stream": stream, "round": round, "seed": manifest.seed}
+    with RoundSession.create(project_path=project, env=env, runtime_params=asked) as session:
+        return session.load_context()._get_catalog(load_versions=manifest.versions)
 
 
 def is_round(name: str) -> bool:

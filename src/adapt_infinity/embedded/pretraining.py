@@ -57,7 +57,11 @@ IGNORED = -100
 SIGNS = 64  # of the invented alphabet
 ASKED = tuple(skill for skill in primitives.SKILLS if skill != "echo")
 PICTURELESS = ("echo", "backwards", "table")
-TOLD = tuple(skill for skill in SKILLS if skill not in PICTURELESS)  # asked in words in stage 3
+TOLD = (  # asked in words in stage 3; the harder ones more often
+    *(skill for skill in SKILLS if skill not in PICTURELESS),
+    *("grounding", "grounding", "relation", "sentence", "pair_which"),
+)
+LEVELS = ("village", "flower", "garden", "winter", "bridge", "island")  # arbitrary words for six heights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +117,9 @@ class Turn:
     question: str
     answer: str
     pictures: int = 0
+
+
+Conversation = tuple[list[Turn], list[UInt8[np.ndarray, "36 36 3"]]]  # pictures of all turns in order
 
 
 class Encoder:
@@ -205,14 +212,18 @@ def invent_signs(rng: np.random.Generator) -> list[Float[np.ndarray, "corners 2"
 
 
 def signs_picture(
-    alphabet: list[Float[np.ndarray, "corners 2"]], rng: np.random.Generator
+    alphabet: list[Float[np.ndarray, "corners 2"]],
+    rng: np.random.Generator,
+    cells: tuple[int, ...] = tuple(range(GRID**2)),
 ) -> tuple[UInt8[np.ndarray, "36 36 3"], Int[np.ndarray, " 9"]]:
-    """A sign in every cell, each written by an unsteady hand; and which sign it is."""
+    """A sign in each of the cells, each written by an unsteady hand; and which sign it is."""
     canvas = np.empty((SIDE, SIDE, 3))
     canvas[:] = rng.uniform(195, 250) + rng.uniform(-8, 8, 3)
     y, x = np.mgrid[:CELL, :CELL]
     which = rng.integers(0, SIGNS, GRID**2)
     for cell, sign in enumerate(which):
+        if cell not in cells:
+            continue
         corners = alphabet[int(sign)] + rng.normal(0, 0.7, alphabet[int(sign)].shape) + rng.normal(0, 0.3, 2)
         thickness = rng.uniform(1.2, 1.8)
         ink = np.zeros((CELL, CELL))
@@ -326,7 +337,7 @@ def echo_turn(words: list[str], rng: np.random.Generator) -> Turn:
 
 def draw_conversation(
     params: EmbeddedModelParams, words: list[str], rng: np.random.Generator
-) -> tuple[list[Turn], list[UInt8[np.ndarray, "36 36 3"]]]:
+) -> Conversation:
     """Turns about one picture, sometimes after (or without it, only) repeating words."""
     turns: list[Turn] = []
     if rng.random() < params.echo:
@@ -372,13 +383,8 @@ def in_words(picture: Picture) -> str:
             return "digit " + " ".join(str(digits()[1][row]) for row in rows)
 
 
-def draw_talk(
-    params: EmbeddedModelParams, words: list[str], rng: np.random.Generator
-) -> tuple[list[Turn], list[UInt8[np.ndarray, "36 36 3"]]]:
-    """Questions of the arrivals about pictures told in words; or a conversation of stage 2."""
-    if rng.random() < 1 - params.talk:
-        turns, pictures = draw_conversation(params, words, rng)
-        return turns, pictures
+def draw_told(rng: np.random.Generator) -> list[Turn]:
+    """Questions of the arrivals about pictures told in words."""
     turns = []
     for _ in range(3):
         skill = TOLD[int(rng.integers(len(TOLD)))]
@@ -386,14 +392,68 @@ def draw_talk(
         told = "; ".join(in_words(picture) for picture in idea.pictures)
         ask = idea.asks[0]
         turns.append(Turn(f"{told}. {ask.wordings[int(rng.integers(len(ask.wordings)))]}", ask.answer))
-    return turns, []
+    return turns
+
+
+def draw_signs(params: EmbeddedModelParams, words: list[str], rng: np.random.Generator) -> Conversation:
+    """Invented signs, each with an arbitrary word for its name."""
+    alphabet = invent_signs(np.random.default_rng([params.seed, 1]))  # stage 1's
+    name = [words[(7 * sign) % len(words)].strip() for sign in range(SIGNS)]
+    turns, pictures = [], []
+    for _ in range(params.turns // 2):
+        cells = tuple(range(3, 3 + int(rng.integers(1, 4)))) if rng.random() < 0.5 else (4,)
+        picture, which = signs_picture(alphabet, rng, cells)
+        question = "Read the sign." if len(cells) == 1 else "Read the signs."
+        turns.append(Turn(question, " ".join(name[which[cell]] for cell in cells), 1))
+        pictures.append(picture)
+    return turns, pictures
+
+
+def draw_columns(params: EmbeddedModelParams, rng: np.random.Generator) -> Conversation:
+    """Single columns of colour, and how much of the picture's height they fill, in words."""
+    turns, pictures = [], []
+    for _ in range(params.turns // 2):
+        canvas = np.empty((SIDE, SIDE, 3))
+        canvas[:] = rng.uniform(195, 250) + rng.uniform(-8, 8, 3)
+        chosen = [str(colour) for colour in rng.choice(list(COLOURS), int(rng.integers(1, 4)), replace=False)]
+        height = [int(value) for value in rng.integers(3, SIDE, len(chosen))]
+        for place, colour in zip(rng.permutation(GRID), range(len(chosen)), strict=False):
+            left = CELL * int(place) + int(rng.integers(0, 4))
+            tint = np.array(COLOURS[chosen[colour]]) + rng.uniform(-15, 15, 3)
+            canvas[SIDE - height[colour] :, left : left + 8] = tint
+        which = int(rng.integers(len(chosen)))
+        turns.append(Turn(f"How big is the {chosen[which]} block?", LEVELS[height[which] * len(LEVELS) // SIDE], 1))
+        pictures.append(canvas.clip(0, 255).astype(np.uint8))
+    return turns, pictures
+
+
+def draw_talk(params: EmbeddedModelParams, words: list[str], rng: np.random.Generator) -> Conversation:
+    """Stage 3's mixture."""
+    kind = rng.random()
+    if kind < params.talk:
+        return draw_told(rng), []
+    if kind < params.talk + 0.12:
+        return draw_signs(params, words, rng)
+    if kind < params.talk + 0.2:
+        return draw_columns(params, rng)
+    if kind < params.talk + 0.28:  # one picture after another, the first colour by colour
+        turns, pictures = [], []
+        for _ in range(3):
+            scene = draw_scene(rng, 2, 4)
+            pictures.append(render(scene, rng))
+            for number in range(2):
+                ask = primitives.ask("colour", scene, rng)
+                question = ask.wordings[int(rng.integers(len(ask.wordings)))]
+                turns.append(Turn(question, ask.answer, 1 if number == 0 else 0))
+        return turns, pictures
+    return draw_conversation(params, words, rng)
 
 
 def learn(
     model: LlavaForConditionalGeneration,
     encoder: Encoder,
     params: EmbeddedModelParams,
-    draw: Callable[..., tuple[list[Turn], list[UInt8[np.ndarray, "36 36 3"]]]],
+    draw: Callable[..., Conversation],
     stage: int,
     steps: int,
     lr: float,
@@ -407,7 +467,7 @@ def learn(
     groups = [{"params": vision, "lr": lr * params.vision_lr}, {"params": rest, "lr": lr}]
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=params.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, cosine(params.warmup, steps))
-    waiting: list[list[tuple[list[Turn], list[UInt8[np.ndarray, "36 36 3"]]]]] = []
+    waiting: list[list[Conversation]] = []
     for step in range(steps):
         model.train()
         if not waiting:  # eight batches at once, so that each holds conversations of about one length
