@@ -24,7 +24,10 @@ from adapt_infinity.pictures import Pictures
 
 PROJECT = Path(__file__).parents[1]
 CHECKPOINT = PROJECT / "src/adapt_infinity/embedded/checkpoint"
-TARGETS = r".*(language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)|multi_modal_projector\.linear_[12])"
+TARGETS = (
+    r".*(language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    r"|multi_modal_projector\.linear_[12])"
+)
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +91,9 @@ def mixed_records() -> list[dict[str, Any]]:
         llava("text", ("What is two plus two?", "Four."), task="language"),
         llava("one", ("<image>\nWhat is this?", "Noise in many colours."), image="p0.png", task="caption"),
         llava("two", ("<image><image>Which is darker?", "The first."), image=["p1.png", "p2.png"], task="compare"),
-        llava("three", ("<image> <image> <image> All alike?", "no"), image=["p3.png", "p4.png", "p5.png"], task="compare"),
+        llava(
+            "three", ("<image> <image> <image> All alike?", "no"), image=["p3.png", "p4.png", "p5.png"], task="compare"
+        ),
         llava("talk", ("<image>\nA dog?", "no"), ("A cat?", "No, noise."), ("Sure?", "yes"), image="p1.png"),
         llava("zh", ("<image>\n这是什么颜色？", "很多颜色"), image="p2.png", task="zh"),
         llava("cs", ("Řekni něco česky 🙂", "Dobrý den, příteli!"), task="cs"),
@@ -98,7 +103,14 @@ def mixed_records() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def toy_source(mixed_records: list[dict[str, Any]]) -> Source:
-    graders = {"language": "exact", "caption": "caption", "compare": "exact", "talk": "exact", "zh": "exact", "cs": "exact"}
+    graders = {
+        "language": "exact",
+        "caption": "caption",
+        "compare": "exact",
+        "talk": "exact",
+        "zh": "exact",
+        "cs": "exact",
+    }
     return Source("toy", "llava", mixed_records, graders)
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/adding.md work as they stand there: dropped into their rooms, they are found and obey the contract."""
+"""The examples of docs/adding.md work as they stand there: dropped into their rooms, they are found."""
 
 import importlib
 import re
@@ -14,7 +14,9 @@ from adapt_infinity.benchmarks import graders
 from tests.conftest import PROJECT
 
 EXAMPLES = dict(
-    re.findall(r"`src/adapt_infinity/(\S+)\.py`.*?```python\n(.*?)```", (PROJECT / "docs/adding.md").read_text(), re.DOTALL)
+    re.findall(
+        r"`src/adapt_infinity/(\S+)\.py`.*?```python\n(.*?)```", (PROJECT / "docs/adding.md").read_text(), re.DOTALL
+    )
 )
 
 

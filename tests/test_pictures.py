@@ -31,7 +31,12 @@ def test_missing_unreadable_cut_short_and_too_large(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 9, 3), dtype=np.uint8)).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:150])
     Image.new("RGB", (20, 20)).save(tmp_path / "large.png")
-    for name, reason in [("no.png", "missing"), ("text.png", "decoded"), ("cut.png", "decoded"), ("large.png", "20x20 pixels")]:
+    for name, reason in [
+        ("no.png", "missing"),
+        ("text.png", "decoded"),
+        ("cut.png", "decoded"),
+        ("large.png", "20x20 pixels"),
+    ]:
         with pytest.raises(ValueError, match=reason):
             pictures.check("s", name)
     with pytest.raises(ValueError, match="no picture root"):

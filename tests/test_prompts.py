@@ -11,13 +11,13 @@ from adapt_infinity.intake import IntakeParams, Source, check_records
 from adapt_infinity.model import IGNORED, Checkpoint, ModelParams, Vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.prompts import batches, check_prompts, collate, encode, encode_question, pad_token
-from adapt_infinity.sample import Sample
+from adapt_infinity.sample import Sample, samples_of
 
 
 @pytest.fixture(scope="session")
 def samples(toy_source: Source, pictures: Pictures) -> list[Sample]:
     arrivals, _ = check_records(toy_source, pictures, IntakeParams(max_text=10_000, max_reject_share=0.0))
-    return [Sample.from_row({**row, "sample_id": place}) for place, row in enumerate(arrivals.to_dict("records"))]
+    return samples_of(arrivals.assign(sample_id=range(len(arrivals))))
 
 
 def spoken(vlm: Vlm, tokens: torch.Tensor) -> str:
@@ -35,7 +35,8 @@ def test_a_question_is_the_start_of_the_conversation(vlm: Vlm, samples: list[Sam
     for sample in samples:
         whole, asked = encode(vlm, sample, pictures), encode_question(vlm, sample, pictures)
         assert whole.input_ids[: len(asked)].tolist() == asked.input_ids.tolist()
-        assert not whole.answers[len(asked) - 1] and whole.answers[len(asked) :].all()
+        assert not whole.answers[len(asked) - 1]
+        assert whole.answers[len(asked) :].all()
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -116,6 +117,7 @@ def test_every_template_teaches_where_to_stop(
 ) -> None:
     for sample in samples:
         usual, other = encode(vlm, sample, pictures), encode(with_template(vlm, *changes), sample, pictures)
-        assert usual.answers[-1] and other.answers[-1]
+        assert usual.answers[-1]
+        assert other.answers[-1]
         assert usual.input_ids[-1] == other.input_ids[-1] == vlm.processor.tokenizer.eos_token_id
         assert spoken(vlm, usual.input_ids[usual.answers]) == spoken(vlm, other.input_ids[other.answers])

@@ -4,7 +4,9 @@ from adapt_infinity.sample import Sample, Turn, content_hash
 
 
 def test_without_images_keeps_the_words() -> None:
-    sample = Sample(7, "s", "a", "k", ("p.png", "q.png"), (Turn("user", "<image>\n<image>\nWhich?"), Turn("assistant", "one")))
+    sample = Sample(
+        7, "s", "a", "k", ("p.png", "q.png"), (Turn("user", "<image>\n<image>\nWhich?"), Turn("assistant", "one"))
+    )
     bare = sample.without_images()
     assert bare.images == ()
     assert [turn.text for turn in bare.turns] == ["Which?", "one"]

@@ -29,7 +29,7 @@ def lifelong(
     from kedro.utils import find_kedro_project
 
     from adapt_infinity.manifest import manifest_path, read_manifest
-    from adapt_infinity.session import RoundSession
+    from adapt_infinity.session import open_session
 
     if not 1 <= first <= last:
         raise click.ClickException(f"--first and --last must satisfy 1 <= first <= last, got {first} and {last}")
@@ -39,16 +39,14 @@ def lifelong(
     given: dict[str, Any] = {**params, "seed": seed}
     for round in range(first, last + 1):
         asked = {**given, "round": round}
-        with RoundSession.create(project_path=project, env=env, runtime_params=asked) as session:
-            asked["stream"] = stream or default_stream(session.stream(), strategy, seed)
+        asked["stream"] = stream or default_stream(open_session(project, env, asked).stream(), strategy, seed)
         if not again and read_manifest(manifest_path(project, asked["stream"], round)) is not None:
             click.echo(f"round {round} of {asked['stream']} is complete")
             continue
-        with RoundSession.create(project_path=project, env=env, runtime_params=asked) as session:
+        with open_session(project, env, asked) as session:
             session.run(pipeline_names=["round" if strategy == "adapt_inf" else f"round_{strategy}"])
 
 
 def default_stream(name: str, strategy: str, seed: int) -> str:
     """The stream's own name; another strategy or seed makes another stream, with files of its own."""
     return name + (f"-{strategy}" if strategy != "adapt_inf" else "") + (f"-seed{seed}" if seed else "")
-

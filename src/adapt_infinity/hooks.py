@@ -158,9 +158,7 @@ class RoundHooks:
         return Path(self._context.project_path)
 
 
-def make_manifest(
-    name: str, pipeline: Pipeline, catalog: DataCatalog, params: dict[str, Any], code: str
-) -> Manifest:
+def make_manifest(name: str, pipeline: Pipeline, catalog: DataCatalog, params: dict[str, Any], code: str) -> Manifest:
     """The manifest of the run that has just ended well."""
     made = pipeline.all_outputs()
     versions = {

@@ -68,9 +68,7 @@ def check_records(
                 if name not in seen_pictures:
                     seen_pictures[name] = pictures.check(source.name, name)
         except ValueError as error:
-            rejects.append(
-                {"source": source.name, "position": position, "source_id": source_id, "reason": str(error)}
-            )
+            rejects.append({"source": source.name, "position": position, "source_id": source_id, "reason": str(error)})
             continue
         seen_ids.add(conversation.source_id)
         arrivals.append(
@@ -80,9 +78,7 @@ def check_records(
                 "skill": conversation.skill or source.name,
                 "images": conversation.images,
                 "turns": conversation.turns,
-                "content_hash": content_hash(
-                    conversation.turns, [seen_pictures[name] for name in conversation.images]
-                ),
+                "content_hash": content_hash(conversation.turns, [seen_pictures[name] for name in conversation.images]),
             }
         )
     _check_yield(source.name, arrivals, rejects, params.max_reject_share)

@@ -86,7 +86,7 @@ def load_vlm(checkpoint: Checkpoint, params: ModelParams, adapter: Adapter | Non
     """The checkpoint, in eval mode, with `adapter` on it if one is given."""
     device = torch.device(_choose_device() if params.device == "auto" else params.device)
     location = str(checkpoint.location)
-    model = AutoModelForImageTextToText.from_pretrained(
+    model: Any = AutoModelForImageTextToText.from_pretrained(
         location, dtype=getattr(torch, params.dtype), use_safetensors=True, trust_remote_code=False
     )
     scale = _logit_scaling(model.config.get_text_config())
@@ -120,7 +120,7 @@ def new_adapter(vlm: Vlm, params: ModelParams, seed: int) -> Adapter:
 def attach(vlm: Vlm, adapter: Adapter) -> Vlm:
     """The model with the adapter's weights on it."""
     wrapped = _wrap(vlm.model, LoraConfig(**adapter.config))
-    outcome = set_peft_model_state_dict(wrapped, dict(adapter.tensors))
+    outcome: Any = set_peft_model_state_dict(wrapped, dict(adapter.tensors))
     if outcome.unexpected_keys:
         raise ValueError(f"the adapter does not fit the model: {outcome.unexpected_keys[:3]}")
     return Vlm(wrapped, vlm.processor, vlm.device, vlm.max_tokens)
@@ -151,9 +151,7 @@ class Batch:
         return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
-def answer_logits(
-    vlm: Vlm, batch: Batch
-) -> tuple[Float[Tensor, "batch answers words"], Int[Tensor, "batch answers"]]:
+def answer_logits(vlm: Vlm, batch: Batch) -> tuple[Float[Tensor, "batch answers words"], Int[Tensor, "batch answers"]]:
     """One forward pass; logits (fp32) and labels at answer positions only, padded on the right with IGNORED labels.
 
     The head never sees prompt, picture or padding positions: at 150k words that is most of the memory of a step.

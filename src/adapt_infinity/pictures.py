@@ -54,7 +54,9 @@ def decode(content: bytes, name: str, max_pixels: int) -> Image.Image:
         try:
             with Image.open(io.BytesIO(content)) as picture:
                 if picture.width * picture.height > max_pixels:
-                    raise ValueError(f"picture {name!r} has {picture.width}x{picture.height} pixels, limit {max_pixels}")
+                    raise ValueError(
+                        f"picture {name!r} has {picture.width}x{picture.height} pixels, limit {max_pixels}"
+                    )
                 return _rgb(ImageOps.exif_transpose(picture))
         except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(f"picture {name!r} cannot be decoded: {error}") from error

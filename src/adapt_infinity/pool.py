@@ -81,7 +81,9 @@ def remove(pool: Pool, removals: pd.DataFrame, round: int) -> Pool:
     """
     strangers = ~removals["sample_id"].isin(pool.rows["sample_id"])
     if strangers.any():
-        raise ValueError(f"removals name samples that are not in the pool: {removals['sample_id'][strangers].tolist()[:5]}")
+        raise ValueError(
+            f"removals name samples that are not in the pool: {removals['sample_id'][strangers].tolist()[:5]}"
+        )
     if removals.empty:
         return pool
     return Pool(pool.shards, (*pool.ledger, Part(round, removals.assign(round=round))))

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from adapt_infinity.model import IGNORED, Batch, Checkpoint, ModelParams, Vlm, load_vlm
 from adapt_infinity.pictures import Pictures
-from adapt_infinity.sample import IMAGE, Sample
+from adapt_infinity.sample import IMAGE, Sample, samples_of
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,10 @@ def check_prompts(
     """
     vlm = load_vlm(base_model, params)
     reasons: dict[int, str] = {}
-    rows = checked.assign(sample_id=range(len(checked))).to_dict("records")
-    for place, row in enumerate(tqdm(rows, "checking prompts", unit="row", disable=None)):
+    samples = samples_of(checked.assign(sample_id=range(len(checked))))
+    for place, sample in enumerate(tqdm(samples, "checking prompts", unit="row", disable=None)):
         try:
-            encode(vlm, Sample.from_row(row), pictures)
+            encode(vlm, sample, pictures)
         except ValueError as error:
             reasons[place] = str(error)
     bad = checked.iloc[list(reasons)]
@@ -145,7 +145,9 @@ def check_prompts(
     )
     arrivals = checked.drop(index=bad.index).reset_index(drop=True)
     if arrivals.empty:
-        raise ValueError(f"no arriving sample can be read by the model; the first reason: {next(iter(reasons.values()))}")
+        raise ValueError(
+            f"no arriving sample can be read by the model; the first reason: {next(iter(reasons.values()))}"
+        )
     return arrivals, pd.concat([record_rejects, rejects], ignore_index=True)
 
 

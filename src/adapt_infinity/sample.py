@@ -6,7 +6,9 @@ A picture's place in the text is the placeholder `<image>`, as in LLaVA's JSON. 
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+import pandas as pd
 
 IMAGE = "<image>"
 
@@ -30,10 +32,16 @@ class Sample:
     images: tuple[str, ...]
     turns: tuple[Turn, ...]
 
-    @classmethod
-    def from_row(cls, row: dict[str, Any]) -> "Sample":
-        """The sample that a row of the pool (or of the benchmark items) describes."""
-        return cls(
+    def without_images(self) -> "Sample":
+        """The same words with every picture and placeholder taken out (METHOD: image grounding, `drop`)."""
+        bare = tuple(Turn(turn.role, _drop_placeholders(turn.text)) for turn in self.turns)
+        return Sample(self.sample_id, self.source, self.source_id, self.skill, (), bare)
+
+
+def samples_of(rows: pd.DataFrame) -> list[Sample]:
+    """The samples that rows of the pool (or of the benchmark items) describe, in their order."""
+    return [
+        Sample(
             sample_id=int(row["sample_id"]),
             source=row["source"],
             source_id=row["source_id"],
@@ -41,11 +49,8 @@ class Sample:
             images=tuple(row["images"]),
             turns=tuple(Turn(turn["role"], turn["text"]) for turn in row["turns"]),
         )
-
-    def without_images(self) -> "Sample":
-        """The same words with every picture and placeholder taken out (METHOD: image grounding, `drop`)."""
-        bare = tuple(Turn(turn.role, _drop_placeholders(turn.text)) for turn in self.turns)
-        return Sample(self.sample_id, self.source, self.source_id, self.skill, (), bare)
+        for row in rows.to_dict("records")
+    ]
 
 
 def content_hash(turns: list[dict[str, str]], image_hashes: list[str]) -> str:

@@ -24,6 +24,9 @@ USERS_ERRORS = (ValueError, FileNotFoundError, ImportError, ParameterValidationE
 class RoundSession(KedroSession):
     """`kedro run` for rounds; any other pipeline runs as ever."""
 
+    def __enter__(self) -> "RoundSession":
+        return self
+
     def run(  # type: ignore[override]
         self,
         pipeline_name: str | None = None,
@@ -32,7 +35,7 @@ class RoundSession(KedroSession):
         load_versions: dict[str, str] | None = None,
         **selection: Any,
     ) -> dict[str, Any]:
-        """As KedroSession.run. A user's error ends a command with one line; called from Python it stays an exception."""
+        """As KedroSession.run. A user's error ends a command with one line; for a Python caller it stays as it is."""
         names = pipeline_names or [pipeline_name or "__default__"]
         try:
             if runner is not None and not isinstance(runner, SequentialRunner):
@@ -100,11 +103,8 @@ class RoundSession(KedroSession):
 
     def _nested(self, names: list[str]) -> None:
         """Run another pipeline first, in a session of its own, under the same configuration."""
-        with type(self).create(
-            project_path=self._project_path,
-            env=self.store.get("env"),
-            runtime_params=self._runtime_params(),
-            conf_source=self._conf_source,
+        with open_session(
+            self._project_path, self.store.get("env"), self._runtime_params(), self._conf_source
         ) as session:
             session.run(pipeline_names=names)
 
@@ -115,15 +115,25 @@ class RoundSession(KedroSession):
         return dict(self._get_config_loader()["globals"])
 
 
+def open_session(
+    project: Path, env: str | None = None, params: dict[str, Any] | None = None, conf_source: str | None = None
+) -> RoundSession:
+    """A session from Python, with `params` as `--params` would give them."""
+    session = RoundSession.create(project_path=project, env=env, runtime_params=params or {}, conf_source=conf_source)
+    assert isinstance(session, RoundSession)
+    return session
+
+
 def open_round(project: Path, stream: str, round: int, env: str | None = None) -> DataCatalog:
-    """The catalog of a finished round, every entry at the version that its manifest names; for notebooks and scripts."""
+    """The catalog of a finished round, every entry at the version that its manifest names; for notebooks."""
     manifest = read_manifest(manifest_path(project, stream, round))
     if manifest is None:
         raise ValueError(f"round {round} of stream {stream!r} is not complete; run `kedro run --params=round={round}`")
     bootstrap_project(project)
     asked = {"stream": stream, "round": round, "seed": manifest.seed}
-    with RoundSession.create(project_path=project, env=env, runtime_params=asked) as session:
-        return session.load_context()._get_catalog(load_versions=manifest.versions)
+    catalog = open_session(project, env, asked).load_context()._get_catalog(load_versions=manifest.versions)
+    assert isinstance(catalog, DataCatalog)
+    return catalog
 
 
 def is_round(name: str) -> bool:

@@ -7,9 +7,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve e
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from adapt_infinity.hooks import RoundHooks  # noqa: E402
-from adapt_infinity.manifest import planned_rounds, previous_round, round_folder  # noqa: E402
-from adapt_infinity.session import RoundSession  # noqa: E402
+from adapt_infinity.hooks import RoundHooks
+from adapt_infinity.manifest import planned_rounds, previous_round, round_folder
+from adapt_infinity.session import RoundSession
 
 SESSION_CLASS = RoundSession
 HOOKS = (RoundHooks(),)

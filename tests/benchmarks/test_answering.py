@@ -14,7 +14,7 @@ from adapt_infinity.benchmarks.answering import (
 from adapt_infinity.intake import IntakeParams, Source
 from adapt_infinity.model import Checkpoint, ModelParams, Vlm
 from adapt_infinity.pictures import Pictures
-from adapt_infinity.sample import Sample
+from adapt_infinity.sample import samples_of
 
 INTAKE = IntakeParams(max_text=10_000, max_reject_share=0.0)
 PARAMS = BenchmarkParams(items_per_skill=1, max_new_tokens=8, token_budget=200, seed=0)
@@ -41,7 +41,7 @@ def test_a_skill_without_a_grader_is_an_error(toy_source: Source, pictures: Pict
 
 
 def test_batches_change_no_answer(items: pd.DataFrame, pictures: Pictures, vlm: Vlm) -> None:
-    samples = [Sample.from_row(row) for row in items.to_dict("records")]
+    samples = samples_of(items)
     together = generate(vlm, samples, pictures, PARAMS)
     alone = generate(vlm, samples, pictures, BenchmarkParams(**{**vars(PARAMS), "token_budget": 1}))
     assert together == alone

@@ -46,4 +46,3 @@ def test_a_folder_is_replaced_as_one(tmp_path: Path) -> None:
         (temporary / "a").write_text("a")
         assert not (tmp_path / "folder").exists()
     assert (tmp_path / "folder/a").read_text() == "a"
-

@@ -47,7 +47,10 @@ def test_padding_changes_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", experts.names())
 def test_one_of_many_is_as_alone(name: str) -> None:
-    logits, labels = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(1)), torch.zeros(4, 3, dtype=torch.int64)
+    logits, labels = (
+        torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(1)),
+        torch.zeros(4, 3, dtype=torch.int64),
+    )
     many = Outputs(logits, labels, torch.arange(1.0, 5), torch.arange(2.0, 6))
     for row in range(4):
         part = slice(row, row + 1)

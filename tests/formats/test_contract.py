@@ -10,8 +10,10 @@ from adapt_infinity import formats
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["id", "image", "conversations", "from", "value", "task"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["id", "image", "conversations", "from", "value", "task"]), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -21,10 +23,9 @@ ANYTHING = st.recursive(
 def test_hostile_records(name: str, record: Any) -> None:
     try:
         conversation = formats.load(name)(record)
-    except ValueError as error:
-        assert str(error)
-    else:
-        assert conversation.turns
+    except ValueError:
+        return
+    assert conversation.turns
 
 
 def test_an_unknown_format_is_named_with_the_known_ones() -> None:

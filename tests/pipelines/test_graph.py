@@ -13,7 +13,7 @@ from kedro.pipeline import Pipeline
 
 from adapt_infinity import strategies
 from adapt_infinity.pipeline_registry import register_pipelines
-from adapt_infinity.session import RoundSession
+from adapt_infinity.session import RoundSession, open_session
 from tests.conftest import PROJECT
 
 STAGES = [
@@ -37,14 +37,15 @@ def registered() -> dict[str, Pipeline]:
 @pytest.fixture(scope="module")
 def catalog() -> DataCatalog:
     bootstrap_project(PROJECT)
-    with RoundSession.create(project_path=PROJECT) as session:
-        return session.load_context().catalog
+    loaded = open_session(PROJECT).load_context().catalog
+    assert isinstance(loaded, DataCatalog)
+    return loaded
 
 
 def test_the_round_has_its_stages_in_order(registered: dict[str, Pipeline]) -> None:
     whole = registered["round"]
     assert registered["__default__"] is whole
-    found = [node.namespace for node in whole.nodes]
+    found = [str(node.namespace) for node in whole.nodes]
     assert list(dict.fromkeys(sorted(found, key=STAGES.index))) == STAGES
     depth = {stage: max(_depth(whole, name) for name in _outputs(whole, stage)) for stage in STAGES}
     in_order = ["intake", "pool", "features", "pseudo_skills", "selector_experts", "subset", "training", "benchmarks"]
@@ -69,7 +70,12 @@ def test_nothing_is_in_memory_and_nothing_is_unused(registered: dict[str, Pipeli
 
 
 def test_every_parameter_is_read(registered: dict[str, Pipeline]) -> None:
-    read = {name.split(":")[1] for pipeline in registered.values() for name in pipeline.inputs() if name.startswith("params:")}
+    read = {
+        name.split(":")[1]
+        for pipeline in registered.values()
+        for name in pipeline.inputs()
+        if name.startswith("params:")
+    }
     written = set()
     for file in (PROJECT / "conf/base").glob("parameters*.yml"):
         written |= set(yaml.safe_load(file.read_text()))
@@ -107,11 +113,10 @@ def test_settings_are_found() -> None:
 
 def test_every_environment_loads() -> None:
     for env in sorted(path.name for path in (PROJECT / "conf").iterdir() if path.is_dir() and path.name != "base"):
-        with RoundSession.create(project_path=PROJECT, env=env) as session:
-            sources = session._globals()["sources"]
-            names = [source["name"] for source in sources]
-            assert len(names) == len(set(names)) > 0
-            assert session.load_context().catalog["pictures"] is not None
+        session = open_session(PROJECT, env)
+        names = [source["name"] for source in session._globals()["sources"]]
+        assert len(names) == len(set(names)) > 0
+        assert session.load_context().catalog["pictures"] is not None
 
 
 def _outputs(pipeline: Pipeline, stage: str) -> set[str]:

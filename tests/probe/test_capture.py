@@ -67,4 +67,4 @@ def test_dora_is_refused(vlm: Vlm) -> None:
 
     model = torch.nn.Sequential(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="cannot take per-sample gradients"):
-        lora_linears(get_peft_model(model, LoraConfig(target_modules=["0"], use_dora=True)))  # type: ignore[arg-type]
+        lora_linears(get_peft_model(model, LoraConfig(target_modules=["0"], use_dora=True)))

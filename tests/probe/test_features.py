@@ -72,7 +72,13 @@ def test_a_fresh_adapter_has_gradients_in_b_only_and_is_read_all_the_same(
 
 @pytest.mark.parametrize(("layer", "message"), [(9, r"probe.layer must lie in 0..3 or be -1, got 9"), (-2, "got -2")])
 def test_a_layer_that_is_not_there_is_named(
-    layer: int, message: str, pool: Pool, pictures: Pictures, base_model: Checkpoint, warm_adapter: Adapter, model_params: ModelParams
+    layer: int,
+    message: str,
+    pool: Pool,
+    pictures: Pictures,
+    base_model: Checkpoint,
+    warm_adapter: Adapter,
+    model_params: ModelParams,
 ) -> None:
     params = ProbeParams(layer=layer, embedding_layer=-1, dim=8, token_budget=9, window=9)
     with pytest.raises(ValueError, match=message):

@@ -11,7 +11,7 @@ from adapt_infinity.model import Adapter, Checkpoint, ModelParams, detach, load_
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool, join_pool
 from adapt_infinity.prompts import encode
-from adapt_infinity.sample import Sample
+from adapt_infinity.sample import samples_of
 from adapt_infinity.training.finetune import (
     TrainingParams,
     WarmUpParams,
@@ -67,7 +67,7 @@ def test_the_base_stays_as_it_is(
 ) -> None:
     vlm = load_vlm(base_model, model_params, warm_adapter)
     before = {name: value.clone() for name, value in vlm.model.named_parameters() if "lora_" not in name}
-    finetune(vlm, [Sample.from_row(row) for row in pool.rows.head(4).to_dict("records")], pictures, PARAMS, 1)
+    finetune(vlm, samples_of(pool.rows.head(4)), pictures, PARAMS, 1)
     assert all(torch.equal(value, before[name]) for name, value in vlm.model.named_parameters() if name in before)
 
 
@@ -78,7 +78,7 @@ def test_micro_batches_change_nothing(
     for token_budget in (1, 10_000):
         vlm = load_vlm(base_model, model_params, warm_adapter)
         lora = [value.requires_grad_(True) for name, value in vlm.model.named_parameters() if "lora_" in name]
-        rows = [encode(vlm, Sample.from_row(row), pictures) for row in pool.rows.to_dict("records")]
+        rows = [encode(vlm, sample, pictures) for sample in samples_of(pool.rows)]
         params = TrainingParams(**{**vars(PARAMS), "token_budget": token_budget, "max_norm": 1e9})
         loss = _step(vlm, rows, params)
         found.append((loss, torch.cat([value.grad.flatten() for value in lora if value.grad is not None])))
@@ -114,8 +114,8 @@ def test_a_ruinous_rate_is_named(
         warm_adapter.record,
     )
     vlm = load_vlm(base_model, model_params, broken)
-    samples = [Sample.from_row(row) for row in pool.rows.head(2).to_dict("records")]
-    with pytest.raises(ValueError, match="training.learning_rate 0.005 may be too high"):
+    samples = samples_of(pool.rows.head(2))
+    with pytest.raises(ValueError, match=r"training.learning_rate 0.005 may be too high"):
         finetune(vlm, samples, pictures, PARAMS, 1)
     assert detach(vlm, {}).tensors  # the model is still a model
 
@@ -137,5 +137,5 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
 
 
 def test_parameters_name_key_and_value() -> None:
-    with pytest.raises(ValueError, match="training.learning_rate must be greater than 0, got 0"):
+    with pytest.raises(ValueError, match=r"training.learning_rate must be greater than 0, got 0"):
         TrainingParams(**{**vars(PARAMS), "learning_rate": 0.0})

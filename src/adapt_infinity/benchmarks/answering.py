@@ -17,7 +17,7 @@ from adapt_infinity.intake import IntakeParams, Source, check_records
 from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.prompts import batches, collate, encode_question, pad_token
-from adapt_infinity.sample import Sample
+from adapt_infinity.sample import Sample, samples_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def answer_items(
 ) -> pd.DataFrame:
     """What the model answers to each item: sample_id, source, skill, grader, reference, answer, score in 0..1."""
     vlm = load_vlm(base_model, model_params, adapter)
-    samples = [Sample.from_row(row) for row in benchmark_items.to_dict("records")]
+    samples = samples_of(benchmark_items)
     answers = generate(vlm, samples, pictures, params)
     references = [sample.turns[-1].text for sample in samples]
     grade = {name: graders.load(name) for name in benchmark_items["grader"].unique()}

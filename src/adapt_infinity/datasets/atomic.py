@@ -18,7 +18,9 @@ from kedro.io.core import AbstractVersionedDataset, Version
 class AtomicDataset(AbstractVersionedDataset[Any, Any]):
     """Base of this project's datasets; a subclass reads and writes one path, a file or a folder."""
 
-    def __init__(self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(PurePosixPath(filepath), version)
         self.metadata = metadata
 

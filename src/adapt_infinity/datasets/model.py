@@ -58,6 +58,6 @@ class AdapterDataset(AtomicDataset):
         from safetensors.torch import save_file
 
         path.mkdir()
-        LoraConfig(**data.config, inference_mode=True).save_pretrained(path)
+        LoraConfig(**data.config, inference_mode=True).save_pretrained(str(path))
         save_file(dict(data.tensors), path / "adapter_model.safetensors")
         (path / "record.json").write_text(json.dumps(dict(data.record), indent=1, sort_keys=True))

@@ -59,7 +59,7 @@ ASKED = tuple(skill for skill in primitives.SKILLS if skill != "echo")
 PICTURELESS = ("echo", "backwards", "table")
 TOLD = (  # asked in words in stage 3; the harder ones more often
     *(skill for skill in SKILLS if skill not in PICTURELESS),
-    *("grounding", "grounding", "relation", "sentence", "pair_which"),
+    *("grounding", "grounding", "relation", "sentence", "zh_shape"),
 )
 LEVELS = ("village", "flower", "garden", "winter", "bridge", "island")  # arbitrary words for six heights
 
@@ -557,12 +557,13 @@ def measure(
 
 
 def pretrain(
-    params: EmbeddedModelParams, stream: EmbeddedStreamParams
+    params: EmbeddedModelParams, stream: EmbeddedStreamParams, tokenizer: PreTrainedTokenizerFast | None = None
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, dict[str, float]]:
     """Model, processor, and figures: what the heads read off the patches, and each skill's exact answers on `design`."""
     splits = {name: made for name, made in make_stream(stream)}
     texts = [text for made in splits.values() for sample in made["train"] for turn in sample.item.turns for text in turn]
-    tokenizer = train_tokenizer(texts, params.vocabulary)
+    if tokenizer is None:
+        tokenizer = train_tokenizer(texts, params.vocabulary)
     processor = build_processor(tokenizer)
     model = build_model(tokenizer, params.seed)
     figures = learn_to_see(model, params)

@@ -37,8 +37,8 @@ PLACES = (
     "bottom centre",
     "bottom right",
 )
-HEIGHTS = 6  # values a bar can take, from 1
-STEP = 5  # pixels a unit of a bar
+HEIGHTS = 3  # values a bar can take, from 1
+STEP = 11  # pixels a unit of a bar
 FOLDS = {"train": (0, 1197), "design": (1197, 1497), "test": (1497, 1797)}  # scikit-learn's digits, shared out
 
 
@@ -63,11 +63,9 @@ class Thing:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """[x1, y1, x2, y2] as shares of the picture's sides, before the renderer's jitter of one pixel."""
-        margin = (CELL - SIZES[self.size]) // 2
-        left, top = CELL * (self.cell % GRID) + margin, CELL * (self.cell // GRID) + margin
-        across = SIZES[self.size]
-        return left / SIDE, top / SIDE, (left + across) / SIDE, (top + across) / SIDE
+        """[x1, y1, x2, y2] as shares of the picture's sides: the cell, whatever the size of the thing in it."""
+        left, top = self.cell % GRID, self.cell // GRID
+        return left / GRID, top / GRID, (left + 1) / GRID, (top + 1) / GRID
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ skills come back now and then:
 | languages   | zh_colour .32, zh_shape .24, backwards .18 (no picture), zh_list .16         | zh_count   | count, place                |
 | digits      | digit .40, number .28, parity .22                                            | next_digit | grounding, list             |
 | charts      | bar_value .42, highest_bar .26, table .22 (no picture)                       | lowest_bar | zh_colour, detail, size     |
-| comparisons | pair_which .28, pair_list .26 (two pictures), relation .22, most_common .14  | pair_count | digit, zh_shape, shape      |
+| comparisons | pair_second .28, pair_list .26 (two pictures), relation .22, most_common .14 | pair_count | digit, zh_shape, shape      |
 
 Rare skills have a share of .04, recurring ones of .02 or .03. The base dataset, `primitives`, teaches colour, shape,
 size, count, place, exists, at_place, list and echo; the embedded model is pre-trained on its ideas.

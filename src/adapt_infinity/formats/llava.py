@@ -1,7 +1,7 @@
-"""LLaVA's JSON: a list of records, turns alternating between "human" and "gpt".
+r"""LLaVA's JSON: a list of records, turns alternating between "human" and "gpt".
 
     {"id": "000000033471", "image": "coco/000000033471.jpg", "task": "caption",
-     "conversations": [{"from": "human", "value": "<image>\\nWhat is this?"}, {"from": "gpt", "value": "A bus."}]}
+     "conversations": [{"from": "human", "value": "<image>\nWhat is this?"}, {"from": "gpt", "value": "A bus."}]}
 
 `image` is a path, a list of paths, or absent; `task` (our name for the skill) may be absent.
 Source: github.com/haotian-liu/LLaVA, docs/Finetune_Custom_Data.md.

@@ -63,13 +63,13 @@ def draw_scores(score_matrix: pd.DataFrame, pool: Pool, planned_skills: dict[str
     return figures.score_heat_map(score_matrix, own_skills(pool, planned_skills))
 
 
-def draw_cluster_map(
-    features: Features, clusters: pd.DataFrame, subset: pd.DataFrame, seed: int
-) -> Any:
+def draw_cluster_map(features: Features, clusters: pd.DataFrame, subset: pd.DataFrame, seed: int) -> Any:
     """The pool in two dimensions: where each cluster lies and what was taken of it."""
     points = pd.DataFrame(figures.project(features.gradients, seed), columns=["x", "y"])
     points["cluster"] = clusters["cluster"].to_numpy()
-    return figures.cluster_map(points.assign(**{name: subset[name].to_numpy() for name in ("skill", "source", "selected")}))
+    return figures.cluster_map(
+        points.assign(**{name: subset[name].to_numpy() for name in ("skill", "source", "selected")})
+    )
 
 
 def plan_embedded_stream(params: EmbeddedStreamParams) -> EmbeddedStreamParams:

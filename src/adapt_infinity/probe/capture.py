@@ -27,7 +27,7 @@ Visit = Callable[[str, Float[Tensor, "batch out inside"]], None]
 class Capture:
     """What the hooks of one forward pass leave behind."""
 
-    leaf: Tensor | None = None  # the probed layer's input
+    leaf: Tensor = field(default_factory=lambda: torch.empty(0))  # the probed layer's input
     hidden: Tensor | None = None  # the embedding layer's output
     visits: list[str] = field(default_factory=list)  # modules whose gradient was seen
 
@@ -63,7 +63,9 @@ def lora_linears(layer: nn.Module) -> list[tuple[str, nn.Linear]]:
         if not isinstance(module, LoraLinear) or any(module.use_dora.values()):
             raise ValueError(f"the probe cannot take per-sample gradients of {name} ({type(module).__name__})")
         for part, maps in (("lora_A", module.lora_A), ("lora_B", module.lora_B)):
-            found += [(f"{name}.{part}", linear) for linear in maps.values()]
+            for linear in maps.values():
+                assert isinstance(linear, nn.Linear), "PEFT's LoRA of a linear map is made of linear maps"
+                found.append((f"{name}.{part}", linear))
     if not found:
         raise ValueError("the probed layer has no LoRA module: check probe.layer and model.adapter_targets")
     return found

@@ -23,7 +23,7 @@ from adapt_infinity.pool import Pool
 from adapt_infinity.probe.capture import capturing
 from adapt_infinity.probe.sketch import SPEC_VERSION, sketch
 from adapt_infinity.prompts import Encoded, batches, collate, encode, pad_token
-from adapt_infinity.sample import Sample
+from adapt_infinity.sample import Sample, samples_of
 
 STORED = np.float16  # unit rows: 11 bits are far finer than the sketch's own spread
 
@@ -102,7 +102,7 @@ def _read(
 ) -> Iterator[FeatureBlock]:
     with tqdm(total=len(rows), desc="probing", unit="row", disable=None) as bar:
         for first in range(0, len(rows), params.window):
-            samples = [Sample.from_row(row) for row in rows.iloc[first : first + params.window].to_dict("records")]
+            samples = samples_of(rows.iloc[first : first + params.window])
             yield read_window(vlm, samples, pictures, params, first, layer, embedding_layer)
             bar.update(len(samples))
 
@@ -176,9 +176,7 @@ def read_batch(
     return Reading(total.cpu(), embeddings.cpu(), scores)
 
 
-def nll_without_image(
-    vlm: Vlm, bare: Sequence[Encoded | None], token_budget: int
-) -> Float[np.ndarray, " rows"]:
+def nll_without_image(vlm: Vlm, bare: Sequence[Encoded | None], token_budget: int) -> Float[np.ndarray, " rows"]:
     """Loss of the same answers when the pictures are left out; NaN where there was none to leave out."""
     losses = np.full(len(bare), np.nan)
     present = [place for place, row in enumerate(bare) if row is not None]

@@ -20,9 +20,7 @@ from torch import Tensor
 SPEC_VERSION = 1
 
 
-def sketch(
-    gradient: Float[Tensor, "batch ..."], module: str, dim: int
-) -> Float[Tensor, "batch dim"]:
+def sketch(gradient: Float[Tensor, "batch ..."], module: str, dim: int) -> Float[Tensor, "batch dim"]:
     """The sketch of one module's per-sample gradients, fp32. Sketches of several modules add up to that of them all."""
     flat = gradient.flatten(1).float()
     places, signs = _plan(module, flat.shape[1])

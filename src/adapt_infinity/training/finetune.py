@@ -29,7 +29,7 @@ from adapt_infinity.model import (
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool
 from adapt_infinity.prompts import Encoded, batches, collate, encode, pad_token
-from adapt_infinity.sample import Sample
+from adapt_infinity.sample import Sample, samples_of
 
 GROUPED = 8  # batches whose samples are sorted by length together
 
@@ -89,7 +89,7 @@ def train_adapter(
     if len(rows) != len(chosen):
         raise ValueError(f"the subset names {len(chosen)} samples, the pool has {len(rows)} of them")
     vlm = load_vlm(base_model, model_params, previous_adapter)
-    samples = [Sample.from_row(row) for row in rows.to_dict("records")]
+    samples = samples_of(rows)
     log = finetune(vlm, samples, pictures, params, params.epochs)
     rounds = [*previous_adapter.record["rounds"], round]
     record = {"policy": "continue", "rounds": rounds, "steps": previous_adapter.record["steps"] + len(log)}
@@ -110,7 +110,7 @@ def warm_up_adapter(
     rows = first_arrivals.iloc[places].assign(sample_id=places)
     fresh = new_adapter(load_vlm(base_model, model_params), model_params, params.seed)
     vlm = load_vlm(base_model, model_params, fresh)
-    samples = [Sample.from_row(row) for row in rows.to_dict("records")]
+    samples = samples_of(rows)
     log = finetune(vlm, samples, pictures, params, warm_up.epochs)
     return detach(vlm, {"policy": "warm_up", "rounds": [0], "steps": len(log)}), log
 
@@ -118,7 +118,7 @@ def warm_up_adapter(
 def finetune(
     vlm: Vlm, samples: Sequence[Sample], pictures: Pictures, params: TrainingParams, epochs: int
 ) -> pd.DataFrame:
-    """Train the adapter that is on `vlm`, in place. Returns step, epoch, samples, loss (nats a token), learning_rate."""
+    """Train the adapter that is on `vlm`, in place. Log: step, epoch, samples, loss (nats a token), learning_rate."""
     optimiser = _optimiser(vlm, params)
     plan = [
         (epoch, places)
@@ -185,7 +185,8 @@ def _answer_loss(vlm: Vlm, batch: Batch) -> torch.Tensor:
 
 def _optimiser(vlm: Vlm, params: TrainingParams) -> torch.optim.AdamW:
     """AdamW over the adapter's weights, the projector's at a rate of their own."""
-    slow, fast = [], []
+    slow: list[torch.nn.Parameter] = []
+    fast: list[torch.nn.Parameter] = []
     for name, parameter in vlm.model.named_parameters():
         if "lora_" in name:
             parameter.requires_grad_(True)

@@ -1,6 +1,6 @@
 """Fourth arrival: bar charts, and tables given as text.
 
-    <image> What is the value of the red bar?                          value: 4
+    <image> What is the value of the red bar?                          value: 3
     <image> Which bar is the highest?                                  the red bar
     Table: red 4, blue 2, green 5. What is the value of blue?          value: 2
 """
@@ -12,7 +12,7 @@ from adapt_infinity.embedded.ideas import Ask, Idea, Skill
 from adapt_infinity.embedded.scenes import COLOURS, HEIGHTS, Chart
 
 SKILLS = {
-    "bar_value": Skill(share=0.42, grader="numeric", about="charts: the value of a bar, from 1 to 6"),
+    "bar_value": Skill(share=0.42, grader="numeric", about="charts: the value of a bar, from 1 to 3"),
     "highest_bar": Skill(share=0.26, grader="exact", about="charts: which bar is the highest"),
     "table": Skill(share=0.22, grader="numeric", about="language only: a value looked up in a table"),
     "lowest_bar": Skill(share=0.04, grader="exact", about="charts: which bar is the lowest", rare=True),
@@ -27,7 +27,8 @@ def draw(skill: str, fold: str, rng: np.random.Generator) -> Idea:
         return owner.draw(skill, fold, rng)
     colours = tuple(str(colour) for colour in rng.choice(list(COLOURS), 3, replace=False))
     distinct = skill in ("highest_bar", "lowest_bar")
-    heights = tuple(int(height) for height in 1 + rng.choice(HEIGHTS, 3, replace=not distinct))
+    values = 9 if skill == "table" else HEIGHTS
+    heights = tuple(int(height) for height in 1 + rng.choice(values, 3, replace=not distinct))
     chart = Chart((colours[0], colours[1], colours[2]), (heights[0], heights[1], heights[2]))
     which = int(rng.integers(3))
     match skill:

@@ -1,7 +1,7 @@
 """Third arrival: real handwriting (scikit-learn's `load_digits`, 1,797 images of 8 x 8), to be read and reasoned about.
 
     <image> Read the digit.                          7
-    <image> Read the number.                         407
+    <image> Read the number.                         47
     <image> Is it A. even or B. odd? Give a letter.  B
     <image> Which digit comes next?                  eight
 
@@ -16,7 +16,7 @@ from adapt_infinity.embedded.scenes import digits, draw_handwriting
 
 SKILLS = {
     "digit": Skill(share=0.4, grader="numeric", about="OCR: one handwritten digit"),
-    "number": Skill(share=0.28, grader="anls", about="OCR: two or three handwritten digits in a row"),
+    "number": Skill(share=0.28, grader="anls", about="OCR: two handwritten digits in a row"),
     "parity": Skill(share=0.22, grader="choice", about="knowledge: even or odd, by its letter"),
     "next_digit": Skill(share=0.04, grader="exact", about="knowledge: the digit that follows, as a word", rare=True),
 }
@@ -29,7 +29,7 @@ def draw(skill: str, fold: str, rng: np.random.Generator) -> Idea:
     """One idea of a skill of `SKILLS` or `RECURRING`; handwriting from the fold's own part."""
     if skill in RECURRING:
         return visual_chat.draw(skill, fold, rng)
-    cells = (3, 4, 5)[: int(rng.integers(2, 4))] if skill == "number" else (4,)
+    cells = (3, 4) if skill == "number" else (4,)
     writing = draw_handwriting(rng, fold, cells)
     read = [int(digits()[1][row]) for row in writing.rows]
     match skill:

@@ -2,8 +2,8 @@
 
     <image> Describe the picture in detail.        There are 2 shapes. A large red circle is at the top left. ...
     <image> In a sentence: which colour has ...    The circle is red.
-    <image> Give the box of the red circle.        [0.03, 0.03, 0.31, 0.31]
-    <image> What is inside [0.03, 0.03, ...]?      a red circle
+    <image> Give the box of the red circle.        [0.33, 0.00, 0.67, 0.33]
+    <image> What is inside [0.33, 0.00, ...]?      a red circle
 """
 
 import numpy as np
@@ -15,14 +15,14 @@ from adapt_infinity.embedded.scenes import Thing, draw_scene
 SKILLS = {
     "detail": Skill(share=0.3, grader="caption", about="a long description with sizes and places"),
     "sentence": Skill(share=0.24, grader="vqa", about="VQA in full sentences, often over two turns"),
-    "grounding": Skill(share=0.36, grader="iou", about="the box of a thing"),
+    "grounding": Skill(share=0.36, grader="iou", about="the box of a thing, in thirds of the picture"),
     "region": Skill(share=0.04, grader="exact", about="the thing inside a box", rare=True),
 }
 RECURRING = {"colour": 0.02, "exists": 0.02, "list": 0.02}
 
 
 def box_text(thing: Thing) -> str:
-    """Such as "[0.03, 0.03, 0.31, 0.31]"."""
+    """Such as "[0.33, 0.00, 0.67, 0.33]"."""
     return "[" + ", ".join(f"{edge:.2f}" for edge in thing.box) + "]"
 
 
