@@ -112,6 +112,7 @@ def prepare(folder: Path, rows: int) -> tuple[list[Sample], Pictures, Vlm]:
         warm_up=0.05,
         weight_decay=0.0,
         max_norm=1.0,
+        cache_mb=0,
         seed=0,
     )
     adapter, _ = warm_up_adapter(checked[0], pictures, checkpoint, model, training, WarmUpParams(samples=32, epochs=1))

@@ -7,22 +7,20 @@ from adapt_infinity.embedded.scenes import COLOURS, SHAPES, SIZES, Chart, Scene,
 
 
 def test_box_by_hand() -> None:
-    """A small thing, 6 pixels across, in the middle of the 12-pixel cell in the centre: from 15 to 21 of 36."""
-    assert Thing("red", "circle", "small", 4).box == pytest.approx((15 / 36, 15 / 36, 21 / 36, 21 / 36))
+    """The middle of the right edge: the last third across, the second third down."""
+    assert Thing("red", "circle", "small", 5).box == pytest.approx((2 / 3, 1 / 3, 1, 2 / 3))
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_box_holds_the_thing(size: str) -> None:
-    """The drawn square's own box overlaps the described one by an IoU of at least .5, at any offset."""
+    """At any of the renderer's offsets."""
     thing = Thing("black", "square", size, 5)
     for seed in range(30):
         dark = render(Scene((thing,)), np.random.default_rng(seed)).max(axis=-1) < 100
         rows, columns = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
-        drawn = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / 36
-        box = np.array(thing.box)
-        sides = np.minimum(drawn[2:], box[2:]) - np.maximum(drawn[:2], box[:2])
-        area = [np.prod(one[2:] - one[:2]) for one in (drawn, box)]
-        assert np.prod(sides) / (sum(area) - np.prod(sides)) >= 0.5
+        assert dark.any()
+        assert thing.box[0] * 36 <= columns[0] <= columns[-1] < thing.box[2] * 36
+        assert thing.box[1] * 36 <= rows[0] <= rows[-1] < thing.box[3] * 36
 
 
 def test_shapes_differ() -> None:
@@ -32,9 +30,9 @@ def test_shapes_differ() -> None:
 
 
 def test_bar_heights_by_hand() -> None:
-    """Five pixels a unit, from the ground line upwards."""
-    pixels = render(Chart(("black", "black", "black"), (1, 3, 6)), np.random.default_rng(0)).max(axis=-1)
-    assert [int((pixels[:34, column] < 100).sum()) for column in (6, 18, 30)] == [5, 15, 30]
+    """Eleven pixels a unit, from the ground line upwards."""
+    pixels = render(Chart(("black", "black", "black"), (1, 2, 3)), np.random.default_rng(0)).max(axis=-1)
+    assert [int((pixels[:34, column] < 100).sum()) for column in (6, 18, 30)] == [11, 22, 33]
 
 
 def test_same_seed_same_pixels() -> None:

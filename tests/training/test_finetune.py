@@ -33,6 +33,7 @@ PARAMS = TrainingParams(
     warm_up=0.1,
     weight_decay=0.0,
     max_norm=1.0,
+    cache_mb=1,
     seed=0,
 )
 
@@ -58,7 +59,10 @@ def test_the_adapter_learns_and_nothing_else(
     assert log["loss"].iloc[-2:].mean() < 0.5 * log["loss"].iloc[:2].mean()
     assert all(not torch.equal(tensor, warm_adapter.tensors[name]) for name, tensor in trained.tensors.items())
     assert trained.record == {"policy": "continue", "rounds": [3], "steps": 16}
-    again, _ = train_adapter(pool, chosen(pool, 6), pictures, base_model, warm_adapter, model_params, PARAMS, round=3)
+    forgetful = TrainingParams(**{**vars(PARAMS), "cache_mb": 0})
+    again, _ = train_adapter(
+        pool, chosen(pool, 6), pictures, base_model, warm_adapter, model_params, forgetful, round=3
+    )
     assert all(torch.equal(tensor, again.tensors[name]) for name, tensor in trained.tensors.items())
 
 

@@ -5,7 +5,7 @@ answer tokens of the step, so that cutting changes nothing. Samples of like leng
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,7 @@ class TrainingParams:
     warm_up: float  # share of the steps in which the rate rises
     weight_decay: float
     max_norm: float  # gradients are clipped to this length
+    cache_mb: int  # memory for tokens and pixels that are kept from one epoch to the next
     seed: int
 
     def __post_init__(self) -> None:
@@ -127,9 +128,10 @@ def finetune(
     ]
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: cosine(step, len(plan), params.warm_up))
     log = []
+    read = _remembering(vlm, samples, pictures, params.cache_mb if epochs > 1 else 0)
     vlm.model.train()
     for step, (epoch, places) in enumerate(tqdm(plan, "training", unit="step", disable=None)):
-        loss = _step(vlm, [encode(vlm, samples[place], pictures) for place in places], params)
+        loss = _step(vlm, [read(place) for place in places], params)
         rate = schedule.get_last_lr()[0]
         optimiser.step()
         schedule.step()
@@ -161,6 +163,27 @@ def cosine(step: int, steps: int, warm_up: float) -> float:
     if step < rising:
         return (step + 1) / (rising + 1)
     return 0.5 * (1 + float(np.cos(np.pi * (step - rising) / max(1, steps - rising))))
+
+
+def _remembering(
+    vlm: Vlm, samples: Sequence[Sample], pictures: Pictures, cache_mb: int
+) -> Callable[[int], Encoded]:
+    """Encode a sample by its place, and keep what was encoded while it fits into `cache_mb`."""
+    kept: dict[int, Encoded] = {}
+    left = cache_mb * 2**20
+
+    def read(place: int) -> Encoded:
+        nonlocal left
+        if place in kept:
+            return kept[place]
+        encoded = encode(vlm, samples[place], pictures)
+        size = sum(tensor.nbytes for tensor in (encoded.input_ids, encoded.answers, *encoded.extras.values()))
+        if size <= left:
+            kept[place] = encoded
+            left -= size
+        return encoded
+
+    return read
 
 
 def _step(vlm: Vlm, rows: list[Encoded], params: TrainingParams) -> float:
