@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from mlflow import MlflowClient
 from scipy import stats
 
 from adapt_infinity.cli import default_stream
@@ -39,10 +40,12 @@ def main() -> None:
     strategies = options.strategies.split(",")
     cells = [(strategy, seed) for seed in seeds for strategy in strategies]
     with ThreadPoolExecutor(options.workers) as pool:
-        list(pool.map(lambda cell: run(*cell, options.last, options.items), cells))
+        list(pool.map(lambda cell: run(cell[0], cell[1], options.last, options.items), cells))
     sources = yaml.safe_load((PROJECT / "conf/base/globals.yml").read_text())["sources"]
     scores = {cell: score_matrix(*cell, options.last) for cell in cells}
     print(table({strategy: [summary(scores[strategy, seed], sources) for seed in seeds] for strategy in strategies}))
+    print()
+    print(table({strategy: [cost(strategy, seed) for seed in seeds] for strategy in strategies}))
     print()
     print(table({strategy: [last_scores(scores[strategy, seed]) for seed in seeds] for strategy in strategies}))
 
@@ -93,6 +96,28 @@ def summary(scores: pd.DataFrame, sources: list[dict]) -> dict[str, float]:
         "MAA, skills of the stream": 100 * found["skill", "MAA"],
         "lift in own round, smallest": 100 * (own - zero[own.index]).min(),
         "lift in own round, mean": 100 * (own - zero[own.index]).mean(),
+    }
+
+
+def cost(strategy: str, seed: int) -> dict[str, float]:
+    """What a stream cost over all its rounds, from its MLflow run."""
+    client = MlflowClient(tracking_uri=f"sqlite:///{PROJECT / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("adapt-infinity")
+    assert experiment is not None
+    mine = f"tags.`adapt_infinity.stream` = '{stream_name(strategy, seed)}' and tags.`adapt_infinity.level` = 'stream'"
+    (parent,) = client.search_runs([experiment.experiment_id], mine)
+
+    def total(*metrics: str) -> float:
+        """Summed over rounds; of a round that was run again, the last run counts."""
+        histories = [client.get_metric_history(parent.info.run_id, metric) for metric in metrics]
+        return sum(sum({entry.step: entry.value for entry in history if entry.step}.values()) for history in histories)
+
+    selecting = ("features", "pseudo_skills", "selector_experts", "subset", "pruning")
+    return {
+        "samples probed": total("cost/samples_probed"),
+        "seconds, choosing (features … pruning)": total(*(f"cost/seconds/{stage}" for stage in selecting)),
+        "seconds, training": total("cost/seconds/training"),
+        "seconds, benchmarks": total("cost/seconds/benchmarks"),
     }
 
 

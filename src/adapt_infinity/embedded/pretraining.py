@@ -70,9 +70,9 @@ class EmbeddedModelParams:
 
     seed: int = 0
     vocabulary: int = 900
-    seeing_steps: int = 900  # stage 1, 64 pictures each
+    seeing_steps: int = 600  # stage 1, 64 pictures each
     seeing_lr: float = 2e-3
-    steps: int = 5000  # stage 2
+    steps: int = 2400  # stage 2
     batch: int = 32  # conversations a step
     turns: int = 6  # questions a conversation
     echo: float = 0.2  # share of conversations that begin by repeating words
@@ -432,11 +432,11 @@ def draw_talk(params: EmbeddedModelParams, words: list[str], rng: np.random.Gene
     kind = rng.random()
     if kind < params.talk:
         return draw_told(rng), []
-    if kind < params.talk + 0.12:
-        return draw_signs(params, words, rng)
     if kind < params.talk + 0.2:
+        return draw_signs(params, words, rng)
+    if kind < params.talk + 0.26:
         return draw_columns(params, rng)
-    if kind < params.talk + 0.28:  # one picture after another, the first colour by colour
+    if kind < params.talk + 0.32:  # one picture after another, the first colour by colour
         turns, pictures = [], []
         for _ in range(3):
             scene = draw_scene(rng, 2, 4)
