@@ -1,5 +1,6 @@
 """The embedded stream's folder and the embedded model's checkpoint, as the two pipelines that make them leave them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,14 @@ class EmbeddedStreamDataset(AbstractDataset[Any, Path]):
 
 
 class EmbeddedCheckpointDataset(AtomicDataset):
-    """What pre-training made, as an ordinary Hugging Face folder with a model card."""
+    """What pre-training made (model, processor, per-skill figures), as an ordinary Hugging Face folder."""
 
     def read(self, path: Path) -> Checkpoint:
         return Checkpoint(path)
 
     def write(self, data: Any, path: Path) -> None:
-        raise NotImplementedError
+        from adapt_infinity.embedded.model import write_checkpoint
+
+        model, processor, figures = data
+        write_checkpoint(path, model, processor)
+        (path / "figures.json").write_text(json.dumps(figures, indent=1))
