@@ -24,7 +24,8 @@ def picture(width: int = 36, height: int = 36) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    "text", ["Příliš žluťoučký kůň", "圆形是什么颜色?", "🎉👩‍🔬 ok", "نص", "a\tb\n\n  c", "x" * 3000, "don't [0.25]", "\x00"]
+    "text",
+    ["Příliš žluťoučký kůň", "圆形是什么颜色?", "🎉👩‍🔬 ok", "نص", "a\tb\n\n  c", "x" * 3000, "don't [0.25]", "\x00"],
 )
 def test_any_text_comes_back(processor: LlavaProcessor, text: str) -> None:
     """Byte for byte, whatever the script."""
@@ -32,9 +33,7 @@ def test_any_text_comes_back(processor: LlavaProcessor, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
 
-@pytest.mark.parametrize(
-    ("kinds", "turns"), [((1,), 1), ((0,), 1), ((2,), 1), ((1,), 3), ((0,), 2), ((3,), 2)]
-)
+@pytest.mark.parametrize(("kinds", "turns"), [((1,), 1), ((0,), 1), ((2,), 1), ((1,), 3), ((0,), 2), ((3,), 2)])
 def test_template_marks_answers(processor: LlavaProcessor, kinds: tuple[int], turns: int) -> None:
     """With one, no or several pictures and several turns, the mask holds the answers and their ends, no more."""
     messages = []

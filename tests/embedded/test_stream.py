@@ -168,9 +168,7 @@ def test_redundancy(name: str, stream: dict[str, dict[str, list[Sample]]]) -> No
 def test_all_kinds_of_sample_occur(stream: dict[str, dict[str, list[Sample]]]) -> None:
     """One picture, two, none; one turn and several."""
     kinds = {
-        (len(sample.item.pixels), len(sample.item.turns))
-        for splits in stream.values()
-        for sample in splits["train"]
+        (len(sample.item.pixels), len(sample.item.turns)) for splits in stream.values() for sample in splits["train"]
     }
     assert kinds >= {(1, 1), (0, 1), (2, 1), (1, 2)}
 
