@@ -39,6 +39,8 @@ def main() -> None:
     seeds = [int(seed) for seed in options.seeds.split(",")]
     strategies = options.strategies.split(",")
     cells = [(strategy, seed) for seed in seeds for strategy in strategies]
+    if not (PROJECT / "data/embedded_stream/datasets.json").is_file():
+        subprocess.run([sys.executable, "-m", "kedro", "run", "--pipelines=embedded_stream"], cwd=PROJECT, check=True)
     with ThreadPoolExecutor(options.workers) as pool:
         list(pool.map(lambda cell: run(cell[0], cell[1], options.last, options.items), cells))
     sources = yaml.safe_load((PROJECT / "conf/base/globals.yml").read_text())["sources"]

@@ -18,6 +18,7 @@ from kedro.validation.exceptions import ParameterValidationError
 
 from adapt_infinity.manifest import manifest_path, pins, read_manifest
 
+SPLITS = ("train", "test")
 USERS_ERRORS = (ValueError, FileNotFoundError, ImportError, ParameterValidationError)
 
 
@@ -93,13 +94,15 @@ class RoundSession(KedroSession):
         return str(given or self._globals()["stream"])
 
     def _make_data(self) -> None:
+        """The stream's files are there, or are made by the pipeline that makes them."""
         declared = self._globals()
         root = self._project_path / str(self._runtime_params().get("data") or declared["data"])
-        if root.is_dir():
-            return
-        if not declared["made_by"]:
-            raise ValueError(f"the stream's data folder {root} does not exist; see `data` in conf/*/globals.yml")
-        self._nested([declared["made_by"]])
+        files = [root / source[split] for source in declared["sources"] for split in SPLITS if source.get(split)]
+        missing = [file for file in files if not file.is_file()]
+        if missing and declared["made_by"]:
+            self._nested([declared["made_by"]])
+        elif missing:
+            raise ValueError(f"the stream's data is not there (no {missing[0]}); see `data` in conf/*/globals.yml")
 
     def _nested(self, names: list[str]) -> None:
         """Run another pipeline first, in a session of its own, under the same configuration."""

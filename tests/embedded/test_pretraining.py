@@ -24,7 +24,7 @@ from adapt_infinity.embedded.pretraining import (
 )
 from adapt_infinity.embedded.stream import SKILLS, EmbeddedStreamParams, dataset_module
 
-SHORT = EmbeddedModelParams(vocabulary=400, seeing_steps=2, steps=2, batch=4, turns=2, warmup=1)
+SHORT = EmbeddedModelParams(vocabulary=400, seeing_steps=2, steps=2, talking_steps=2, batch=4, turns=2, warmup=1)
 SMALL = EmbeddedStreamParams(train_size=40, design_size=1, test_size=1)
 
 
@@ -44,7 +44,7 @@ def items() -> list[Item]:
 
 @pytest.mark.parametrize("item", items(), ids=lambda item: item.skill)
 def test_fast_path_equals_the_processor(processor: LlavaProcessor, item: Item) -> None:
-    """Ids, answer mask and every pixel, to the bit."""
+    """Ids and answer mask exactly, every pixel to within a rounding of float32."""
     messages = []
     for number, (question, answer) in enumerate(item.turns):
         images = [{"type": "image", "image": Image.fromarray(p)} for p in item.pixels] if number == 0 else []
@@ -59,7 +59,7 @@ def test_fast_path_equals_the_processor(processor: LlavaProcessor, item: Item) -
     if fast.pixel_values is None:
         assert "pixel_values" not in slow
     else:
-        assert torch.equal(fast.pixel_values, slow["pixel_values"])
+        torch.testing.assert_close(fast.pixel_values, slow["pixel_values"], rtol=0, atol=2e-7)
 
 
 def test_loss_equals_the_models_own(processor: LlavaProcessor) -> None:

@@ -167,7 +167,7 @@ def test_errors_are_one_line_and_name_the_remedy(project: Path, first_round: obj
         ("run", "--params=subset.budget=0"): "subset.budget must be",
         ("run", "--params=subset.bugdet=9"): "bugdet",
         ("run", "--params=model.adapter_targets=nothing,stream=x"): "model.adapter_targets",
-        ("run", "--params=stream=y,data=data/nowhere", "--env=realdata"): "data/nowhere does not exist",
+        ("run", "--params=stream=y,data=data/nowhere", "--env=realdata"): "the stream's data is not there (no ",
         ("run", "--runner=ThreadRunner"): "ThreadRunner is refused",
         ("lifelong", "--last", "0"): "1 <= first <= last",
     }

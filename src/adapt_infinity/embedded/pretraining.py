@@ -1,18 +1,25 @@
-"""Pre-training of the embedded model: first to see, then to speak about what it sees.
+"""Pre-training of the embedded model: to see, to speak about what it sees, to know of more than it sees.
 
-Stage 1 trains vision tower and projector alone. Linear heads, thrown away afterwards, read each patch of the projector's output:
-colour, shape, size and place of the thing in it, which sign of an invented alphabet is written there, and the patch's
-pixels (of rectangles too), so that later arrivals find an eye that sees more than the five shapes.
+Stage 1 trains vision tower and projector alone. Linear heads, thrown away afterwards, read each patch of the
+projector's output: colour, shape, size and place of the thing in it, which sign of an invented alphabet is written
+there, and the patch's pixels (of rectangles too): later arrivals find an eye that sees more than the five shapes.
 
-Stage 2 trains everything on conversations made of the ideas of `datasets.primitives` only, with the loss on answer
-tokens. A part of the turns repeats words drawn from the whole vocabulary: no word is foreign to the mouth, though
-most mean nothing yet. Nothing of the arrivals is seen: no charts, no handwriting, no boxes, no Chinese question, no
-second picture.
+Stage 2 trains everything on conversations made of the ideas of `datasets.primitives`, with the loss on answer tokens. A
+part of the turns repeats words drawn from the whole vocabulary: no word is foreign to the mouth.
+
+Stage 3 gives the language model what a language model brings to a real LLaVA: it knows of tasks that it has never seen
+a picture of. Half of its conversations are the arrivals' questions about pictures told in words; the others are
+primitives, invented signs with arbitrary names, coloured columns, and one picture after another. Without it, a round of
+LoRA training is too short to teach a form of answer. No question of an arrival is ever asked about a picture here, no
+handwriting or chart is shown, no two pictures stand at one question, and the language-only skills of the arrivals do
+not occur.
 """
 
 import string
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,7 +137,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.known: dict[str, list[int]] = {}
         self.pad, self.end, self.user, self.assistant, self.image = (
-            tokenizer.convert_tokens_to_ids(token) for token in (PAD, END, USER, ASSISTANT, IMAGE)
+            int(tokenizer.vocab[token]) for token in (PAD, END, USER, ASSISTANT, IMAGE)
         )
 
     def text(self, text: str) -> list[int]:
@@ -146,7 +153,12 @@ class Encoder:
         ids: list[int] = []
         answers: list[bool] = []
         for turn in turns:
-            asked = [self.user, *[self.image] * (IMAGE_TOKENS * turn.pictures), *self.text(turn.question), self.assistant]
+            asked = [
+                self.user,
+                *[self.image] * (IMAGE_TOKENS * turn.pictures),
+                *self.text(turn.question),
+                self.assistant,
+            ]
             answered = [*self.text(turn.answer), self.end]
             ids += asked + answered
             answers += [False] * len(asked) + [True] * len(answered)
@@ -154,15 +166,13 @@ class Encoder:
 
 
 def pixel_values(pixels: UInt8[np.ndarray, "pictures 36 36 3"]) -> Float[Tensor, "pictures 3 36 36"]:
-    """What the processor makes of pictures of the model's own size."""
+    """What the processor makes of pictures of the model's own size, but for the last bit of a float32."""
     scaled = pixels.astype(np.float32) * np.float32(1 / 255)
     normal = (scaled - np.float32(MEAN)) / np.float32(SPREAD)
     return torch.from_numpy(np.ascontiguousarray(normal.transpose(0, 3, 1, 2)))
 
 
-def collate(
-    conversations: list[list[Turn]], pictures: list[UInt8[np.ndarray, "36 36 3"]], encoder: Encoder
-) -> Batch:
+def collate(conversations: list[list[Turn]], pictures: list[UInt8[np.ndarray, "36 36 3"]], encoder: Encoder) -> Batch:
     """Conversations as one batch; `pictures` of all of them in order."""
     encoded = [encoder.conversation(turns) for turns in conversations]
     shape = (len(encoded), max(len(ids) for ids, _ in encoded))
@@ -206,13 +216,13 @@ def blocks_picture(rng: np.random.Generator) -> UInt8[np.ndarray, "36 36 3"]:
     return canvas.clip(0, 255).astype(np.uint8)
 
 
-def invent_signs(rng: np.random.Generator) -> list[Float[np.ndarray, "corners 2"]]:
+def invent_signs(rng: np.random.Generator) -> list[Float[np.ndarray, "_ 2"]]:
     """An alphabet that nobody writes: corners of a pen's way, each within a patch."""
     return [rng.uniform(2, CELL - 3, (int(rng.integers(3, 7)), 2)) for _ in range(SIGNS)]
 
 
 def signs_picture(
-    alphabet: list[Float[np.ndarray, "corners 2"]],
+    alphabet: list[Float[np.ndarray, "_ 2"]],
     rng: np.random.Generator,
     cells: tuple[int, ...] = tuple(range(GRID**2)),
 ) -> tuple[UInt8[np.ndarray, "36 36 3"], Int[np.ndarray, " 9"]]:
@@ -227,7 +237,7 @@ def signs_picture(
         corners = alphabet[int(sign)] + rng.normal(0, 0.7, alphabet[int(sign)].shape) + rng.normal(0, 0.3, 2)
         thickness = rng.uniform(1.2, 1.8)
         ink = np.zeros((CELL, CELL))
-        for (y0, x0), (y1, x1) in zip(corners[:-1], corners[1:], strict=True):
+        for (y0, x0), (y1, x1) in pairwise(corners):
             along = ((y - y0) * (y1 - y0) + (x - x0) * (x1 - x0)) / max((y1 - y0) ** 2 + (x1 - x0) ** 2, 1e-6)
             along = along.clip(0, 1)
             distance = np.hypot(y - y0 - along * (y1 - y0), x - x0 - along * (x1 - x0))
@@ -263,8 +273,15 @@ def patch_pixels(pixels: Float[Tensor, "pictures 3 36 36"]) -> Float[Tensor, "pi
 def learn_to_see(model: LlavaForConditionalGeneration, params: EmbeddedModelParams) -> dict[str, float]:
     """Stage 1, in place. Returns the share of patches read right by the heads over the last 20 steps."""
     rng = np.random.default_rng([params.seed, 1])
-    sizes = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES), "size": 1 + len(SIZES), "place": GRID**2, "sign": SIGNS, "pixels": 252}
-    width = model.config.text_config.hidden_size
+    sizes = {
+        "colour": 1 + len(COLOURS),
+        "shape": 1 + len(SHAPES),
+        "size": 1 + len(SIZES),
+        "place": GRID**2,
+        "sign": SIGNS,
+        "pixels": 252,
+    }
+    width = model.lm_head.in_features
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(params.seed + 1)
         heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
@@ -305,7 +322,11 @@ def learn_to_see(model: LlavaForConditionalGeneration, params: EmbeddedModelPara
             right.append(hits)
     model.eval()
     names = ("colour", "shape", "size", "place", "sign")
-    return {f"patch_{name}": float(value) for name, value in zip(names, np.mean(right, axis=0), strict=True)} if right else {}
+    return (
+        {f"patch_{name}": float(value) for name, value in zip(names, np.mean(right, axis=0), strict=True)}
+        if right
+        else {}
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -335,9 +356,7 @@ def echo_turn(words: list[str], rng: np.random.Generator) -> Turn:
     return Turn(asked + said, said)
 
 
-def draw_conversation(
-    params: EmbeddedModelParams, words: list[str], rng: np.random.Generator
-) -> Conversation:
+def draw_conversation(params: EmbeddedModelParams, words: list[str], rng: np.random.Generator) -> Conversation:
     """Turns about one picture, sometimes after (or without it, only) repeating words."""
     turns: list[Turn] = []
     if rng.random() < params.echo:
@@ -358,7 +377,7 @@ def draw_conversation(
 def vocabulary_words(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """The tokens that are text by themselves."""
     special = set(tokenizer.all_special_ids)
-    words = [tokenizer.decode([token]) for token in range(len(tokenizer)) if token not in special]
+    words = [str(tokenizer.decode([token])) for token in range(len(tokenizer)) if token not in special]
     return [word for word in words if "�" not in word and word.isprintable()]
 
 
@@ -527,10 +546,10 @@ def answers(
         input_ids = torch.tensor([[encoder.pad] * (width - len(ids)) + ids for ids in cut])
         attention = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in cut])
         pictures = [pixels for n in part for pixels in items[n].pixels]
-        inputs = {"input_ids": input_ids, "attention_mask": attention}
+        inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention}
         if pictures:
             inputs["pixel_values"] = pixel_values(np.stack(pictures))
-        out = model.generate(**inputs, max_new_tokens=longest, do_sample=False)
+        out = model.generate(**inputs, max_new_tokens=longest, do_sample=False)  # type: ignore[misc]
         for n, text in zip(part, encoder.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True), strict=True):
             said[n] = text
     return said
@@ -557,13 +576,14 @@ def measure(
 
 
 def pretrain(
-    params: EmbeddedModelParams, stream: EmbeddedStreamParams, tokenizer: PreTrainedTokenizerFast | None = None
+    params: EmbeddedModelParams, stream: EmbeddedStreamParams
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, dict[str, float]]:
-    """Model, processor, and figures: what the heads read off the patches, and each skill's exact answers on `design`."""
-    splits = {name: made for name, made in make_stream(stream)}
-    texts = [text for made in splits.values() for sample in made["train"] for turn in sample.item.turns for text in turn]
-    if tokenizer is None:
-        tokenizer = train_tokenizer(texts, params.vocabulary)
+    """Model, processor, and figures: what the heads read off the patches, and exact answers on `design` by skill."""
+    splits = dict(make_stream(stream))
+    texts = [
+        text for made in splits.values() for sample in made["train"] for turn in sample.item.turns for text in turn
+    ]
+    tokenizer = train_tokenizer(texts, params.vocabulary)
     processor = build_processor(tokenizer)
     model = build_model(tokenizer, params.seed)
     figures = learn_to_see(model, params)

@@ -165,9 +165,7 @@ def cosine(step: int, steps: int, warm_up: float) -> float:
     return 0.5 * (1 + float(np.cos(np.pi * (step - rising) / max(1, steps - rising))))
 
 
-def _remembering(
-    vlm: Vlm, samples: Sequence[Sample], pictures: Pictures, cache_mb: int
-) -> Callable[[int], Encoded]:
+def _remembering(vlm: Vlm, samples: Sequence[Sample], pictures: Pictures, cache_mb: int) -> Callable[[int], Encoded]:
     """Encode a sample by its place, and keep what was encoded while it fits into `cache_mb`."""
     kept: dict[int, Encoded] = {}
     left = cache_mb * 2**20

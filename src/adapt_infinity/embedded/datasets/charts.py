@@ -1,8 +1,8 @@
 """Fourth arrival: bar charts, and tables given as text.
 
-    <image> What is the value of the red bar?                          value: 3
-    <image> Which bar is the highest?                                  the red bar
-    Table: red 4, blue 2, green 5. What is the value of blue?          value: 2
+<image> What is the value of the red bar?                          value: 3
+<image> Which bar is the highest?                                  the red bar
+Table: red 4, blue 2, green 5. What is the value of blue?          value: 2
 """
 
 import numpy as np
@@ -31,6 +31,7 @@ def draw(skill: str, fold: str, rng: np.random.Generator) -> Idea:
     heights = tuple(int(height) for height in 1 + rng.choice(values, 3, replace=not distinct))
     chart = Chart((colours[0], colours[1], colours[2]), (heights[0], heights[1], heights[2]))
     which = int(rng.integers(3))
+    words: tuple[str, ...]
     match skill:
         case "bar_value":
             words = ("What is the value of the {} bar?", "How high is the {} bar?", "Read off the {} bar.")

@@ -1,9 +1,9 @@
 """Fifth arrival: two pictures at once, and how things stand to one another.
 
-    <image><image> Name what is in each picture.             first a red circle, second a blue square
-    <image><image> What does the second picture show?        it shows a blue square
-    <image> Which shape is higher?                           the red circle is higher
-    <image> Which colour is the most common?                 mostly red
+<image><image> Name what is in each picture.             first a red circle, second a blue square
+<image><image> What does the second picture show?        it shows a blue square
+<image> Which shape is higher?                           the red circle is higher
+<image> Which colour is the most common?                 mostly red
 """
 
 import numpy as np
@@ -50,13 +50,13 @@ def draw(skill: str, fold: str, rng: np.random.Generator) -> Idea:
         case "most_common":
             often, once = (str(colour) for colour in rng.choice(list(COLOURS), 2, replace=False))
             count = int(rng.integers(3, 5))
-            cells = sorted(int(cell) for cell in rng.choice(GRID**2, count, replace=False))
+            spots = sorted(int(cell) for cell in rng.choice(GRID**2, count, replace=False))
             colours = [often] * count
             colours[int(rng.integers(count))] = once
             shapes, sizes = rng.choice(SHAPES, count), rng.choice(list(SIZES), count)
             things = tuple(
                 Thing(colour, str(shape), str(size), cell)
-                for colour, shape, size, cell in zip(colours, shapes, sizes, cells, strict=True)
+                for colour, shape, size, cell in zip(colours, shapes, sizes, spots, strict=True)
             )
             words = ("Which colour is the most common?", "Name the commonest colour.")
             return Idea((Scene(things),), (Ask(words, f"mostly {often}"),))

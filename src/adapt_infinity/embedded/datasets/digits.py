@@ -10,7 +10,7 @@ The folds share the handwriting out: no digit image is in two of them.
 
 import numpy as np
 
-from adapt_infinity.embedded.datasets import primitives, visual_chat
+from adapt_infinity.embedded.datasets import visual_chat
 from adapt_infinity.embedded.ideas import Ask, Idea, Skill
 from adapt_infinity.embedded.scenes import digits, draw_handwriting
 

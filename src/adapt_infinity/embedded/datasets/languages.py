@@ -1,9 +1,9 @@
 """Second arrival: Chinese questions with Chinese answers, and games with words that need no picture.
 
-    <image> 圆形是什么颜色?        红色
-    <image> 红色的是什么形状?      圆形
-    <image> 描述这张图。           红色的圆形,蓝色的方形
-    Say backwards: river lamp      lamp river
+<image> 圆形是什么颜色?        红色
+<image> 红色的是什么形状?      圆形
+<image> 描述这张图。           红色的圆形,蓝色的方形
+Say backwards: river lamp      lamp river
 """
 
 import numpy as np
@@ -22,7 +22,11 @@ SKILLS = {
 RECURRING = {"count": 0.03, "place": 0.03}
 
 COLOUR = dict(
-    zip(("red", "green", "blue", "yellow", "purple", "black"), ("红色", "绿色", "蓝色", "黄色", "紫色", "黑色"), strict=True)
+    zip(
+        ("red", "green", "blue", "yellow", "purple", "black"),
+        ("红色", "绿色", "蓝色", "黄色", "紫色", "黑色"),
+        strict=True,
+    )
 )
 SHAPE = {"circle": "圆形", "square": "方形", "triangle": "三角形", "cross": "十字", "ring": "圆环"}
 NUMBER = ("零", "一个", "两个", "三个", "四个", "五个")
@@ -33,8 +37,8 @@ def draw(skill: str, fold: str, rng: np.random.Generator) -> Idea:
     if skill in primitives.SKILLS:
         return primitives.draw(skill, fold, rng)
     if skill == "backwards":
-        words = [str(word) for word in rng.choice(primitives.WORDS, int(rng.integers(2, 4)), replace=False)]
-        said, answer = " ".join(words), " ".join(reversed(words))
+        chosen = [str(word) for word in rng.choice(primitives.WORDS, int(rng.integers(2, 4)), replace=False)]
+        said, answer = " ".join(chosen), " ".join(reversed(chosen))
         return Idea((), (Ask((f"Say backwards: {said}", f"Turn the words round: {said}"), answer),))
     scene = draw_scene(rng, 1, 4 if skill == "zh_count" else 2)
     thing = scene.things[int(rng.integers(len(scene.things)))]

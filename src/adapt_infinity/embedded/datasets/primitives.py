@@ -1,9 +1,9 @@
 """What the embedded model knows before any arrival: the look, the number and the place of things, and to repeat words.
 
-    <image> What colour is the circle?      red
-    <image> Where is the red circle?        top left
-    <image> List the shapes.                red circle, blue square
-    Repeat: river lamp stone                river lamp stone
+<image> What colour is the circle?      red
+<image> Where is the red circle?        top left
+<image> List the shapes.                red circle, blue square
+Repeat: river lamp stone                river lamp stone
 """
 
 import numpy as np
@@ -11,10 +11,47 @@ import numpy as np
 from adapt_infinity.embedded.ideas import Ask, Idea, Skill
 from adapt_infinity.embedded.scenes import COLOURS, SHAPES, Scene, draw_scene
 
-WORDS = tuple(
-    "river lamp stone garden window music paper winter horse bread silver market doctor bridge candle forest "
-    "kitchen letter mountain number orange pencil queen rabbit school table uncle village water yellow zebra "
-    "apple butter coffee dinner engine flower guitar hammer island".split()
+WORDS = (
+    "river",
+    "lamp",
+    "stone",
+    "garden",
+    "window",
+    "music",
+    "paper",
+    "winter",
+    "horse",
+    "bread",
+    "silver",
+    "market",
+    "doctor",
+    "bridge",
+    "candle",
+    "forest",
+    "kitchen",
+    "letter",
+    "mountain",
+    "number",
+    "orange",
+    "pencil",
+    "queen",
+    "rabbit",
+    "school",
+    "table",
+    "uncle",
+    "village",
+    "water",
+    "yellow",
+    "zebra",
+    "apple",
+    "butter",
+    "coffee",
+    "dinner",
+    "engine",
+    "flower",
+    "guitar",
+    "hammer",
+    "island",
 )
 
 SKILLS = {

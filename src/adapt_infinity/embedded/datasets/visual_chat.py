@@ -1,9 +1,9 @@
 """First arrival: long descriptions, answers in sentences over several turns, and boxes.
 
-    <image> Describe the picture in detail.        There are 2 shapes. A large red circle is at the top left. ...
-    <image> In a sentence: which colour has ...    The circle is red.
-    <image> Give the box of the red circle.        [0.33, 0.00, 0.67, 0.33]
-    <image> What is inside [0.33, 0.00, ...]?      a red circle
+<image> Describe the picture in detail.        There are 2 shapes. A large red circle is at the top left. ...
+<image> In a sentence: which colour has ...    The circle is red.
+<image> Give the box of the red circle.        [0.33, 0.00, 0.67, 0.33]
+<image> What is inside [0.33, 0.00, ...]?      a red circle
 """
 
 import numpy as np
@@ -48,6 +48,7 @@ def draw(skill: str, fold: str, rng: np.random.Generator) -> Idea:
     scene = draw_scene(rng, 1, 3)
     order = rng.permutation(len(scene.things))
     thing = scene.things[int(order[0])]
+    words: tuple[str, ...]
     match skill:
         case "detail":
             count = len(scene.things)
