@@ -3,12 +3,13 @@
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from adapt_infinity.embedded.ideas import Item, realise
 from adapt_infinity.embedded.pretraining import agrees, measure
@@ -18,13 +19,13 @@ FOLDER = Path(str(files("adapt_infinity.embedded") / "checkpoint"))
 
 
 @pytest.fixture(scope="module")
-def model() -> LlavaForConditionalGeneration:
+def model() -> Any:
     """As anybody would load it."""
     return AutoModelForImageTextToText.from_pretrained(FOLDER, local_files_only=True)
 
 
 @pytest.fixture(scope="module")
-def processor() -> LlavaProcessor:
+def processor() -> Any:
     """As anybody would load it."""
     return AutoProcessor.from_pretrained(FOLDER, local_files_only=True)
 
@@ -41,7 +42,7 @@ def drawn(names: tuple[str, ...], each: int) -> list[Item]:
     return [Item(item.skill, item.pixels, item.turns[:1]) for item in items]
 
 
-def test_small_and_plain(model: LlavaForConditionalGeneration) -> None:
+def test_small_and_plain(model: Any) -> None:
     """At most 5 MB on disk, float32 in memory, no code of its own."""
     assert (FOLDER / "model.safetensors").stat().st_size <= 5e6
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
@@ -49,20 +50,20 @@ def test_small_and_plain(model: LlavaForConditionalGeneration) -> None:
     assert all(weight.isfinite().all() for weight in model.parameters())
 
 
-def test_knows_the_primitives(model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> None:
+def test_knows_the_primitives(model: Any, processor: Any) -> None:
     """Well above chance on each, and nearly always right on most."""
     scores = measure(model, processor, drawn((BASE,), 20))
     assert float(np.mean(list(scores.values()))) >= 0.85
     assert min(scores.values()) >= 0.4
 
 
-def test_lacks_what_arrives(model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> None:
+def test_lacks_what_arrives(model: Any, processor: Any) -> None:
     """No arrival's skills are answered well without training, by exact words."""
     for name in ARRIVALS:
         assert float(np.mean(list(measure(model, processor, drawn((name,), 10)).values()))) <= 0.3
 
 
-def test_answers_through_the_processor(model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> None:
+def test_answers_through_the_processor(model: Any, processor: Any) -> None:
     """The ordinary way from messages to words, with pictures, without, and from a photo of another size."""
     items = [item for item in drawn((BASE,), 3) if item.skill in ("shape", "count", "exists")]
     right = []
