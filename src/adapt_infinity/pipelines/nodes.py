@@ -5,7 +5,8 @@ from typing import Any
 import pandas as pd
 
 from adapt_infinity import figures
-from adapt_infinity.embedded.pretraining import EmbeddedModelParams, pretrain
+from adapt_infinity.embedded.pretraining import pretrain
+from adapt_infinity.embedded.recipe import EmbeddedModelParams
 from adapt_infinity.embedded.stream import EmbeddedStreamParams
 from adapt_infinity.intake import IntakeParams, Source, check_records
 from adapt_infinity.measures import measure, own_rounds

@@ -1,0 +1,48 @@
+"""How much of everything: the parameters of the embedded model's pre-training, and its learning rate over the steps."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedModelParams:
+    """params:embedded_model."""
+
+    seed: int = 0
+    vocabulary: int = 900
+    seeing_steps: int = 600  # stage 1, 64 pictures each
+    seeing_lr: float = 2e-3
+    steps: int = 2400  # stage 2
+    batch: int = 32  # conversations a step
+    turns: int = 6  # questions a conversation
+    echo: float = 0.2  # share of conversations that begin by repeating words
+    lr: float = 1.5e-3
+    vision_lr: float = 0.2  # of lr
+    talking_steps: int = 1000  # stage 3
+    talking_lr: float = 1e-3
+    talk: float = 0.5  # share of conversations of stage 3 about pictures told in words
+    warmup: int = 100  # steps
+    weight_decay: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary", "batch", "turns"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"embedded_model.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("seeing_steps", "steps", "warmup", "seeing_lr", "lr", "vision_lr", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"embedded_model.{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.echo <= 1:
+            raise ValueError(f"embedded_model.echo must lie in [0, 1], got {self.echo}")
+
+
+def cosine(warmup: int, steps: int) -> Callable[[int], float]:
+    """Warm up linearly, then fall to zero along a cosine."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + float(np.cos(np.pi * (step - warmup) / max(1, steps - warmup))))
+
+    return factor
