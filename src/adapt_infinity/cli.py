@@ -28,7 +28,7 @@ def lifelong(
     from kedro.framework.startup import bootstrap_project
     from kedro.utils import find_kedro_project
 
-    from adapt_infinity.manifest import manifest_path, read_manifest
+    from adapt_infinity.manifest import manifest_path, parameters_hash, read_manifest
     from adapt_infinity.session import open_session
 
     if not 1 <= first <= last:
@@ -40,7 +40,14 @@ def lifelong(
     for round in range(first, last + 1):
         asked = {**given, "round": round}
         asked["stream"] = stream or default_stream(open_session(project, env, asked).stream(), strategy, seed)
-        if not again and read_manifest(manifest_path(project, asked["stream"], round)) is not None:
+        finished = read_manifest(manifest_path(project, asked["stream"], round))
+        if finished is not None and not again:
+            now = parameters_hash(open_session(project, env, asked).load_context().config_loader["parameters"])
+            if finished.parameters_hash != now:
+                raise click.ClickException(
+                    f"round {round} of {asked['stream']} is complete, but was made with other parameters; "
+                    "give --again to run it once more, or --stream to keep both"
+                )
             click.echo(f"round {round} of {asked['stream']} is complete")
             continue
         with open_session(project, env, asked) as session:

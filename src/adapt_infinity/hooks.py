@@ -1,7 +1,5 @@
 """What happens around a round: the clock of its stages, its manifest, its MLflow run and its closing table."""
 
-import hashlib
-import json
 import logging
 import re
 import resource
@@ -18,7 +16,7 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 
 from adapt_infinity import __version__
-from adapt_infinity.manifest import Manifest, manifest_path, round_folder, write_manifest
+from adapt_infinity.manifest import Manifest, manifest_path, parameters_hash, round_folder, write_manifest
 
 log = logging.getLogger(__name__)
 
@@ -166,13 +164,12 @@ def make_manifest(name: str, pipeline: Pipeline, catalog: DataCatalog, params: d
         for name in sorted(pipeline.datasets())
         if isinstance(entry := catalog[name], AbstractVersionedDataset)
     }
-    spelled = json.dumps(params, default=str, sort_keys=True)
     return Manifest(
         stream=params["stream"],
         round=params["round"],
         pipeline="round" if name == "__default__" else name,
         versions={entry: str(version) for entry, version in versions.items()},
-        parameters_hash=hashlib.sha256(spelled.encode()).hexdigest(),
+        parameters_hash=parameters_hash(params),
         code_version=code,
         seed=params["seed"],
     )

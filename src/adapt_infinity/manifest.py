@@ -4,6 +4,7 @@ Kedro picks the newest version of each dataset by itself, so that after a failur
 The next round reads exactly what the previous manifest names.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ class Manifest:
     round: int
     pipeline: str
     versions: dict[str, str]  # dataset → version, of everything the round read or made
-    parameters_hash: str  # SHA-256 of the round's parameters
+    parameters_hash: str  # see `parameters_hash`
     code_version: str  # package version, and the commit where there is one
     seed: int
 
@@ -54,6 +55,12 @@ def planned_rounds(sources: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 def manifest_path(project: Path, stream: str, round: int) -> Path:
     """The file that says that a round is complete."""
     return project / round_folder(stream, round) / "manifest.json"
+
+
+def parameters_hash(params: Mapping[str, Any]) -> str:
+    """SHA-256 of everything that decides a round's outcome: all parameters but where it is tracked."""
+    deciding = {name: value for name, value in params.items() if name != "tracking"}
+    return hashlib.sha256(json.dumps(deciding, default=str, sort_keys=True).encode()).hexdigest()
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
