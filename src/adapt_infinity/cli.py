@@ -37,21 +37,22 @@ def lifelong(
     assert project is not None, "kedro offers this command inside a project only"
     bootstrap_project(project)
     given: dict[str, Any] = {**params, "seed": seed}
+    pipeline = "round" if strategy == "adapt_inf" else f"round_{strategy}"
     for round in range(first, last + 1):
         asked = {**given, "round": round}
         asked["stream"] = stream or default_stream(open_session(project, env, asked).stream(), strategy, seed)
         finished = read_manifest(manifest_path(project, asked["stream"], round))
         if finished is not None and not again:
             now = parameters_hash(open_session(project, env, asked).load_context().config_loader["parameters"])
-            if finished.parameters_hash != now:
+            if (finished.parameters_hash, finished.pipeline) != (now, pipeline):
                 raise click.ClickException(
-                    f"round {round} of {asked['stream']} is complete, but was made with other parameters; "
-                    "give --again to run it once more, or --stream to keep both"
+                    f"round {round} of {asked['stream']} is complete, but was made with other parameters or "
+                    "another strategy; give --again to run it once more, or --stream to keep both"
                 )
             click.echo(f"round {round} of {asked['stream']} is complete")
             continue
         with open_session(project, env, asked) as session:
-            session.run(pipeline_names=["round" if strategy == "adapt_inf" else f"round_{strategy}"])
+            session.run(pipeline_names=[pipeline])
 
 
 def default_stream(name: str, strategy: str, seed: int) -> str:

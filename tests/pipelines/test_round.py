@@ -170,7 +170,8 @@ def test_errors_are_one_line_and_name_the_remedy(project: Path, first_round: obj
         ("run", "--params=stream=y,data=data/nowhere", "--env=realdata"): "the stream's data is not there (no ",
         ("run", "--runner=ThreadRunner"): "ThreadRunner is refused",
         ("lifelong", "--last", "0"): "1 <= first <= last",
-        ("lifelong", "--last", "1", "--params=subset.budget=9"): "was made with other parameters; give --again",
+        ("lifelong", "--last", "1", "--params=subset.budget=9"): "was made with other parameters or another",
+        ("lifelong", "--last", "1", "--strategy=random", "--stream=embedded"): "another strategy; give --again",
     }
     for words, message in cases.items():
         done = kedro(project, *words)
