@@ -1,4 +1,4 @@
-r"""LLaVA's JSON: a list of records, turns alternating between "human" and "gpt".
+r"""LLaVA's JSON: a list of records (or one a line), turns alternating between "human" and "gpt".
 
     {"id": "000000033471", "image": "coco/000000033471.jpg", "task": "caption",
      "conversations": [{"from": "human", "value": "<image>\nWhat is this?"}, {"from": "gpt", "value": "A bus."}]}
@@ -7,43 +7,31 @@ r"""LLaVA's JSON: a list of records, turns alternating between "human" and "gpt"
 Source: github.com/haotian-liu/LLaVA, docs/Finetune_Custom_Data.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from adapt_infinity.formats import Conversation
+from adapt_infinity.fields import identifier, mapping, pictures, turns
+from adapt_infinity.sample import Sample
 
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+SPEAKERS = {"user": "human", "assistant": "gpt"}
 
 
 def parse(record: Any) -> Conversation:
     """One record; `ValueError` says what is missing or malformed."""
-    if not isinstance(record, Mapping):
-        raise ValueError("the record is not an object")
-    if "id" not in record:
-        raise ValueError("the record has no id")
-    conversations = record.get("conversations")
-    if not isinstance(conversations, list) or not conversations:
-        raise ValueError("the record has no conversations")
+    record = mapping(record)
     return Conversation(
-        source_id=str(record["id"]),
+        source_id=identifier(record),
         skill=str(record.get("task") or ""),
-        images=_images(record.get("image")),
-        turns=[_turn(turn) for turn in conversations],
+        images=pictures(record.get("image")),
+        turns=turns(record.get("conversations"), "conversations", "from", "value"),
     )
 
 
-def _images(image: Any) -> list[str]:
-    if image is None or image == "":
-        return []
-    listed = image if isinstance(image, list) else [image]
-    if not all(isinstance(name, str) for name in listed):
-        raise ValueError("image is neither a path nor a list of paths")
-    return list(listed)
-
-
-def _turn(turn: Any) -> dict[str, str]:
-    if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):
-        raise ValueError("a turn has no text")
-    if turn.get("from") not in ROLES:
-        raise ValueError(f"a turn is spoken by {turn.get('from')!r}, neither human nor gpt")
-    return {"role": ROLES[turn["from"]], "text": turn["value"]}
+def write(sample: Sample, images: Sequence[str]) -> dict[str, Any]:
+    """The record of a sample whose pictures lie at `images`."""
+    record: dict[str, Any] = {"id": sample.source_id, "task": sample.skill, "source": sample.source}
+    if images:
+        record["image"] = images[0] if len(images) == 1 else list(images)
+    record["conversations"] = [{"from": SPEAKERS[turn.role], "value": turn.text} for turn in sample.turns]
+    return record
