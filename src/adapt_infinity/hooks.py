@@ -1,11 +1,10 @@
 """What happens around a round: the clock of its stages, its manifest, its MLflow run and its closing table."""
 
 import logging
-import re
 import resource
 import subprocess
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,14 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 
 from adapt_infinity import __version__
+from adapt_infinity.intake import general
 from adapt_infinity.manifest import Manifest, manifest_path, parameters_hash, round_folder, write_manifest
+from adapt_infinity.overlap import summarise
 
 log = logging.getLogger(__name__)
 
-FIGURES = ("score_heat_map", "forgetting_curves", "subset_composition", "cluster_map")
-TABLES = ("score_matrix", "measures", "cluster_cards", "cluster_experts", "training_log", "rejects")
+FIGURES = ("score_heat_map", "forgetting_curves", "subset_composition", "cluster_map", "arrival_samples")
+TABLES = ("score_matrix", "measures", "cluster_cards", "cluster_experts", "training_log", "overlaps")
 
 
 class StageClock:
@@ -131,7 +132,7 @@ class RoundHooks:
             measures=catalog.load("measures") if "measures" in made else measure(scores, {}, {}),
             own_skills=own_skills(kept, params["planned_skills"]),
             rare_skills=frozenset(self._rare_skills()),
-            rejects=reasons(catalog.load("rejects")["reason"]) if "rejects" in made else {},
+            **intake_facts(made, catalog),
             pool_before=len(catalog.load("pool")) if "pool" in made else 0,
             pool_after=len(kept),
             samples_probed=len(catalog.load("features").sample_ids) if "features" in made else 0,
@@ -183,10 +184,19 @@ def code_version(project: Path) -> str:
     return f"{__version__}+{asked.stdout.strip()}" if asked.returncode == 0 else __version__
 
 
-def reasons(rejected: Any) -> dict[str, int]:
-    """How often each reason occurs; names and numbers in it are left out, so that like counts with like."""
-    general = rejected.map(lambda reason: re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", str(reason)))
-    return {str(reason): int(count) for reason, count in general.value_counts().items()}
+def intake_facts(made: set[str], catalog: DataCatalog) -> dict[str, Any]:
+    """What arrived, was mended and was set aside, and what of it was there before: counts for the summary."""
+    if not {"arrivals", "rejects", "overlaps"} <= made:
+        return {}
+    arrivals, rejects = catalog.load("arrivals"), catalog.load("rejects")
+    reasons = rejects.to_table(columns=["reason"])["reason"].to_pylist()
+    repairs = [repair for row in arrivals.to_table(columns=["repairs"])["repairs"].to_pylist() for repair in row]
+    return {
+        "arrived": arrivals.count_rows(),
+        "repairs": dict(Counter(repairs).most_common()),
+        "rejects": dict(Counter(map(general, reasons)).most_common()),
+        "overlaps": summarise(catalog.load("overlaps")),
+    }
 
 
 def flatten(params: dict[str, Any], above: str = "") -> dict[str, Any]:

@@ -1,21 +1,59 @@
-"""Intake: read a source, check every record, and set the bad ones aside with their reason.
+"""Intake: read a source, check every record, mend what is safe to mend, set the bad ones aside with their reason.
 
-A record is never dropped without a trace: `arrivals` and `rejects` together have one row per record of the source.
+A record is never dropped without a trace: what arrives and what is rejected together account for every record of the
+source, in one reading that holds a block of records in memory and no more. Arrivals come with all that later stages ask
+of a sample without reading it again: the hash of its content, of its question's words, of its pictures.
+
+What is mended, and counted in `repairs`:
+- a system prompt is put before the question that follows it;
+- an answer before the first question, and a question after the last answer, are left out;
+- pictures without any placeholder stand before the first question;
+- the placeholder of a conversation's only picture, repeated with every question, is kept in the first;
+- pictures are turned upright and made RGB whenever they are opened (`pictures.py`); a byte order mark is read over;
+- with `duplicate_ids: number`, a repeated id gets a number ("7", "7#2"); the default is to reject the record.
 """
 
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+import hashlib
+import json
+import logging
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from tqdm import tqdm
 
 from adapt_infinity import formats
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.sample import IMAGE, content_hash
+from adapt_infinity.formats import Conversation
+from adapt_infinity.pictures import Pictures, Seen
+from adapt_infinity.records import Unreadable
+from adapt_infinity.sample import IMAGE, ROWS, Sample, Turn, content_hash
 
-ARRIVAL_COLUMNS = ["source", "source_id", "skill", "images", "turns", "content_hash"]
-REJECT_COLUMNS = ["source", "position", "source_id", "reason"]
+log = logging.getLogger(__name__)
+
+REJECTS = pa.schema(
+    [
+        ("source", pa.string()),
+        ("position", pa.int64()),  # of the record in its source
+        ("source_id", pa.string()),
+        ("reason", pa.string()),
+        ("raw", pa.string()),
+    ]
+)
+BLOCK = 2048  # records checked together
+REMEMBERED = 100_000  # pictures whose check is remembered
+_PUNCTUATION = dict.fromkeys(map(ord, string.punctuation + "，。！？：；、（）「」“”‘’…¿¡"), " ")
+SPOOLED = 1 << 24  # bytes of rejects in memory; more of them wait on disk
+DUPLICATE_IDS = ("reject", "number")
+
+Readable = Callable[[Sample, list[tuple[int, int]]], None]  # raises ValueError for a sample that the model cannot read
 
 
 @dataclass(frozen=True)
@@ -26,6 +64,14 @@ class Source:
     format: str
     records: Iterable[Any]
     graders: Mapping[str, str]  # skill → the grader of its test items
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the format
+    duplicate_ids: str = "reject"
+    expected: int | None = None  # records that the whole source should have
+    repairs: tuple[str, ...] = ()  # made while its files were read
+
+    def __post_init__(self) -> None:
+        if self.duplicate_ids not in DUPLICATE_IDS:
+            raise ValueError(f"sources: duplicate_ids of {self.name} is one of {DUPLICATE_IDS}: {self.duplicate_ids!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,87 +80,362 @@ class IntakeParams:
 
     max_text: int  # characters in one conversation
     max_reject_share: float  # a source with a greater share of bad records stops the round
+    near_bits: int  # pictures whose perceptual marks differ in at most so many of 240 bits look alike
+    on_contamination: str  # a test item among the arrivals: report or stop
+    workers: int  # threads that decode pictures
 
     def __post_init__(self) -> None:
         if self.max_text < 1:
             raise ValueError(f"intake.max_text must be at least 1, got {self.max_text}")
         if not 0 <= self.max_reject_share <= 1:
             raise ValueError(f"intake.max_reject_share must lie in 0..1, got {self.max_reject_share}")
+        if not 0 <= self.near_bits <= 64:
+            raise ValueError(f"intake.near_bits must lie in 0..64, got {self.near_bits}")
+        if self.on_contamination not in ("report", "stop"):
+            raise ValueError(f"intake.on_contamination must be report or stop, got {self.on_contamination!r}")
+        if self.workers < 1:
+            raise ValueError(f"intake.workers must be at least 1, got {self.workers}")
 
 
 def check_records(
-    source: Source, pictures: Pictures, params: IntakeParams, known_ids: Set[str] = frozenset()
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Arrivals (columns ARRIVAL_COLUMNS, in file order) and rejects (source, position in the file, id, reason).
+    source: Source,
+    pictures: Pictures,
+    params: IntakeParams,
+    *,
+    round: int = 0,
+    first_id: int = 0,
+    known_ids: Set[str] = frozenset(),
+    readable: Readable | None = None,
+) -> tuple[Iterator[pa.Table], Iterator[pa.Table]]:
+    """Arrivals (schema sample.ROWS, in file order, ids from `first_id`) and rejects (schema REJECTS), as two streams.
 
-    A record is rejected when its format cannot read it, when turns do not alternate from user to assistant, an answer
-    is empty, the placeholders and pictures differ in number, a picture is missing, unreadable or outside the root, the
-    text is too long, or its id was already used by this source, here or in an earlier round (`known_ids`): an id names
-    one sample for ever. Duplicate *content* is no error: redundancy is what pruning is for.
+    Nothing is read until the arrivals are drained; the rejects are known after that. A record is rejected when it
+    cannot be read, when turns do not alternate from user to assistant, an answer or question is empty, placeholders and
+    pictures differ in number, a picture is missing, unreadable or outside its root, the text is too long, the model
+    cannot read it (`readable`), or its id was already used by this source, here or in an earlier round (`known_ids`):
+    an id names one sample for ever. Duplicate *content* is no error: redundancy is what pruning is for.
+    `ValueError` at the end of the stream when nothing arrived or too much was rejected.
     """
-    parse = formats.load(source.format)
-    arrivals: list[dict[str, Any]] = []
-    rejects: list[dict[str, Any]] = []
-    seen_ids = set(known_ids)
-    seen_pictures: dict[str, str] = {}
-    for position, record in enumerate(tqdm(source.records, f"reading {source.name}", unit="row", disable=None)):
-        source_id = str(record.get("id", "")) if isinstance(record, Mapping) else ""
+    reading = _Reading(source, pictures, params, round, first_id, set(known_ids), readable)
+    return reading.arrivals(), reading.rejects()
+
+
+def whole(stream: Iterator[pa.Table]) -> pd.DataFrame:
+    """A stream of tables as one table in memory."""
+    tables = list(stream)
+    assert tables, "a stream has at least one table, if an empty one"
+    return pa.concat_tables(tables).to_pandas()
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A conversation on its way through the checks."""
+
+    position: int
+    record: Any
+    conversation: Conversation
+    turns: list[dict[str, str]]
+    repairs: list[str]
+
+
+class _Reading:
+    """One reading of a source."""
+
+    def __init__(
+        self,
+        source: Source,
+        pictures: Pictures,
+        params: IntakeParams,
+        round: int,
+        first_id: int,
+        used_ids: set[str],
+        readable: Readable | None,
+    ) -> None:
+        self._source, self._pictures, self._params, self._round = source, pictures, params, round
+        self._next_id, self._used, self._readable = first_id, used_ids, readable
+        self._parse = formats.load(source.format, source.options)
+        self._seen: dict[str, Seen] = {}
+        self._numbers: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._records = self._arrived = 0
+        self._lost = 0.0
+        self._arrived_any = False
+        self._spool = SpooledTemporaryFile(SPOOLED, "w+", encoding="utf-8")  # noqa: SIM115
+        self._drained = False
+
+    def arrivals(self) -> Iterator[pa.Table]:
+        """Checked rows, block by block, and an empty table for a block without any."""
+        numbered = enumerate(tqdm(self._source.records, f"reading {self._source.name}", unit="row", disable=None))
+        with ThreadPoolExecutor(self._params.workers) as pool:
+            while block := list(islice(numbered, BLOCK)):
+                self._records += len(block)
+                candidates = [found for position, record in block for found in self._candidates(position, record)]
+                seen = self._check_pictures(candidates, pool)
+                rows = [row for candidate in candidates if (row := self._row(candidate, seen)) is not None]
+                self._arrived += len(rows)
+                yield _table(rows)
+        self._drained = True
+        self._check_yield()
+
+    def rejects(self) -> Iterator[pa.Table]:
+        """What was set aside while the arrivals were drained."""
+        assert self._drained, "arrivals are drained before rejects"
+        self._spool.seek(0)
+        yield pa.Table.from_pylist([], REJECTS)
+        while lines := self._spool.readlines(SPOOLED):
+            yield pa.Table.from_pylist([json.loads(line) for line in lines], REJECTS)
+        self._spool.close()
+
+    def _candidates(self, position: int, record: Any) -> list[_Candidate]:
+        """The conversations of a record that are in order, whatever their pictures."""
+        if isinstance(record, Unreadable):
+            self._lost = max(self._lost, record.lost)
+            self._reject(position, record, "", record.reason)
+            return []
         try:
-            conversation = parse(record)
-            _check_conversation(conversation, params.max_text)
-            if conversation.source_id in seen_ids:
-                raise ValueError("this id was already used by an earlier record of the source")
-            for name in conversation.images:
-                if name not in seen_pictures:
-                    seen_pictures[name] = pictures.check(source.name, name)
+            parsed = self._parse(record)
         except ValueError as error:
-            rejects.append({"source": source.name, "position": position, "source_id": source_id, "reason": str(error)})
-            continue
-        seen_ids.add(conversation.source_id)
-        arrivals.append(
-            {
-                "source": source.name,
-                "source_id": conversation.source_id,
-                "skill": conversation.skill or source.name,
-                "images": conversation.images,
-                "turns": conversation.turns,
-                "content_hash": content_hash(conversation.turns, [seen_pictures[name] for name in conversation.images]),
-            }
-        )
-    _check_yield(source.name, arrivals, rejects, params.max_reject_share)
-    return pd.DataFrame(arrivals, columns=ARRIVAL_COLUMNS), pd.DataFrame(rejects, columns=REJECT_COLUMNS)
+            self._reject(position, record, _id_of(record), str(error))
+            return []
+        found = []
+        for place, conversation in enumerate([parsed] if isinstance(parsed, Conversation) else parsed):
+            try:
+                turns, repairs = self._in_order(conversation)
+            except ValueError as error:
+                self._reject(position, record, conversation.source_id, str(error))
+                continue
+            if not conversation.source_id:
+                name = f"{position}" if isinstance(parsed, Conversation) else f"{position}-{place}"
+                conversation = Conversation(
+                    name, conversation.skill, conversation.images, turns, conversation.references
+                )
+            found.append(_Candidate(position, record, conversation, turns, repairs))
+        return found
+
+    def _in_order(self, conversation: Conversation) -> tuple[list[dict[str, str]], list[str]]:
+        """The turns, mended if they have to be, and the repairs."""
+        pictures, longest = len(conversation.images), self._params.max_text
+        try:
+            check_conversation(conversation.turns, pictures, longest)
+        except ValueError:
+            turns, repairs = mend(conversation)
+            check_conversation(turns, pictures, longest)
+            return turns, repairs
+        return conversation.turns, []
+
+    def _check_pictures(
+        self, candidates: list[_Candidate], pool: ThreadPoolExecutor
+    ) -> dict[str | bytes, Seen | ValueError]:
+        """What each distinct picture of a block turned out to be, or why it is none; decoded side by side."""
+        wanted = dict.fromkeys(image for candidate in candidates for image in candidate.conversation.images)
+        if not wanted:
+            return {}
+        known: dict[str | bytes, Seen | ValueError] = {
+            image: self._seen[image] for image in wanted if isinstance(image, str) and image in self._seen
+        }
+        fresh = [image for image in wanted if image not in known]
+        checked = dict(zip(fresh, pool.map(self._check_picture, fresh), strict=True))
+        if len(self._seen) > REMEMBERED:
+            self._seen.clear()
+        self._seen |= {
+            image: seen for image, seen in checked.items() if isinstance(seen, Seen) and isinstance(image, str)
+        }
+        return known | checked
+
+    def _check_picture(self, image: str | bytes) -> Seen | ValueError:
+        try:
+            return self._pictures.check(self._source.name, image)
+        except ValueError as error:
+            return error
+
+    def _row(self, candidate: _Candidate, seen: Mapping[str | bytes, Seen | ValueError]) -> dict[str, Any] | None:
+        """The row of a candidate, or None once it has been rejected."""
+        conversation = candidate.conversation
+        repairs = candidate.repairs if self._arrived_any else [*self._source.repairs, *candidate.repairs]
+        try:
+            source_id = self._own_id(conversation.source_id, repairs)
+            shown: list[Seen] = []
+            for image in conversation.images:
+                found = seen[image]
+                if isinstance(found, ValueError):
+                    raise found
+                shown.append(found)
+                repairs = [*repairs, *found.repairs]
+            images = [picture.name for picture in shown]
+            skill = conversation.skill or self._source.name
+            if self._readable is not None:
+                turns = tuple(Turn(turn["role"], turn["text"]) for turn in candidate.turns)  # type: ignore[arg-type]
+                sample = Sample(self._next_id, self._source.name, source_id, skill, tuple(images), turns)
+                self._readable(sample, [picture.size for picture in shown])
+        except ValueError as error:
+            self._reject(candidate.position, candidate.record, conversation.source_id, str(error))
+            return None
+        self._used.add(source_id)
+        self._arrived_any = True
+        hashes = [picture.sha256 for picture in shown]
+        row = {
+            "sample_id": self._next_id,
+            "round": self._round,
+            "source": self._source.name,
+            "source_id": source_id,
+            "skill": skill,
+            "images": images,
+            "turns": candidate.turns,
+            "references": conversation.references,
+            "content_hash": content_hash(candidate.turns, hashes),
+            "question_hash": question_hash(candidate.turns),
+            "picture_hashes": hashes,
+            "picture_marks": [picture.mark for picture in shown],
+            "repairs": repairs,
+        }
+        self._next_id += 1
+        return row
+
+    def _own_id(self, source_id: str, repairs: list[str]) -> str:
+        """The id itself, or with a number if it was used before and may be numbered."""
+        if source_id not in self._used:
+            return source_id
+        if self._source.duplicate_ids == "reject":
+            raise ValueError("this id was already used by an earlier record of the source")
+        number = max(self._numbers[source_id], 1) + 1
+        while f"{source_id}#{number}" in self._used:
+            number += 1
+        self._numbers[source_id] = number
+        repairs.append("repeated id numbered")
+        return f"{source_id}#{number}"
+
+    def _reject(self, position: int, record: Any, source_id: str, reason: str) -> None:
+        raw = record.raw if isinstance(record, Unreadable) else json.dumps(record, ensure_ascii=False, default=_plain)
+        entry = {
+            "source": self._source.name,
+            "position": position,
+            "source_id": _writable(source_id),
+            "reason": _writable(reason),
+            "raw": _writable(raw),
+        }
+        self._reasons[general(_writable(reason))] += 1
+        self._spool.write(json.dumps(entry) + "\n")
+
+    def _check_yield(self) -> None:
+        name, rejected = self._source.name, self._reasons.total()
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in self._reasons.most_common(3))
+        if not self._arrived:
+            why = f"; the reasons: {reasons}" if rejected else " and no record at all"
+            raise ValueError(f"source {name!r} yields no usable sample ({rejected} rejected{why})")
+        share = max(rejected / (self._arrived + rejected), self._lost)
+        if share > self._params.max_reject_share:
+            lost = f" and {self._lost:.0%} of a file could not be read" if self._lost else ""
+            raise ValueError(
+                f"source {name!r}: {rejected} of {self._arrived + rejected} records are bad{lost}, more than "
+                f"intake.max_reject_share ({self._params.max_reject_share:g}); the reasons: {reasons}"
+            )
+        if self._source.expected not in (None, self._records):
+            log.warning("source %s has %d records; %d were expected", name, self._records, self._source.expected)
 
 
-def _check_conversation(conversation: formats.Conversation, max_text: int) -> None:
-    turns = conversation.turns
-    expected = ["user", "assistant"] * (len(turns) // 2)
-    if [turn["role"] for turn in turns] != expected:
+def mend(conversation: Conversation) -> tuple[list[dict[str, str]], list[str]]:
+    """The turns after the safe repairs that this file's head lists, and which repairs were made."""
+    turns, repairs = conversation.turns, []
+    if any(turn["role"] == "system" for turn in turns):
+        turns = _join_system(turns)
+        repairs.append("system prompt put before its question")
+    first = next((place for place, turn in enumerate(turns) if turn["role"] == "user"), len(turns))
+    last = len(turns) - (turns[-1]["role"] == "user" if turns else 0)
+    if first >= last:
+        raise ValueError("no question is followed by an answer: turns do not alternate between user and assistant")
+    if first > 0:
+        repairs.append("answer without a question left out")
+    if last < len(turns):
+        repairs.append("question without an answer left out")
+    turns = turns[first:last]
+    pictures = len(conversation.images)
+    if not pictures:
+        return turns, repairs
+    marks = [turn["text"].count(IMAGE) for turn in turns]
+    if sum(marks) == 0:
+        turns = [{**turns[0], "text": f"{IMAGE}\n" * pictures + turns[0]["text"]}, *turns[1:]]
+        repairs.append("pictures put before the first question")
+    elif pictures == 1 and len(turns) > 2 and marks == [int(turn["role"] == "user") for turn in turns]:
+        rest = [{**turn, "text": turn["text"].replace(IMAGE, "").strip()} for turn in turns[1:]]
+        turns = [turns[0], *rest]
+        repairs.append("repeated placeholder left out")
+    return turns, repairs
+
+
+def check_conversation(turns: list[dict[str, str]], pictures: int, max_text: int) -> None:
+    """`ValueError` for a conversation that cannot be trained on, whatever the model."""
+    if not turns or len(turns) % 2:
         raise ValueError("turns do not alternate between user and assistant, ending with an answer")
-    if any(not turn["text"].strip() for turn in turns if turn["role"] == "assistant"):
-        raise ValueError("an answer is empty")
-    if any(IMAGE in turn["text"] for turn in turns if turn["role"] == "assistant"):
-        raise ValueError("an answer contains an image placeholder")
-    if any(not turn["text"].strip() for turn in turns if turn["role"] == "user"):
-        raise ValueError("a question is empty")
-    placeholders = sum(turn["text"].count(IMAGE) for turn in turns)
-    if placeholders != len(conversation.images):
-        raise ValueError(f"{placeholders} image placeholders but {len(conversation.images)} pictures")
-    length = sum(len(turn["text"]) for turn in turns)
+    placeholders = length = 0
+    for place, turn in enumerate(turns):
+        text, answer = turn["text"], place % 2 == 1
+        if turn["role"] != ("assistant" if answer else "user"):
+            raise ValueError("turns do not alternate between user and assistant, ending with an answer")
+        if not text or text.isspace():
+            raise ValueError(f"{'an answer' if answer else 'a question'} is empty")
+        marks = text.count(IMAGE)
+        if answer and marks:
+            raise ValueError("an answer contains an image placeholder")
+        placeholders += marks
+        length += len(text)
+        if not text.isascii():
+            _check_unicode(text)
+    if placeholders != pictures:
+        raise ValueError(f"{placeholders} image placeholders but {pictures} pictures")
     if length > max_text:
         raise ValueError(f"{length} characters of text, intake.max_text is {max_text}")
+
+
+def question_hash(turns: list[dict[str, str]]) -> int:
+    """63 bits of the questions' words: equal for questions that differ in case, space and punctuation only."""
+    asked = " ".join([turn["text"] for turn in turns if turn["role"] == "user"])
+    words = " ".join(asked.replace(IMAGE, " ").casefold().translate(_PUNCTUATION).split()) or asked
+    return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def general(reason: str) -> str:
+    """A reason without names and numbers, so that like counts with like."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", reason)
+
+
+def _join_system(turns: list[dict[str, str]]) -> list[dict[str, str]]:
+    """System prompts put before the question that follows them; without one, they are lost with the rest."""
+    joined: list[dict[str, str]] = []
+    waiting = ""
+    for turn in turns:
+        if turn["role"] == "system":
+            waiting += turn["text"].strip() + "\n"
+        elif turn["role"] == "user" and waiting.strip():
+            joined.append({"role": "user", "text": waiting + turn["text"]})
+            waiting = ""
+        else:
+            joined.append(turn)
+    return joined
+
+
+def _check_unicode(text: str) -> None:
     try:
-        "".join(turn["text"] for turn in turns).encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError("the text is not valid Unicode") from error
 
 
-def _check_yield(name: str, arrivals: list[Any], rejects: list[dict[str, Any]], max_share: float) -> None:
-    total = len(arrivals) + len(rejects)
-    if not arrivals:
-        example = f"; the first reason: {rejects[0]['reason']}" if rejects else " and no record at all"
-        raise ValueError(f"source {name!r} yields no usable sample ({len(rejects)} rejected{example})")
-    if len(rejects) > max_share * total:
-        raise ValueError(
-            f"source {name!r}: {len(rejects)} of {total} records are bad, more than intake.max_reject_share "
-            f"({max_share:g}); the first reason: {rejects[0]['reason']}"
-        )
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    columns = {name: [row[name] for row in rows] for name in ROWS.names}
+    return pa.table([pa.array(columns[name], ROWS.field(name).type) for name in ROWS.names], schema=ROWS)
+
+
+def _id_of(record: Any) -> str:
+    found = record.get("id") if isinstance(record, Mapping) else None
+    return str(found) if isinstance(found, str | int) else ""
+
+
+def _plain(value: Any) -> str:
+    """What JSON cannot say, in words."""
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes, sha256 {hashlib.sha256(value).hexdigest()}>"
+    return str(value)
+
+
+def _writable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -41,6 +41,11 @@ def round_folder(stream: str, round: int | str) -> str:
     return f"{RUNS}/{stream}/round_{int(round)}"
 
 
+def pictures_folder(stream: str) -> str:
+    """Where the stream keeps pictures that have no file of their own."""
+    return f"{Path(round_folder(stream, 0)).parent}/pictures"
+
+
 def previous_round(round: int | str) -> int:
     """The round before; genesis (0) has none before it."""
     return max(0, int(round) - 1)

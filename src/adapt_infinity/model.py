@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 ADAPTER_KEYS = ("r", "lora_alpha", "target_modules", "lora_dropout", "bias", "use_rslora")
 IGNORED = -100  # the label of a position that is no answer token, as in transformers
@@ -70,6 +70,11 @@ class Vlm:
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
 
     @property
+    def generation_config(self) -> Any:
+        """Where generation ends, among others."""
+        return self.base.generation_config
+
+    @property
     def layers(self) -> nn.ModuleList:
         """The language model's decoder layers, bottom first."""
         layers: nn.ModuleList = self.base.get_decoder().layers
@@ -80,6 +85,26 @@ class Vlm:
         """Hidden state → logits over the vocabulary."""
         head: nn.Module = self.base.get_output_embeddings()
         return head
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A processor without its model: enough to turn samples into tokens."""
+
+    processor: Any
+    generation_config: Any
+    max_tokens: int
+
+
+def load_reader(checkpoint: Checkpoint, params: ModelParams) -> Reader:
+    """The checkpoint's processor; its weights are not touched."""
+    location = str(checkpoint.location)
+    processor = AutoProcessor.from_pretrained(location, trust_remote_code=False)
+    try:
+        generation = GenerationConfig.from_pretrained(location)
+    except OSError:  # a checkpoint need not have one
+        generation = GenerationConfig.from_model_config(AutoConfig.from_pretrained(location, trust_remote_code=False))
+    return Reader(processor, generation, params.max_tokens)
 
 
 def load_vlm(checkpoint: Checkpoint, params: ModelParams, adapter: Adapter | None = None) -> Vlm:

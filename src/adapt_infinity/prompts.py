@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
-from adapt_infinity.model import IGNORED, Batch, Checkpoint, ModelParams, Vlm, load_vlm
+from adapt_infinity.model import IGNORED, Batch, Reader, Vlm
 from adapt_infinity.pictures import Pictures
-from adapt_infinity.sample import IMAGE, Sample, samples_of
+from adapt_infinity.sample import IMAGE, Sample, Turn
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Encoded:
         return len(self.input_ids)
 
 
-def encode(vlm: Vlm, sample: Sample, pictures: Pictures) -> Encoded:
+def encode(vlm: Vlm | Reader, sample: Sample, pictures: Pictures) -> Encoded:
     """The whole conversation; `ValueError` when it has no answer token or more than `model.max_tokens` tokens."""
     encoded = with_ends(_apply_template(vlm, messages(sample, pictures), sample.sample_id), end_tokens(vlm))
     if not encoded.answers.any():
@@ -58,9 +57,9 @@ def with_ends(encoded: Encoded, ends: Sequence[int]) -> Encoded:
     return replace(encoded, input_ids=input_ids, answers=torch.cat([answers, torch.tensor([True])]))
 
 
-def end_tokens(vlm: Vlm) -> list[int]:
+def end_tokens(vlm: Vlm | Reader) -> list[int]:
     """The tokens at which generation stops, the tokenizer's own first."""
-    configured = vlm.base.generation_config.eos_token_id
+    configured = vlm.generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
     own = vlm.processor.tokenizer.eos_token_id
     known = [token for token in (own, *listed) if token is not None]
@@ -69,7 +68,7 @@ def end_tokens(vlm: Vlm) -> list[int]:
     return list(dict.fromkeys(known))
 
 
-def encode_question(vlm: Vlm, sample: Sample, pictures: Pictures) -> Encoded:
+def encode_question(vlm: Vlm | Reader, sample: Sample, pictures: Pictures) -> Encoded:
     """The conversation up to its last answer, which is left for the model to give."""
     asked = messages(sample, pictures)[:-1]
     return _bounded(_apply_template(vlm, asked, sample.sample_id, add_generation_prompt=True), vlm.max_tokens)
@@ -114,41 +113,64 @@ def pad_token(vlm: Vlm) -> int:
     return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
 
-def check_prompts(
-    checked: pd.DataFrame,
-    record_rejects: pd.DataFrame,
-    pictures: Pictures,
-    base_model: Checkpoint,
-    params: ModelParams,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Arrivals that this model can read, and all rejects: those of the records plus those of the prompts.
+class PromptCheck:
+    """Whether the model can read a sample: `ValueError` where it cannot, found at the door and not in the round.
 
-    Every conversation is encoded once, so that what is too long or has no answer token is found at the door and not
-    in the middle of a round.
+    The answer is that of `encode`, which is asked only where something cheaper is not certain already. A conversation
+    has at most as many tokens as bytes, plus what its template adds, plus its pictures' places, of which there are as
+    many as for any picture of the same size. The first sample is always encoded: it shows whether the template marks
+    answers at all.
     """
-    vlm = load_vlm(base_model, params)
-    reasons: dict[int, str] = {}
-    samples = samples_of(checked.assign(sample_id=range(len(checked))))
-    for place, sample in enumerate(tqdm(samples, "checking prompts", unit="row", disable=None)):
-        try:
-            encode(vlm, sample, pictures)
-        except ValueError as error:
-            reasons[place] = str(error)
-    bad = checked.iloc[list(reasons)]
-    rejects = pd.DataFrame(
-        {
-            "source": bad["source"],
-            "position": -1,  # the place in the file is no longer known; the id is
-            "source_id": bad["source_id"],
-            "reason": list(reasons.values()),
-        }
-    )
-    arrivals = checked.drop(index=bad.index).reset_index(drop=True)
-    if arrivals.empty:
-        raise ValueError(
-            f"no arriving sample can be read by the model; the first reason: {next(iter(reasons.values()))}"
+
+    def __init__(self, reader: Reader, pictures: Pictures) -> None:
+        self._reader, self._pictures = reader, pictures
+        self._places: dict[tuple[int, int], int | str] = {}
+        self._framed = 0  # tokens that the template puts around a pair of turns, and around the whole; 0: not known yet
+
+    def __call__(self, sample: Sample, sizes: list[tuple[int, int]]) -> None:
+        """`sizes`: width and height of the sample's pictures."""
+        if not self._framed:
+            encode(self._reader, sample, self._pictures)
+            self._framed = max(self._frame(1), self._frame(2))
+            return
+        places = sum(self._image_places(size) for size in sizes)
+        framed = self._framed * (len(sample.turns) // 2 + 1) + places
+        length = sum(len(turn.text.encode()) for turn in sample.turns)
+        if length + framed <= self._reader.max_tokens:
+            return
+        words = self._reader.processor.tokenizer(
+            [turn.text for turn in sample.turns], add_special_tokens=False, return_attention_mask=False
+        )["input_ids"]
+        if sum(map(len, words)) + framed > self._reader.max_tokens:
+            encode(self._reader, sample, self._pictures)
+
+    def _frame(self, pairs: int) -> int:
+        """Tokens of a conversation of `pairs` of turns of a letter each, and some to spare for merged spaces."""
+        turns = (Turn("user", "a"), Turn("assistant", "a")) * pairs
+        sample = Sample(0, "", "", "", (), turns)
+        return len(_apply_template(self._reader, messages(sample, self._pictures), 0)) // pairs + 4
+
+    def _image_places(self, size: tuple[int, int]) -> int:
+        """Tokens that a picture of this size takes; `ValueError` when the processor does not take one."""
+        if size not in self._places:
+            try:
+                self._places[size] = self._count(size)
+            except ValueError as error:
+                self._places[size] = f"the processor takes no picture of {size[0]}x{size[1]} pixels: {error}"
+        found = self._places[size]
+        if isinstance(found, str):
+            raise ValueError(found)
+        return found
+
+    def _count(self, size: tuple[int, int]) -> int:
+        words = [{"type": "text", "text": "a"}]
+        blank = [{"type": "image", "image": Image.new("RGB", size)}]
+        answer = {"role": "assistant", "content": words}
+        without, shown = (
+            len(_apply_template(self._reader, [{"role": "user", "content": content}, answer], 0))
+            for content in (words, blank + words)
         )
-    return arrivals, pd.concat([record_rejects, rejects], ignore_index=True)
+        return shown - without + 2
 
 
 def messages(sample: Sample, pictures: Pictures) -> list[dict[str, Any]]:
@@ -167,7 +189,7 @@ def messages(sample: Sample, pictures: Pictures) -> list[dict[str, Any]]:
 
 
 def _apply_template(
-    vlm: Vlm, spoken: list[dict[str, Any]], sample_id: int, add_generation_prompt: bool = False
+    vlm: Vlm | Reader, spoken: list[dict[str, Any]], sample_id: int, add_generation_prompt: bool = False
 ) -> Encoded:
     made = vlm.processor.apply_chat_template(
         spoken,

@@ -31,7 +31,10 @@ class RoundSummary:
     rare_skills: frozenset[str] = frozenset()
     subset: pd.DataFrame | None = None
     cluster_experts: pd.DataFrame | None = None
+    arrived: int = 0  # samples of the round's source that passed
+    repairs: Mapping[str, int] = field(default_factory=dict)  # what was mended: samples
     rejects: Mapping[str, int] = field(default_factory=dict)  # reason: records set aside
+    overlaps: Mapping[str, int] = field(default_factory=dict)  # "scope: kind" of `overlap.py`: samples
     pool_before: int = 0  # samples, the arrivals included
     pool_after: int = 0
     samples_probed: int = 0
@@ -165,19 +168,25 @@ def _expert_cells(summary: RoundSummary) -> Cells:
 
 def _facts(summary: RoundSummary) -> list[tuple[str, str]]:
     """Sizes, rejects, cost and places: name and value."""
-    rejects = ", ".join(f"{reason} {count:,}" for reason, count in summary.rejects.items())
     pruned = summary.pool_before - summary.pool_after
     seconds = ", ".join(f"{stage} {taken:.1f}" for stage, taken in summary.seconds.items())
     memory = summary.peak_memory_gb
     return [
         ("pool", f"{summary.pool_before:,} -> {summary.pool_after:,} samples ({pruned:,} pruned)"),
         ("subset", f"{summary.chosen:,} samples trained on, {summary.samples_probed:,} probed"),
-        ("rejected records", f"{sum(summary.rejects.values()):,}" + (f": {rejects}" if rejects else "")),
+        ("arrived", f"{summary.arrived:,} samples" + _listed("; mended: ", summary.repairs)),
+        ("rejected records", f"{sum(summary.rejects.values()):,}" + _listed(": ", summary.rejects)),
+        ("seen before", _listed("", summary.overlaps) or "none"),
         ("seconds", f"{sum(summary.seconds.values()):.1f}" + (f": {seconds}" if seconds else "")),
         ("peak memory", "not measured" if memory is None else f"{memory:.2f} GB"),
         ("artefacts", summary.artefacts or "none"),
         ("tracking", summary.tracking or "none"),
     ]
+
+
+def _listed(opening: str, counts: Mapping[str, int]) -> str:
+    """What was counted, with its counts; "" where there is nothing."""
+    return opening + ", ".join(f"{name} {count:,}" for name, count in counts.items()) if counts else ""
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -9,8 +9,29 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
+import pyarrow as pa
 
 IMAGE = "<image>"
+
+TURNS = pa.list_(pa.struct([("role", pa.string()), ("text", pa.string())]))
+# a sample as a row of a table: of the arrivals, of the pool
+ROWS = pa.schema(
+    [
+        ("sample_id", pa.int64()),
+        ("round", pa.int32()),
+        ("source", pa.string()),
+        ("source_id", pa.string()),
+        ("skill", pa.string()),
+        ("images", pa.list_(pa.string())),
+        ("turns", TURNS),
+        ("references", pa.list_(pa.string())),  # further right answers of a test item
+        ("content_hash", pa.string()),  # words and pictures
+        ("question_hash", pa.int64()),  # words of the questions, less case and punctuation
+        ("picture_hashes", pa.list_(pa.string())),
+        ("picture_marks", pa.list_(pa.binary())),  # perceptual
+        ("repairs", pa.list_(pa.string())),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -55,14 +76,9 @@ def samples_of(rows: pd.DataFrame) -> list[Sample]:
 
 def content_hash(turns: list[dict[str, str]], image_hashes: list[str]) -> str:
     """SHA-256 (hex) of the words and of the pictures' bytes: equal for equal samples whatever their names."""
-    digest = hashlib.sha256()
-    for turn in turns:
-        for part in (turn["role"], turn["text"]):
-            encoded = part.encode("utf-8", "surrogatepass")
-            digest.update(len(encoded).to_bytes(8, "big") + encoded)
-    for image in image_hashes:
-        digest.update(bytes.fromhex(image))
-    return digest.hexdigest()
+    parts = [turn[key].encode("utf-8", "surrogatepass") for turn in turns for key in ("role", "text")]
+    said = [len(part).to_bytes(8, "big") + part for part in parts]
+    return hashlib.sha256(b"".join([*said, *map(bytes.fromhex, image_hashes)])).hexdigest()
 
 
 def _drop_placeholders(text: str) -> str:

@@ -17,6 +17,7 @@ from kedro.runner import SequentialRunner
 from kedro.validation.exceptions import ParameterValidationError
 
 from adapt_infinity.manifest import manifest_path, pins, read_manifest
+from adapt_infinity.records import files
 
 SPLITS = ("train", "test")
 USERS_ERRORS = (ValueError, FileNotFoundError, ImportError, ParameterValidationError)
@@ -97,8 +98,8 @@ class RoundSession(KedroSession):
         """The stream's files are there, or are made by the pipeline that makes them."""
         declared = self._globals()
         root = self._project_path / str(self._runtime_params().get("data") or declared["data"])
-        files = [root / source[split] for source in declared["sources"] for split in SPLITS if source.get(split)]
-        missing = [file for file in files if not file.is_file()]
+        named = [root / source[split] for source in declared["sources"] for split in SPLITS if source.get(split)]
+        missing = [path for path in named if not files(path)]
         if missing and declared["made_by"]:
             self._nested([declared["made_by"]])
         elif missing:

@@ -8,7 +8,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from adapt_infinity.hooks import RoundHooks
-from adapt_infinity.manifest import planned_rounds, previous_round, round_folder
+from adapt_infinity.manifest import pictures_folder, planned_rounds, previous_round, round_folder
 from adapt_infinity.session import RoundSession
 
 SESSION_CLASS = RoundSession
@@ -19,6 +19,7 @@ CONFIG_LOADER_ARGS = {
     "merge_strategy": {"parameters": "soft", "globals": "soft"},
     "custom_resolvers": {
         "round_folder": round_folder,
+        "pictures_folder": pictures_folder,
         "previous_round": previous_round,
         "planned_rounds": planned_rounds,
         "environment": lambda name, default="": os.environ.get(name, default),

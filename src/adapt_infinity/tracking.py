@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import pandas as pd
 
 from adapt_infinity.measures import as_matrix
+from adapt_infinity.overlap import KINDS
 from adapt_infinity.report import RoundSummary, expert_table
 
 if TYPE_CHECKING:  # MLflow takes seconds to import: only a round that is tracked pays for it
@@ -189,6 +190,15 @@ def round_metrics(summary: RoundSummary) -> dict[str, float]:
         metrics["pool/before"] = float(summary.pool_before)
         metrics["pool/after"] = float(summary.pool_after)
         metrics["subset/size"] = float(summary.chosen)
+    if summary.arrived:
+        metrics["intake/arrived"] = float(summary.arrived)
+        metrics["intake/rejected"] = float(sum(summary.rejects.values()))
+        metrics["intake/repaired"] = float(sum(summary.repairs.values()))
+        metrics |= {
+            f"intake/overlap/{scope}/{kind.replace(' ', '_')}": float(summary.overlaps.get(f"{scope}: {kind}", 0))
+            for scope, kinds in KINDS.items()
+            for kind in kinds
+        }
     won = expert_table(summary)
     for expert, clusters in zip(won["expert"], won["clusters"], strict=True):
         metrics[f"expert_clusters/{expert}"] = float(clusters)

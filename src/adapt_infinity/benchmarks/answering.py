@@ -13,10 +13,11 @@ import torch
 from tqdm import tqdm
 
 from adapt_infinity.benchmarks import graders
-from adapt_infinity.intake import IntakeParams, Source, check_records
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, load_vlm
+from adapt_infinity.benchmarks.text import SEPARATOR
+from adapt_infinity.intake import IntakeParams, Source, check_records, whole
+from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, load_reader, load_vlm
 from adapt_infinity.pictures import Pictures
-from adapt_infinity.prompts import batches, collate, encode_question, pad_token
+from adapt_infinity.prompts import PromptCheck, batches, collate, encode_question, pad_token
 from adapt_infinity.sample import Sample, samples_of
 
 
@@ -36,24 +37,30 @@ class BenchmarkParams:
 
 
 def pick_items(
-    test_sources: list[Source], pictures: Pictures, intake: IntakeParams, params: BenchmarkParams
+    test_sources: list[Source],
+    pictures: Pictures,
+    base_model: Checkpoint,
+    intake: IntakeParams,
+    model_params: ModelParams,
+    params: BenchmarkParams,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Up to `items_per_skill` test items of every skill, drawn by seed, and the test records that had to be rejected.
 
-    Columns: sample_id (the item's number), source, source_id, skill, grader, images, turns. `ValueError` when a skill
-    has no grader: an ungraded skill would be a silent hole in R.
+    Columns: those of sample.ROWS (sample_id: the item's number) and grader. `ValueError` when a skill has no grader: an
+    ungraded skill would be a silent hole in R.
     """
+    readable = PromptCheck(load_reader(base_model, model_params), pictures)
     picked, rejected = [], []
     for place, source in enumerate(test_sources):
-        items, rejects = check_records(source, pictures, intake)
-        rejected.append(rejects)
+        arrivals, rejects = check_records(source, pictures, intake, readable=readable)
+        items = whole(arrivals)
+        rejected.append(whole(rejects))
         for number, (skill, rows) in enumerate(items.groupby("skill", sort=True)):
             draw = np.random.default_rng([params.seed, place, number])
             chosen = np.sort(draw.permutation(len(rows))[: params.items_per_skill])
             picked.append(rows.iloc[chosen].assign(grader=_grader(source, str(skill))))
     items = pd.concat(picked, ignore_index=True)
-    items.insert(0, "sample_id", np.arange(len(items)))
-    return items.drop(columns="content_hash"), pd.concat(rejected, ignore_index=True)
+    return items.assign(sample_id=np.arange(len(items))), pd.concat(rejected, ignore_index=True)
 
 
 def answer_items(
@@ -68,7 +75,8 @@ def answer_items(
     vlm = load_vlm(base_model, model_params, adapter)
     samples = samples_of(benchmark_items)
     answers = generate(vlm, samples, pictures, params)
-    references = [sample.turns[-1].text for sample in samples]
+    known = zip(samples, benchmark_items["references"], strict=True)
+    references = [SEPARATOR.join(right) if len(right) else sample.turns[-1].text for sample, right in known]
     grade = {name: graders.load(name) for name in benchmark_items["grader"].unique()}
     rows: list[dict[str, Any]] = [
         {

@@ -4,6 +4,7 @@ from adapt_infinity.datasets.embedded import EmbeddedCheckpointDataset, Embedded
 from adapt_infinity.datasets.features import FeaturesDataset
 from adapt_infinity.datasets.model import AdapterDataset, CheckpointDataset
 from adapt_infinity.datasets.pool import PoolDataset
+from adapt_infinity.datasets.rows import RowsDataset
 from adapt_infinity.datasets.sources import PicturesDataset, SourcesDataset
 from adapt_infinity.datasets.tables import FigureDataset, TableDataset
 
@@ -16,6 +17,7 @@ __all__ = [
     "FigureDataset",
     "PicturesDataset",
     "PoolDataset",
+    "RowsDataset",
     "SourcesDataset",
     "TableDataset",
 ]

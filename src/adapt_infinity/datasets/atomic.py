@@ -49,18 +49,44 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path whose content takes the place of `path`, durably, when the block ends well."""
+    with unfinished(path) as temporary:
+        yield temporary
+        put(temporary, path)
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, gone when the block ends. What killed processes left there is cleared away."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        if not _alive(int(left.name.split(".")[-2])):
+            _clear(left)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _clear(temporary)
     try:
         yield temporary
-        for file in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
-            if file.is_file():
-                _sync(file)
-        os.replace(temporary, path)
-        _sync(path.parent)
     finally:
         _clear(temporary)
+
+
+def put(temporary: Path, path: Path) -> None:
+    """Force what is at `temporary` to disk and give it its name: there whole, or not at all, whatever happens."""
+    for file in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
+        if file.is_file():
+            _sync(file)
+    os.replace(temporary, path)
+    for folder in (path.parent, *list(path.parents)[1:4]):  # the version's, the entry's and the round's folder
+        _sync(folder)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _clear(path: Path) -> None:

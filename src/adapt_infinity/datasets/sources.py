@@ -1,22 +1,27 @@
-"""Raw data as it lies on disk: the stream's sources and their pictures. Read only; nothing here is ever written."""
+"""Raw data as it lies on disk: the stream's sources and their pictures. Sources are read only, never written."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kedro.io.core import AbstractDataset
 
+from adapt_infinity import formats
 from adapt_infinity.intake import Source
 from adapt_infinity.pictures import Pictures
+from adapt_infinity.records import Records, files
+
+KEYS = {
+    *("name", "format", "options", "test_options", "train", "test", "limit", "join", "pictures", "graders", "rare"),
+    *("duplicate_ids", "expected"),
+}
 
 
 class SourcesDataset(AbstractDataset[Any, list[Source]]):
     """The records of one split (`train` or `test`): of the source that arrives in `round`, or of all when it is null.
 
-    `sources` lists, in order of arrival, entries of `name`, `format`, `train`, `test` (files below `filepath`) and
-    `graders` (skill → grader). A source without `train` only brings test items and is no arrival. `limit` takes the
-    first so many training records of a large source.
+    `sources` lists entries in order of arrival; docs/data.md says what an entry may have. A source without `train` only
+    brings test items and is no arrival. Records are read from their files while they are asked for.
     """
 
     def __init__(
@@ -35,13 +40,50 @@ class SourcesDataset(AbstractDataset[Any, list[Source]]):
         self.metadata = metadata
 
     def load(self) -> list[Source]:
-        return [
-            Source(source["name"], source["format"], self._records(source), dict(source.get("graders") or {}))
-            for source in self._chosen()
-        ]
+        return [self._source(entry) for entry in self._chosen()]
 
     def save(self, data: Any) -> None:
         raise NotImplementedError("sources are read, never written")
+
+    def _source(self, entry: Mapping[str, Any]) -> Source:
+        name = entry["name"]
+        strangers = sorted(set(entry) - KEYS)
+        if strangers:
+            raise ValueError(f"sources: {name} has an unknown key {strangers[0]!r}; known: {', '.join(sorted(KEYS))}")
+        options = dict(entry.get("options") or {})
+        if self._split == "test":
+            options |= entry.get("test_options") or {}
+        formats.load(entry["format"], options)  # an unknown format or option is an error before anything is read
+        limit = entry.get("limit") if self._split == "train" else None
+        records = self._records(entry, limit)
+        return Source(
+            name=name,
+            format=entry["format"],
+            records=records,
+            graders=dict(entry.get("graders") or {}),
+            options=options,
+            duplicate_ids=entry.get("duplicate_ids") or "reject",
+            expected=(entry.get("expected") or {}).get(self._split) if limit is None else None,
+            repairs=("byte order mark read over",) if records.marked else (),
+        )
+
+    def _records(self, entry: Mapping[str, Any], limit: int | None) -> Records:
+        form = formats.module(entry["format"])
+        path = self._root / entry[self._split]
+        join = entry.get("join") or {}
+        partner = self._root / join[self._split] if join.get(self._split) else None
+        for wanted in (path, partner):
+            if wanted is not None and not files(wanted):
+                raise ValueError(f"source {entry['name']!r}: there is no file {wanted}")
+        return Records(
+            path=path,
+            under=getattr(form, "UNDER", ""),
+            keyed=getattr(form, "KEYED", False),
+            limit=limit,
+            join=partner,
+            join_under=join.get("under", ""),
+            on=join.get("on", ""),
+        )
 
     def _chosen(self) -> list[dict[str, Any]]:
         with_split = [source for source in self._sources if source.get(self._split)]
@@ -51,46 +93,45 @@ class SourcesDataset(AbstractDataset[Any, list[Source]]):
             raise ValueError(f"the stream has {len(with_split)} arrivals; there is none for round {self._round}")
         return [with_split[self._round - 1]]
 
-    def _records(self, source: Mapping[str, Any]) -> list[Any]:
-        path = self._root / source[self._split]
-        if not path.is_file():
-            raise ValueError(f"source {source['name']!r}: there is no file {path}")
-        try:
-            records = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"source {source['name']!r}: {path.name} is not JSON in UTF-8: {error}") from error
-        if not isinstance(records, list):
-            raise ValueError(f"source {source['name']!r}: {path.name} is not a list of records")
-        limit = source.get("limit") if self._split == "train" else None
-        return records[:limit]
-
     def _exists(self) -> bool:
-        return all((self._root / source[self._split]).is_file() for source in self._chosen())
+        return all(files(self._root / source[self._split]) for source in self._chosen())
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._root), "split": self._split, "round": self._round}
 
 
 class PicturesDataset(AbstractDataset[Any, Pictures]):
-    """The folder below which each source's pictures lie (`filepath`, or the source's own `pictures` below it)."""
+    """The folder below which each source's pictures lie (`filepath`, or the source's own `pictures` below it).
+
+    `store` is where pictures are put that come inside records or, with `allow_urls`, from the net.
+    """
 
     def __init__(
-        self, *, filepath: str, sources: list[dict[str, Any]], max_pixels: int, metadata: dict[str, Any] | None = None
+        self,
+        *,
+        filepath: str,
+        sources: list[dict[str, Any]],
+        max_pixels: int,
+        store: str | None = None,
+        allow_urls: bool = False,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         self._root = Path(filepath)
         self._sources = [dict(source) for source in sources]
         self._max_pixels = max_pixels
+        self._store = None if store is None else Path(store)
+        self._allow_urls = allow_urls
         self.metadata = metadata
 
     def load(self) -> Pictures:
-        roots = {source["name"]: self._root / source.get("pictures", "") for source in self._sources}
-        return Pictures(roots, self._max_pixels)
+        roots = {source["name"]: self._root / (source.get("pictures") or "") for source in self._sources}
+        return Pictures(roots, self._max_pixels, self._store, self._allow_urls)
 
     def save(self, data: Any) -> None:
-        raise NotImplementedError("pictures are read, never written")
+        raise NotImplementedError("pictures are kept by intake, one by one, as they arrive")
 
     def _exists(self) -> bool:
         return self._root.is_dir()
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._root), "max_pixels": self._max_pixels}
+        return {"filepath": str(self._root), "max_pixels": self._max_pixels, "store": self._store}

@@ -10,7 +10,6 @@ def create_pipeline() -> Pipeline:
     from adapt_infinity.benchmarks.answering import answer_zero_shot, grade_zero_shot, pick_items
     from adapt_infinity.pipelines import nodes
     from adapt_infinity.pool import start_pool
-    from adapt_infinity.prompts import check_prompts
     from adapt_infinity.training.finetune import warm_up_adapter
 
     return Pipeline(
@@ -18,7 +17,11 @@ def create_pipeline() -> Pipeline:
             stage("pool", node(start_pool, "", "kept_pool")),
             stage(
                 "training",
-                node(nodes.read_warm_up, "first_source pictures params:intake", "warm_up_records warm_up_rejects"),
+                node(
+                    nodes.read_warm_up,
+                    "first_source pictures base_model params:intake params:model",
+                    "warm_up_records warm_up_rejects",
+                ),
                 node(
                     warm_up_adapter,
                     "warm_up_records pictures base_model params:model params:training params:warm_up",
@@ -29,12 +32,7 @@ def create_pipeline() -> Pipeline:
                 "benchmarks",
                 node(
                     pick_items,
-                    "test_sources pictures params:intake params:benchmarks",
-                    "picked_items rejected_items",
-                ),
-                node(
-                    check_prompts,
-                    "picked_items rejected_items pictures base_model params:model",
+                    "test_sources pictures base_model params:intake params:model params:benchmarks",
                     "benchmark_items benchmark_rejects",
                 ),
                 node(

@@ -1,36 +1,87 @@
 """Small adapters between catalog entries and the rooms' functions. Everything of substance is in the rooms."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
 
-from adapt_infinity import figures
+from adapt_infinity import figures, parquet
 from adapt_infinity.embedded.pretraining import pretrain
 from adapt_infinity.embedded.recipe import EmbeddedModelParams
 from adapt_infinity.embedded.stream import EmbeddedStreamParams
 from adapt_infinity.intake import IntakeParams, Source, check_records
 from adapt_infinity.measures import measure, own_rounds
+from adapt_infinity.model import Checkpoint, ModelParams, load_reader
+from adapt_infinity.overlap import LEAKS, find_overlaps
 from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool, remove
+from adapt_infinity.pool import Pool, join_pool, known_ids, remove
 from adapt_infinity.probe.features import Features
+from adapt_infinity.prompts import PromptCheck
+from adapt_infinity.sample import samples_of
 from adapt_infinity.selection.selector import SelectorParams, choose_experts
 
 
 def read_arrivals(
-    arriving_source: list[Source], pictures: Pictures, previous_kept_pool: Pool, intake: IntakeParams
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    arriving_source: list[Source],
+    pictures: Pictures,
+    previous_kept_pool: Pool,
+    base_model: Checkpoint,
+    intake: IntakeParams,
+    model: ModelParams,
+    round: int,
+) -> tuple[Iterator[pa.Table], Iterator[pa.Table]]:
     """The records of the one source that arrives in this round, checked; an id that it used before is a reject."""
     (source,) = arriving_source
-    arrived = previous_kept_pool.arrived
-    return check_records(source, pictures, intake, set(arrived.loc[arrived["source"] == source.name, "source_id"]))
+    return check_records(
+        source,
+        pictures,
+        intake,
+        round=round,
+        first_id=previous_kept_pool.size,
+        known_ids=set(known_ids(previous_kept_pool, source.name).to_pylist()),
+        readable=PromptCheck(load_reader(base_model, model), pictures),
+    )
 
 
 def read_warm_up(
-    first_source: list[Source], pictures: Pictures, intake: IntakeParams
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    first_source: list[Source], pictures: Pictures, base_model: Checkpoint, intake: IntakeParams, model: ModelParams
+) -> tuple[Iterator[pa.Table], Iterator[pa.Table]]:
     """The records of the first arrival, from which genesis draws what the adapter is warmed up on."""
     (source,) = first_source
-    return check_records(source, pictures, intake)
+    return check_records(source, pictures, intake, readable=PromptCheck(load_reader(base_model, model), pictures))
+
+
+def find_arrival_overlaps(
+    arrivals: ds.Dataset, previous_kept_pool: Pool, benchmark_items: pd.DataFrame, intake: IntakeParams
+) -> pd.DataFrame:
+    """What of the arrivals was there before, in the pool or, worse, in the benchmarks."""
+    return find_overlaps(arrivals, previous_kept_pool, benchmark_items, intake.near_bits)
+
+
+def draw_arrival_samples(arrivals: ds.Dataset, pictures: Pictures, seed: int) -> Any:
+    """Some of the arriving samples, with their pictures."""
+    places = np.random.default_rng(seed).permutation(arrivals.count_rows())[: figures.SHEET]
+    samples = samples_of(parquet.take(arrivals, np.sort(places)).to_pandas())
+    shown = [[np.asarray(pictures.open(sample.source, name)) for name in sample.images] for sample in samples]
+    titles = [f"{sample.sample_id} · {sample.skill}" for sample in samples]
+    said = [[(turn.role, turn.text) for turn in sample.turns] for sample in samples]
+    return figures.sample_sheet(titles, shown, said)
+
+
+def join_arrivals(
+    previous_kept_pool: Pool, arrivals: ds.Dataset, overlaps: pd.DataFrame, intake: IntakeParams, round: int
+) -> Pool:
+    """The pool of this round; `ValueError` when test items arrive and `intake.on_contamination` is stop."""
+    leaks = overlaps[overlaps["kind"].isin(LEAKS)]
+    if len(leaks) and intake.on_contamination == "stop":
+        raise ValueError(
+            f"{len(leaks)} arriving samples are test items of the benchmarks, the first: {leaks['source_id'].iloc[0]} "
+            f"(item {leaks['other'].iloc[0]}); intake.on_contamination is stop"
+        )
+    return join_pool(previous_kept_pool, arrivals, round)
 
 
 def choose_cluster_experts(features: Features, clusters: pd.DataFrame, selector: SelectorParams) -> pd.DataFrame:

@@ -19,7 +19,16 @@ from kedro.pipeline import Pipeline
 
 from adapt_infinity.pipelines.stages import by_signature, node, stage
 
-OUTCOMES = ["rejects", "adapter", "training_log", "kept_pool", "measures", "score_heat_map", "forgetting_curves"]
+OUTCOMES = [
+    "rejects",
+    "arrival_samples",
+    "adapter",
+    "training_log",
+    "kept_pool",
+    "measures",
+    "score_heat_map",
+    "forgetting_curves",
+]
 INSIGHT = ["subset_composition"]
 CLUSTER_INSIGHT = ["cluster_cards", "cluster_experts", "cluster_map"]  # for a strategy that clusters
 
@@ -31,9 +40,8 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     from adapt_infinity.clusters import find_pseudo_skills
     from adapt_infinity.figures import subset_composition
     from adapt_infinity.pipelines import nodes
-    from adapt_infinity.pool import join_pool
+    from adapt_infinity.pool import index
     from adapt_infinity.probe.features import probe_pool
-    from adapt_infinity.prompts import check_prompts
     from adapt_infinity.training.finetune import train_adapter
 
     chosen = strategies.load(strategy)
@@ -43,16 +51,25 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                 "intake",
                 node(
                     nodes.read_arrivals,
-                    "arriving_source pictures previous_kept_pool params:intake",
-                    "checked_records rejected_records",
-                ),
-                node(
-                    check_prompts,
-                    "checked_records rejected_records pictures base_model params:model",
+                    "arriving_source pictures previous_kept_pool base_model params:intake params:model params:round",
                     "arrivals rejects",
                 ),
+                node(
+                    nodes.find_arrival_overlaps,
+                    "arrivals previous_kept_pool benchmark_items params:intake",
+                    "overlaps",
+                ),
+                node(nodes.draw_arrival_samples, "arrivals pictures params:seed", "arrival_samples"),
             ),
-            stage("pool", node(join_pool, "previous_kept_pool arrivals params:round", "pool pool_rows")),
+            stage(
+                "pool",
+                node(
+                    nodes.join_arrivals,
+                    "previous_kept_pool arrivals overlaps params:intake params:round",
+                    "pool",
+                ),
+                node(index, "pool", "pool_rows", "index_pool"),
+            ),
             stage(
                 "features",
                 node(probe_pool, "pool pictures base_model previous_adapter params:model params:probe", "features"),

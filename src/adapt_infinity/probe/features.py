@@ -89,22 +89,23 @@ def probe_pool(
     layer = _layer(params.layer, len(vlm.layers), len(vlm.layers) // 2, "probe.layer")
     embedding_layer = _layer(params.embedding_layer, len(vlm.layers), len(vlm.layers) - 1, "probe.embedding_layer")
     return FeatureStream(
-        sample_ids=pool.rows["sample_id"].to_numpy(np.int64),
+        sample_ids=pool.index["sample_id"].to_numpy(np.int64),
         dim=params.dim,
         width=vlm.base.config.get_text_config().hidden_size,
         spec={**asdict(params), "layer": layer, "embedding_layer": embedding_layer, "sketch": SPEC_VERSION},
-        blocks=_read(vlm, pool.rows, pictures, params, layer, embedding_layer),
+        blocks=_read(vlm, pool, pictures, params, layer, embedding_layer),
     )
 
 
 def _read(
-    vlm: Vlm, rows: pd.DataFrame, pictures: Pictures, params: ProbeParams, layer: int, embedding_layer: int
+    vlm: Vlm, pool: Pool, pictures: Pictures, params: ProbeParams, layer: int, embedding_layer: int
 ) -> Iterator[FeatureBlock]:
-    with tqdm(total=len(rows), desc="probing", unit="row", disable=None) as bar:
-        for first in range(0, len(rows), params.window):
-            samples = samples_of(rows.iloc[first : first + params.window])
-            yield read_window(vlm, samples, pictures, params, first, layer, embedding_layer)
-            bar.update(len(samples))
+    first = 0
+    with tqdm(total=len(pool), desc="probing", unit="row", disable=None) as bar:
+        for rows in pool.windows(params.window):
+            yield read_window(vlm, samples_of(rows), pictures, params, first, layer, embedding_layer)
+            first += len(rows)
+            bar.update(len(rows))
 
 
 def read_window(

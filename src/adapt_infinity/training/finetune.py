@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow.dataset as ds
 import torch
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
+from adapt_infinity import parquet
 from adapt_infinity.model import (
     IGNORED,
     Adapter,
@@ -86,9 +88,10 @@ def train_adapter(
 ) -> tuple[Adapter, pd.DataFrame]:
     """The previous adapter, trained on the selected rows of the pool; and the log (step, samples, loss, rate)."""
     chosen = subset.loc[subset["selected"], "sample_id"]
-    rows = pool.rows[pool.rows["sample_id"].isin(chosen)]
-    if len(rows) != len(chosen):
-        raise ValueError(f"the subset names {len(chosen)} samples, the pool has {len(rows)} of them")
+    absent = chosen[~chosen.isin(pool.index["sample_id"])]
+    if len(absent):
+        raise ValueError(f"the subset names {len(absent)} samples that are not in the pool: {absent.tolist()[:5]}")
+    rows = pool.rows(np.sort(chosen.to_numpy()))
     vlm = load_vlm(base_model, model_params, previous_adapter)
     samples = samples_of(rows)
     log = finetune(vlm, samples, pictures, params, params.epochs)
@@ -98,7 +101,7 @@ def train_adapter(
 
 
 def warm_up_adapter(
-    first_arrivals: pd.DataFrame,
+    first_arrivals: ds.Dataset,
     pictures: Pictures,
     base_model: Checkpoint,
     model_params: ModelParams,
@@ -107,8 +110,8 @@ def warm_up_adapter(
 ) -> tuple[Adapter, pd.DataFrame]:
     """Round 0's adapter: fresh, then trained on a small random part of the first arrivals (as LESS does, and [P])."""
     draw = np.random.default_rng([params.seed, 0])
-    places = np.sort(draw.permutation(len(first_arrivals))[: warm_up.samples])
-    rows = first_arrivals.iloc[places].assign(sample_id=places)
+    places = np.sort(draw.permutation(first_arrivals.count_rows())[: warm_up.samples])
+    rows = parquet.take(first_arrivals, places).to_pandas()
     fresh = new_adapter(load_vlm(base_model, model_params), model_params, params.seed)
     vlm = load_vlm(base_model, model_params, fresh)
     samples = samples_of(rows)

@@ -1,0 +1,25 @@
+"""Rows of samples as Parquet: written from a stream of blocks, read when asked for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from kedro_datasets._typing import TablePreview
+
+from adapt_infinity import parquet
+from adapt_infinity.datasets.atomic import AtomicDataset
+from adapt_infinity.datasets.tables import preview_rows
+
+
+class RowsDataset(AtomicDataset):
+    """A stream of tables in, a table that has not been read yet out."""
+
+    def read(self, path: Path) -> ds.Dataset:
+        return parquet.opened(path)
+
+    def write(self, data: Iterator[pa.Table], path: Path) -> None:
+        parquet.write(path, data)
+
+    def preview(self, nrows: int = 8) -> TablePreview:
+        return preview_rows(self.load().head(nrows).to_pandas(), nrows)
