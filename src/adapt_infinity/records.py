@@ -103,9 +103,9 @@ def read_file(file: Path, under: str = "", keyed: bool = False) -> Iterator[Any]
 
 def read_lines(content: BinaryIO) -> Iterator[Any]:
     """A record a line; empty lines are none."""
-    content = _Calm(content)
+    calm = _Calm(content)
     first = True
-    while line := content.readline(LONGEST):
+    while line := calm.readline(LONGEST):
         line = line.removeprefix(MARK) if first else line
         first = False
         if not line.strip():
@@ -116,8 +116,8 @@ def read_lines(content: BinaryIO) -> Iterator[Any]:
             yield Unreadable(f"the line is not UTF-8: {error.reason}", _shown(line))
         except (ValueError, RecursionError) as error:
             yield Unreadable(f"the line is not JSON: {_why(error)}", _shown(line))
-    if content.broken:
-        yield Unreadable(f"the file breaks off: {content.broken}", "")
+    if calm.broken:
+        yield Unreadable(f"the file breaks off: {calm.broken}", "")
 
 
 def read_json(content: BinaryIO, under: str = "", keyed: bool = False, size: int = 0) -> Iterator[Any]:
