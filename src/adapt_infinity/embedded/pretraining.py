@@ -35,6 +35,7 @@ def answers(
 ) -> list[str]:
     """Greedy answers to each item's last question, given the earlier turns."""
     model.eval()
+    generate: Any = model.generate  # typed differently from one release of transformers to the next
     said: list[str] = [""] * len(items)
     order = sorted(range(len(items)), key=lambda n: (items[n].skill, len(items[n].turns)))
     for start in range(0, len(order), batch):
@@ -53,7 +54,7 @@ def answers(
         inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention}
         if pictures:
             inputs["pixel_values"] = pixel_values(np.stack(pictures))
-        out = model.generate(**inputs, max_new_tokens=longest, do_sample=False)  # type: ignore[misc]
+        out = generate(**inputs, max_new_tokens=longest, do_sample=False)
         for n, text in zip(part, encoder.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True), strict=True):
             said[n] = text
     return said
