@@ -86,7 +86,7 @@ class RoundHooks:
         if self._run is None:
             return
         name = _pipeline_name(run_params)
-        if pipeline.nodes == pipelines[name].nodes:  # a part of a round makes versions, but completes no round
+        if pipeline.nodes in whole_rounds(name, run_params):  # a part makes versions, but completes no round
             manifest = make_manifest(name, pipeline, catalog, self._params(), code_version(self._project()))
             write_manifest(manifest_path(self._project(), manifest.stream, manifest.round), manifest)
             self._run.log_tags({f"version/{entry}": version for entry, version in manifest.versions.items()})
@@ -106,7 +106,7 @@ class RoundHooks:
         from adapt_infinity.tracking import round_metrics, undefined_tags
 
         made = pipeline.all_outputs()
-        summary = self._summarise(made, catalog)
+        summary = self._summarise(made, pipeline.inputs(), catalog)
         self._run.log_metrics(round_metrics(summary))
         self._run.log_tags(undefined_tags(summary.measures))
         for name in sorted(made & set(TABLES)):
@@ -117,7 +117,7 @@ class RoundHooks:
             self._run.log_artifact(Path(entry._get_load_path()), "figures")
         Console().print(closing_table(summary))
 
-    def _summarise(self, made: set[str], catalog: DataCatalog) -> Any:
+    def _summarise(self, made: set[str], read: set[str], catalog: DataCatalog) -> Any:
         from adapt_infinity.measures import measure
         from adapt_infinity.pipelines.nodes import own_skills
         from adapt_infinity.report import RoundSummary
@@ -133,7 +133,7 @@ class RoundHooks:
             own_skills=own_skills(kept, params["planned_skills"]),
             rare_skills=frozenset(self._rare_skills()),
             **intake_facts(made, catalog),
-            pool_before=len(catalog.load("pool")) if "pool" in made else 0,
+            pool_before=len(catalog.load("pool")) if "pool" in made | read else 0,
             pool_after=len(kept),
             samples_probed=len(catalog.load("features").sample_ids) if "features" in made else 0,
             seconds=dict(self._clock.seconds),
@@ -155,6 +155,13 @@ class RoundHooks:
     def _project(self) -> Path:
         assert self._context is not None
         return Path(self._context.project_path)
+
+
+def whole_rounds(name: str, run_params: dict[str, Any]) -> list[Any]:
+    """The nodes that complete a round: all of them, or, on a past pool that was asked for, all but what arrives."""
+    whole = pipelines[name]
+    given = "pool" in (run_params.get("load_versions") or {})
+    return [whole.nodes, *([whole.from_inputs("pool").nodes] if given and "pool" in whole.datasets() else [])]
 
 
 def make_manifest(name: str, pipeline: Pipeline, catalog: DataCatalog, params: dict[str, Any], code: str) -> Manifest:

@@ -137,6 +137,13 @@ def mark(picture: Image.Image) -> bytes:
     return np.packbits(values[:, 1:] > values[:, :-1] + FLAT).tobytes()
 
 
+def suffix(content: bytes) -> str:
+    """How the file of an encoded picture is to end."""
+    with Image.open(io.BytesIO(content), formats=KINDS) as picture:
+        kind = str(picture.format).lower()
+    return "." + {"jpeg": "jpg", "tiff": "tif"}.get(kind, kind)
+
+
 def fetch(url: str) -> bytes:
     """What lies at an http(s) URL, up to `FETCH_BYTES`."""
     try:

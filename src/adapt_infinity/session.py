@@ -3,7 +3,8 @@
 - `genesis` is round 0, whatever `--params=round=` says.
 - Round 1 runs genesis first when it is missing; round T>1 without a complete round T−1 is refused.
 - The stream's data is made first where it is missing and a pipeline is named that makes it (`made_by` in globals.yml).
-- `previous_*` entries load the versions that the previous round's manifest pins.
+- `previous_*` entries load the versions that the previous round's manifest pins, unless --load-versions says others.
+- `--load-versions=pool:VERSION` runs the round on any past pool, without an arrival.
 """
 
 from pathlib import Path
@@ -46,6 +47,8 @@ class RoundSession(KedroSession):
                     "happens inside the stages. Leave --runner out."
                 )
             pinned = self._prepare(names)
+            if "pool" in (load_versions or {}) and not any(selection.values()):
+                selection["from_inputs"] = ["pool"]  # a past pool is given: nothing arrives, the rest of the round runs
             return super().run(
                 pipeline_names=names if names != ["__default__"] else None,
                 runner=runner,

@@ -7,12 +7,7 @@ import click
 from kedro.framework.cli.utils import _split_params, env_option
 
 
-@click.group(name=__file__)
-def cli() -> None:
-    """Commands of this project."""
-
-
-@cli.command()
+@click.command()
 @click.option("--first", default=1, show_default=True, help="The first round to run.")
 @click.option("--last", required=True, type=int, help="The last round to run.")
 @click.option("--strategy", default="adapt_inf", show_default=True, help="The data strategy (a file in strategies/).")

@@ -1,0 +1,19 @@
+"""Commands of this project, beside Kedro's own."""
+
+import click
+
+from adapt_infinity.cli.export import export
+from adapt_infinity.cli.lifelong import default_stream, lifelong
+from adapt_infinity.cli.pool import pool
+
+__all__ = ["cli", "default_stream"]
+
+
+@click.group(name=__file__)
+def cli() -> None:
+    """Commands of this project."""
+
+
+cli.add_command(lifelong)
+cli.add_command(pool)
+cli.add_command(export)

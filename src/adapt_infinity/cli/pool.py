@@ -1,0 +1,129 @@
+"""`kedro pool`: what is in the pool, how it came to be, why a sample is in it or not; restore; verify."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from adapt_infinity.cli._stream import Stream, of_a_stream, show
+
+
+@click.group()
+def pool() -> None:
+    """Look into the pool of a stream, past and present."""
+
+
+@pool.command(name="show")
+@of_a_stream
+def show_pool(stream: str, env: str | None) -> None:
+    """Size and composition: by source, skill and cluster."""
+    from adapt_infinity.history import clusters_left, composition
+
+    chosen = Stream(stream, env)
+    record = chosen.records()[-1] if chosen.last else None
+    assert record is not None
+    click.echo(f"{chosen.name} after round {record.number}: {len(record.kept):,} of {record.kept.size:,} samples")
+    show(composition(record.kept, "source"))
+    show(composition(record.kept, "skill"))
+    clusters = clusters_left(record)
+    if len(clusters):
+        show(clusters, f"clusters of round {record.number}")
+
+
+@pool.command()
+@of_a_stream
+def history(stream: str, env: str | None) -> None:
+    """A line a round, with the version of the pool that it left."""
+    from adapt_infinity.history import history as tell
+
+    chosen = Stream(stream, env)
+    assert chosen.last
+    show(tell(chosen.records()), chosen.name)
+
+
+@pool.command()
+@click.argument("before")
+@click.argument("after")
+@of_a_stream
+def diff(before: str, after: str, stream: str, env: str | None) -> None:
+    """What came and went from BEFORE to AFTER, each the number of a round or the version of a pool."""
+    from adapt_infinity.history import difference
+
+    chosen = Stream(stream, env)
+    left, right = chosen.pool(before), chosen.pool(after)
+    click.echo(f"{before}: {len(left):,} samples; {after}: {len(right):,} samples")
+    show(difference(left, right))
+
+
+@pool.command()
+@click.argument("sample")
+@of_a_stream
+def why(sample: str, stream: str, env: str | None) -> None:
+    """The life of SAMPLE (its number, or source/id): arrived, judged, chosen or not, dropped because of which other."""
+    from adapt_infinity.history import find_sample, life
+
+    chosen = Stream(stream, env)
+    items = chosen.catalog(chosen.last).load("benchmark_items")
+    records = chosen.records()
+    try:
+        for line in life(find_sample(records[-1].kept, sample), records, items):
+            click.echo(line)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@pool.command()
+@click.option("--round", "round_", type=int, help="Undo the pruning of this round.")
+@click.option("--samples", default="", help="Or restore these samples, by number: 3,17,42.")
+@of_a_stream
+def restore(round_: int | None, samples: str, stream: str, env: str | None) -> None:
+    """Bring pruned samples back into the pool that the next round starts from. Nothing is rewritten: it is appended."""
+    from kedro.io.core import Version, generate_timestamp
+
+    from adapt_infinity.datasets.pool import PoolDataset
+    from adapt_infinity.manifest import manifest_path, round_folder, write_manifest
+    from adapt_infinity.pool import pruned_in
+    from adapt_infinity.pool import restore as bring_back
+
+    chosen = Stream(stream, env)
+    last = chosen.last
+    kept = chosen.pool(str(last))
+    if (round_ is None) == (not samples):
+        raise click.ClickException("give either --round or --samples")
+    try:
+        ids = [int(part) for part in samples.split(",")] if samples else pruned_in(kept, int(round_ or 0))
+        reason = "asked for" if samples else f"the pruning of round {round_} was undone"
+        restored = bring_back(kept, ids, last, reason)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    if not len(ids):
+        click.echo(f"round {round_} pruned nothing that is still out of the pool")
+        return
+    version = generate_timestamp()
+    place = chosen.project / round_folder(chosen.name, last) / "kept_pool.json"
+    PoolDataset(filepath=str(place), version=Version(None, version)).save(restored)
+    manifest = chosen.manifest(last)
+    amended = replace(manifest, versions={**manifest.versions, "kept_pool": version})
+    write_manifest(manifest_path(chosen.project, chosen.name, last), amended)
+    click.echo(f"{len(ids):,} samples restored; round {last + 1} starts from {len(restored):,} (version {version})")
+
+
+@pool.command()
+@of_a_stream
+def verify(stream: str, env: str | None) -> None:
+    """Read every part of every version of the pool, and compare it with the hash on record."""
+    from adapt_infinity.datasets.pool import ENTRIES, faults
+
+    chosen = Stream(stream, env)
+    files = [file for name in ENTRIES for file in chosen.folder.glob(f"round_*/{name}/*/{name}")]
+    parts: dict[str, dict[str, Any]] = {}
+    for file in files:
+        version = json.loads(file.read_text())
+        parts |= {entry["file"]: entry for kind in ("shards", "ledger") for entry in version[kind]}
+    found = list(faults(chosen.folder / "pool", parts.values()))
+    for fault in found:
+        click.echo(fault, err=True)
+    if found:
+        raise click.ClickException(f"{len(found)} of {len(parts)} parts are not what was written")
+    click.echo(f"{len(parts)} parts of {len(files)} versions are what was written")
