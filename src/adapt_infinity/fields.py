@@ -8,7 +8,7 @@ ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assi
 
 def mapping(record: Any) -> Mapping[str, Any]:
     """The record, if it is an object."""
-    if not isinstance(record, Mapping):
+    if not isinstance(record, dict):
         raise ValueError("the record is not an object")
     return record
 
@@ -41,7 +41,7 @@ def pictures(value: Any) -> list[str | bytes]:
 
 def turn(speech: Any, role_key: str, text_key: str) -> dict[str, str]:
     """One thing said: who (human/user, gpt/assistant, system) and what."""
-    if not isinstance(speech, Mapping) or not isinstance(speech.get(text_key), str):
+    if not isinstance(speech, dict) or not isinstance(speech.get(text_key), str):
         raise ValueError("a turn has no text")
     role = speech.get(role_key)
     if not isinstance(role, str) or role not in ROLES:
@@ -58,7 +58,7 @@ def turns(speeches: Any, name: str, role_key: str, text_key: str) -> list[dict[s
 
 def _picture(one: Any) -> str | bytes:
     """A path, bytes, or Hugging Face's `{"bytes": …, "path": …}`."""
-    if isinstance(one, Mapping):
+    if isinstance(one, dict):
         content = one.get("bytes")
         one = content if isinstance(content, bytes) else one.get("path")
     if not isinstance(one, str | bytes) or not one:

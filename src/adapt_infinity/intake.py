@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from tempfile import SpooledTemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -49,7 +49,7 @@ REJECTS = pa.schema(
 )
 BLOCK = 2048  # records checked together
 REMEMBERED = 100_000  # pictures whose check is remembered
-_PUNCTUATION = dict.fromkeys(map(ord, string.punctuation + "，。！？：；、（）「」“”‘’…¿¡"), " ")
+_BETWEEN_WORDS = dict.fromkeys(map(ord, string.punctuation + string.whitespace + "，。！？：；、（）「」“”‘’…¿¡"))
 SPOOLED = 1 << 24  # bytes of rejects in memory; more of them wait on disk
 DUPLICATE_IDS = ("reject", "number")
 
@@ -66,7 +66,7 @@ class Source:
     graders: Mapping[str, str]  # skill → the grader of its test items
     options: Mapping[str, Any] = field(default_factory=dict)  # of the format
     duplicate_ids: str = "reject"
-    expected: int | None = None  # records that the whole source should have
+    expected: int | None = None  # samples that the whole source should have, the rejected ones included
     repairs: tuple[str, ...] = ()  # made while its files were read
 
     def __post_init__(self) -> None:
@@ -127,8 +127,7 @@ def whole(stream: Iterator[pa.Table]) -> pd.DataFrame:
     return pa.concat_tables(tables).to_pandas()
 
 
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """A conversation on its way through the checks."""
 
     position: int
@@ -157,7 +156,7 @@ class _Reading:
         self._seen: dict[str, Seen] = {}
         self._numbers: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
-        self._records = self._arrived = 0
+        self._conversations = self._arrived = 0
         self._lost = 0.0
         self._arrived_any = False
         self._spool = SpooledTemporaryFile(SPOOLED, "w+", encoding="utf-8")  # noqa: SIM115
@@ -168,7 +167,6 @@ class _Reading:
         numbered = enumerate(tqdm(self._source.records, f"reading {self._source.name}", unit="row", disable=None))
         with ThreadPoolExecutor(self._params.workers) as pool:
             while block := list(islice(numbered, BLOCK)):
-                self._records += len(block)
                 candidates = [found for position, record in block for found in self._candidates(position, record)]
                 seen = self._check_pictures(candidates, pool)
                 rows = [row for candidate in candidates if (row := self._row(candidate, seen)) is not None]
@@ -195,8 +193,10 @@ class _Reading:
         try:
             parsed = self._parse(record)
         except ValueError as error:
+            self._conversations += 1
             self._reject(position, record, _id_of(record), str(error))
             return []
+        self._conversations += 1 if isinstance(parsed, Conversation) else len(parsed)
         found = []
         for place, conversation in enumerate([parsed] if isinstance(parsed, Conversation) else parsed):
             try:
@@ -329,8 +329,8 @@ class _Reading:
                 f"source {name!r}: {rejected} of {self._arrived + rejected} records are bad{lost}, more than "
                 f"intake.max_reject_share ({self._params.max_reject_share:g}); the reasons: {reasons}"
             )
-        if self._source.expected not in (None, self._records):
-            log.warning("source %s has %d records; %d were expected", name, self._records, self._source.expected)
+        if self._source.expected not in (None, self._conversations):
+            log.warning("source %s: %d samples, %d were expected", name, self._conversations, self._source.expected)
 
 
 def mend(conversation: Conversation) -> tuple[list[dict[str, str]], list[str]]:
@@ -388,8 +388,8 @@ def check_conversation(turns: list[dict[str, str]], pictures: int, max_text: int
 
 def question_hash(turns: list[dict[str, str]]) -> int:
     """63 bits of the questions' words: equal for questions that differ in case, space and punctuation only."""
-    asked = " ".join([turn["text"] for turn in turns if turn["role"] == "user"])
-    words = " ".join(asked.replace(IMAGE, " ").casefold().translate(_PUNCTUATION).split()) or asked
+    asked = " ".join([turn["text"] for turn in turns if turn["role"] == "user"]).replace(IMAGE, "")
+    words = asked.casefold().translate(_BETWEEN_WORDS) or asked
     return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "big") >> 1
 
 

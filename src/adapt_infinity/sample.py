@@ -76,9 +76,9 @@ def samples_of(rows: pd.DataFrame) -> list[Sample]:
 
 def content_hash(turns: list[dict[str, str]], image_hashes: list[str]) -> str:
     """SHA-256 (hex) of the words and of the pictures' bytes: equal for equal samples whatever their names."""
-    parts = [turn[key].encode("utf-8", "surrogatepass") for turn in turns for key in ("role", "text")]
-    said = [len(part).to_bytes(8, "big") + part for part in parts]
-    return hashlib.sha256(b"".join([*said, *map(bytes.fromhex, image_hashes)])).hexdigest()
+    said = "".join([f"{turn['role']} {len(turn['text'])} {turn['text']}" for turn in turns])
+    shown = b"".join(map(bytes.fromhex, image_hashes))
+    return hashlib.sha256(said.encode("utf-8", "surrogatepass") + shown).hexdigest()
 
 
 def _drop_placeholders(text: str) -> str:

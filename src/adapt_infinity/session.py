@@ -97,16 +97,22 @@ class RoundSession(KedroSession):
         given = self._runtime_params().get("stream")
         return str(given or self._globals()["stream"])
 
+    def sources(self) -> tuple[Path, list[dict[str, Any]]]:
+        """The stream's data folder, and its sources."""
+        declared = self._globals()
+        root = self._project_path / str(self._runtime_params().get("data") or declared["data"])
+        return root, [dict(source) for source in declared["sources"]]
+
     def _make_data(self) -> None:
         """The stream's files are there, or are made by the pipeline that makes them."""
         declared = self._globals()
-        root = self._project_path / str(self._runtime_params().get("data") or declared["data"])
-        named = [root / source[split] for source in declared["sources"] for split in SPLITS if source.get(split)]
+        root, sources = self.sources()
+        named = [root / source[split] for source in sources for split in SPLITS if source.get(split)]
         missing = [path for path in named if not files(path)]
         if missing and declared["made_by"]:
             self._nested([declared["made_by"]])
         elif missing:
-            raise ValueError(f"the stream's data is not there (no {missing[0]}); see `data` in conf/*/globals.yml")
+            raise ValueError(f"the stream's data is not there (no {missing[0]}); see `kedro data`, and `data` in globals.yml")
 
     def _nested(self, names: list[str]) -> None:
         """Run another pipeline first, in a session of its own, under the same configuration."""

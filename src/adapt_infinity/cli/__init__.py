@@ -2,6 +2,7 @@
 
 import click
 
+from adapt_infinity.cli.data import data
 from adapt_infinity.cli.export import export
 from adapt_infinity.cli.lifelong import default_stream, lifelong
 from adapt_infinity.cli.pool import pool
@@ -17,3 +18,4 @@ def cli() -> None:
 cli.add_command(lifelong)
 cli.add_command(pool)
 cli.add_command(export)
+cli.add_command(data)
