@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from adapt_infinity import fields, formats
 from adapt_infinity.formats import Conversation
 from adapt_infinity.sample import IMAGE, Sample, Turn
-from tests.formats.examples import DOT, EXAMPLES, talk
+from tests.formats.examples import DOT, DOT64, EXAMPLES, talk
 
 
 def read(name: str, options: dict[str, Any] | None = None) -> Any:
@@ -50,7 +50,7 @@ def test_one_placeholder_everywhere() -> None:
 
 
 REFUSALS: list[tuple[str, dict[str, Any], str]] = [
-    ("m3it", {"image_base64_str": ["not base64!"]}, "a picture is not base64"),
+    ("m3it", {"image_base64_str": [f"{DOT64[:4]}!{DOT64[4:]}"]}, "a picture is not base64"),
     ("m3it", {"image_base64_str": [""]}, "a picture is empty"),
     ("m3it", {"image_base64_str": 5}, "not text in base64"),
     ("m3it", {"outputs": None}, "no text under 'outputs'"),
@@ -164,8 +164,12 @@ def test_other_splits_yield_nothing() -> None:
 def test_picture_paths() -> None:
     assert parsed("vqav2", image_id="42").images == ["train2014/COCO_train2014_000000000042.jpg"]
     assert parsed("textvqa", image_id="0001234567890123").images == ["train_images/0001234567890123.jpg"]
-    assert parsed("gqa", {"image": "all/{imageId}.png", "full": True}).images == ["all/2354786.png"]
+    assert parsed("gqa", {"image": "all/{imageId}.png"}).images == ["all/2354786.png"]
     assert parsed("ocr_vqa", {"image": "images/{key}.jpg"})[0].images == ["images/0123.jpg"]
+
+
+def test_gqa_answers_in_full() -> None:
+    assert parsed("gqa", {"full": True}).turns == talk("<image>\nIs the sky dark?", "Yes, the sky is dark.")
 
 
 def test_ties_go_to_what_was_said_first() -> None:
