@@ -9,7 +9,7 @@ Four things are done by each, every one in a process of its own, interleaved; me
     append   a tenth of the rows leaves. Ours appends to the ledger, the others write what stays
     take     25,000 rows, drawn at random, whole
 
-The peers check nothing. Memory is that of the process, imports included. Reading is run `--reads` times, since it is long.
+The peers check nothing. Memory is that of the process, imports included. Reading is long: it is run `--reads` times.
 """
 
 import argparse

@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve e
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from adapt_infinity import presets
 from adapt_infinity.hooks import RoundHooks
 from adapt_infinity.manifest import pictures_folder, planned_rounds, previous_round, round_folder
 from adapt_infinity.session import RoundSession
@@ -22,6 +23,7 @@ CONFIG_LOADER_ARGS = {
         "pictures_folder": pictures_folder,
         "previous_round": previous_round,
         "planned_rounds": planned_rounds,
+        "preset": presets.source,
         "environment": lambda name, default="": os.environ.get(name, default),
     },
 }

@@ -82,7 +82,7 @@ class SourcesDataset(AbstractDataset[Any, list[Source]]):
             limit=limit,
             join=partner,
             join_under=join.get("under", ""),
-            on=join.get("on", ""),
+            on=join.get("by", ""),
         )
 
     def _chosen(self) -> list[dict[str, Any]]:
