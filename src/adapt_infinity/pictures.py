@@ -165,7 +165,7 @@ def _repairs(picture: Image.Image) -> tuple[str, ...]:
         done.append("turned upright by its EXIF")
     if getattr(picture, "n_frames", 1) > 1:
         done.append("first of several frames")
-    if "A" in picture.getbands() or "transparency" in picture.info:
+    if "transparency" in picture.info or ("A" in picture.getbands() and picture.getchannel("A").getextrema()[0] < 255):
         done.append("transparency shown on white")
     if picture.mode.startswith(("I", "F")):
         done.append("16 bits to RGB")

@@ -112,9 +112,7 @@ class RoundSession(KedroSession):
         if missing and declared["made_by"]:
             self._nested([declared["made_by"]])
         elif missing:
-            raise ValueError(
-                f"the stream's data is not there (no {missing[0]}); see `kedro data`, and `data` in globals.yml"
-            )
+            raise ValueError(f"the stream's data is not there (no {missing[0]}); see `kedro data` and globals.yml")
 
     def _nested(self, names: list[str]) -> None:
         """Run another pipeline first, in a session of its own, under the same configuration."""

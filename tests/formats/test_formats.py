@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapt_infinity import fields, formats
+from adapt_infinity import formats
 from adapt_infinity.formats import Conversation
 from adapt_infinity.sample import IMAGE, Sample, Turn
 from tests.formats.examples import DOT, DOT64, EXAMPLES, talk
@@ -43,10 +43,6 @@ def test_where_records_lie() -> None:
     }
     assert [name for name in sorted(EXAMPLES) if getattr(formats.module(name), "KEYED", False)] == ["gqa", "ocr_vqa"]
     assert formats.exporters() == ["chat", "llava", "sharegpt"]
-
-
-def test_one_placeholder_everywhere() -> None:
-    assert fields.PLACEHOLDER == IMAGE
 
 
 REFUSALS: list[tuple[str, dict[str, Any], str]] = [

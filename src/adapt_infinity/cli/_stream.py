@@ -101,8 +101,8 @@ class Stream:
         )
 
 
-def show(table: pd.DataFrame, title: str = "") -> None:
-    """A table on the terminal."""
+def show(table: pd.DataFrame, title: str = "", whole: str = "") -> None:
+    """A table on the terminal; the column `whole` is never cut short."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -111,9 +111,9 @@ def show(table: pd.DataFrame, title: str = "") -> None:
         box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", padding=(0, 1, 0, 0)
     )
     for name in table.columns:
-        drawn.add_column(str(name), justify="right" if pd.api.types.is_numeric_dtype(table[name]) else "left")
+        number = pd.api.types.is_numeric_dtype(table[name])
+        width = int(table[name].str.len().max()) if name == whole and len(table) else None
+        drawn.add_column(str(name), justify="right" if number else "left", min_width=width, overflow="fold")
     for row in table.itertuples(index=False):
         drawn.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    console = Console()
-    wide = Console(width=1000).measure(drawn).maximum
-    Console(width=max(console.width, wide)).print(drawn)  # a version cut short is no handle
+    Console().print(drawn)

@@ -39,7 +39,7 @@ def history(stream: str, env: str | None) -> None:
 
     chosen = Stream(stream, env)
     assert chosen.last
-    show(tell(chosen.records()), chosen.name)
+    show(tell(chosen.records()), chosen.name, whole="version")
 
 
 @pool.command()
