@@ -111,7 +111,7 @@ def read_all(first: int, last: int) -> dict[str, int]:
     from adapt_infinity.pictures import Pictures
     from adapt_infinity.records import Unreadable, read_json, read_lines
 
-    params = door.IntakeParams(max_text=300, max_reject_share=0.72, near_bits=10, on_contamination="report", workers=1)
+    params = door.IntakeParams(max_text=300, max_reject_share=0.75, near_bits=10, on_contamination="report", workers=1)
     good = good_files()
     readers = (read_json, read_lines)
     found: Counter[str] = Counter()
@@ -124,7 +124,7 @@ def read_all(first: int, last: int) -> dict[str, int]:
                 draw = random.Random(number)
                 content = mutated(draw, good[number % 2 :: 2])
                 reader = readers[(number + (draw.random() < 0.1)) % 2]  # a few are taken for what they are not
-                records += reader(BytesIO(content), size=len(content))
+                records += reader(BytesIO(content), size=len(content) * (begin // TOGETHER % 2))
                 found["files"] += 1
             found["unreadable"] += sum(isinstance(record, Unreadable) for record in records)
             source = door.Source("toy", "llava", records, {}, duplicate_ids="number")
