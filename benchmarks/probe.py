@@ -28,15 +28,15 @@ import pandas as pd
 import torch
 import transformers
 
-from adapt_infinity import experts
+from adapt_infinity import experts, parquet
 from adapt_infinity.embedded.stream import ARRIVALS, EmbeddedStreamParams, write_stream
-from adapt_infinity.intake import IntakeParams, Source, check_records
+from adapt_infinity.intake import IntakeParams, Source, check_records, whole
 from adapt_infinity.model import Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.probe.capture import lora_linears
 from adapt_infinity.probe.features import ProbeParams, read_window
 from adapt_infinity.prompts import batches, collate, encode, pad_token
-from adapt_infinity.sample import Sample, samples_of
+from adapt_infinity.sample import ROWS, Sample, samples_of
 from adapt_infinity.training.finetune import TrainingParams, WarmUpParams, warm_up_adapter
 
 PROJECT = Path(__file__).parents[1]
@@ -95,9 +95,9 @@ def prepare(folder: Path, rows: int) -> tuple[list[Sample], Pictures, Vlm]:
     checked = []
     for name in ARRIVALS:
         records = json.loads((folder / name / "train.json").read_text(encoding="utf-8"))
-        intake = IntakeParams(max_text=10_000, max_reject_share=0.0)
+        intake = IntakeParams(max_text=10_000, max_reject_share=0.0, near_bits=10, on_contamination="report", workers=2)
         arrivals, _ = check_records(Source(name, "llava", records, {}), pictures, intake)
-        checked.append(arrivals)
+        checked.append(whole(arrivals))
     checkpoint = Checkpoint(PROJECT / "src/adapt_infinity/embedded/checkpoint")
     model = ModelParams(
         device="cpu", dtype="float32", max_tokens=512, adapter_rank=16, adapter_alpha=32, adapter_targets=TARGETS
@@ -115,7 +115,9 @@ def prepare(folder: Path, rows: int) -> tuple[list[Sample], Pictures, Vlm]:
         cache_mb=0,
         seed=0,
     )
-    adapter, _ = warm_up_adapter(checked[0], pictures, checkpoint, model, training, WarmUpParams(samples=32, epochs=1))
+    adapter, _ = warm_up_adapter(
+        parquet.in_memory(checked[0], ROWS), pictures, checkpoint, model, training, WarmUpParams(samples=32, epochs=1)
+    )
     pool = pd.concat(checked, ignore_index=True).head(rows)
     samples = samples_of(pool.assign(sample_id=range(len(pool))))
     return samples, pictures, load_vlm(checkpoint, model, adapter)

@@ -11,16 +11,25 @@ install_import_hook("adapt_infinity", "beartype.beartype")
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow.dataset as ds
 import pytest
+from hypothesis import settings
 from PIL import Image
 
-from adapt_infinity.intake import Source
+from adapt_infinity import parquet
+from adapt_infinity.intake import IntakeParams, Source, check_records, whole
 from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, load_vlm, new_adapter
 from adapt_infinity.pictures import Pictures
+from adapt_infinity.sample import ROWS
+
+settings.register_profile("calm", deadline=None)  # a busy machine is no failure
+settings.load_profile("calm")
 
 PROJECT = Path(__file__).parents[1]
 CHECKPOINT = PROJECT / "src/adapt_infinity/embedded/checkpoint"
@@ -28,6 +37,25 @@ TARGETS = (
     r".*(language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     r"|multi_modal_projector\.linear_[12])"
 )
+INTAKE = IntakeParams(max_text=10_000, max_reject_share=0.0, near_bits=10, on_contamination="report", workers=2)
+
+
+def intake(**changes: Any) -> IntakeParams:
+    """The usual parameters of intake with some of them changed."""
+    return replace(INTAKE, **changes)
+
+
+def checked(
+    source: Source, pictures: Pictures, params: IntakeParams = INTAKE, **options: Any
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Arrivals and rejects of a source, drained in that order, as tables in memory."""
+    arrivals, rejects = check_records(source, pictures, params, **options)
+    return whole(arrivals), whole(rejects)
+
+
+def unread(rows: pd.DataFrame) -> ds.Dataset:
+    """Rows of samples as a round passes them on: a table that nobody has read yet."""
+    return parquet.in_memory(rows, ROWS)
 
 
 @pytest.fixture(scope="session")

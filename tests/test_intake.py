@@ -1,22 +1,63 @@
-"""Intake: nothing bad gets through, nothing disappears."""
+"""Intake: nothing bad gets through, nothing disappears, and what was mended is on record."""
 
+import hashlib
+import io
+import json
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
-from adapt_infinity.intake import IntakeParams, Source, check_records
+from adapt_infinity.formats import Conversation
+from adapt_infinity.intake import REJECTS, Source, check_records, general, mend, question_hash
 from adapt_infinity.pictures import Pictures
-from tests.conftest import llava
+from adapt_infinity.records import Records, Unreadable
+from adapt_infinity.sample import IMAGE, ROWS
+from tests.conftest import checked, intake, llava
 
-PARAMS = IntakeParams(max_text=1000, max_reject_share=1.0)
+PARAMS = intake(max_text=1000, max_reject_share=1.0)
 GOOD = llava("good", ("Hello?", "Hi."))
 
 
+def toy(*records: Any, **options: Any) -> Source:
+    return Source("toy", "llava", records, {}, **options)
+
+
 def test_a_good_source_passes_whole(toy_source: Source, pictures: Pictures) -> None:
-    arrivals, rejects = check_records(toy_source, pictures, PARAMS)
+    arrivals, rejects = checked(toy_source, pictures, round=3, first_id=40)
     assert arrivals["source_id"].tolist() == [record["id"] for record in toy_source.records]
+    assert arrivals["sample_id"].tolist() == list(range(40, 48))
+    assert arrivals["round"].unique().tolist() == [3]
+    assert arrivals["repairs"].map(len).sum() == 0
     assert rejects.empty
     assert arrivals["content_hash"].is_unique
+
+
+def test_both_streams_have_their_columns_whatever_is_in_them(pictures: Pictures) -> None:
+    arrivals, rejects = check_records(toy(GOOD), pictures, PARAMS)
+    assert [table.schema for table in arrivals] == [ROWS]
+    assert [table.schema for table in rejects] == [REJECTS]
+
+
+def test_rejects_are_not_known_before_arrivals(pictures: Pictures) -> None:
+    _, rejects = check_records(toy(GOOD), pictures, PARAMS)
+    with pytest.raises(AssertionError, match="drained before rejects"):
+        next(rejects)
+
+
+# ---- what is set aside -----------------------------------------------------------------------------------------------
+
+BOMB = "[" * 100_000
 
 
 @pytest.mark.parametrize(
@@ -27,51 +68,475 @@ def test_a_good_source_passes_whole(toy_source: Source, pictures: Pictures) -> N
         (llava("a", ("", "Hi.")), "question is empty"),
         (llava("a", ("<image>What?", "Hi."), image="gone.png"), "missing"),
         (llava("a", ("<image>What?", "Hi."), image="../p0.png"), "leaves its root"),
-        (llava("a", ("What?", "Hi."), image="p0.png"), "0 image placeholders but 1 pictures"),
+        (llava("a", ("<image>What?", "Hi."), image="/etc/passwd"), "leaves its root"),
+        (llava("a", ("<image>What?", "Hi."), image="a/../../p0.png"), "leaves its root"),
+        (llava("a", ("<image>What?", "Hi."), image="x" * 5000 + ".png"), "OSError"),
+        (llava("a", ("<image>What?", "Hi."), image="http://127.0.0.1:9/p.png"), "is a URL; pictures.allow_urls"),
+        (llava("a", ("<image>What?", "Hi."), image="file:///etc/passwd"), "missing"),
         (llava("a", ("<image><image>What?", "Hi."), image="p0.png"), "2 image placeholders but 1 pictures"),
+        (llava("a", ("<image>What?", "Hi."), image=["p0.png", "p1.png"]), "1 image placeholders but 2 pictures"),
         (llava("a", ("<image>What?", "Hi.")), "1 image placeholders but 0 pictures"),
         (llava("a", ("What?", "It is <image>."), image="p0.png"), "placeholder"),
         (llava("good", ("Again?", "Yes.")), "id was already used"),
-        (llava("a", ("x" * 2000, "Hi.")), "2003 characters"),
+        (llava("a", ("x" * 2000, "Hi.")), "2003 characters of text, intake.max_text is 1000"),
+        (llava("a", ("x" * 10_000_000, "Hi.")), "10000003 characters"),
         (llava("a", ("Half a pair: \ud83d", "Hi.")), "valid Unicode"),
+        (llava("a", ("Bytes that were none: \udcff", "Hi.")), "valid Unicode"),
+        (llava("a\ud800", ("Hello?", "Hi.")), "valid Unicode"),
+        (llava("a", ("Hello?", "Hi."), task="\udcff"), "valid Unicode"),
+        ({"id": "a"}, "no conversations"),
         ({"id": "a", "conversations": []}, "no conversations"),
         ({"id": "a", "conversations": "talk"}, "no conversations"),
         ({"id": "a", "conversations": [{"from": "gpt", "value": "Hi."}]}, "alternate"),
         ({"id": "a", "conversations": [{"from": "human", "value": "Hello?"}]}, "alternate"),
+        ({"id": "a", "conversations": [{"from": "system", "value": "Be kind."}]}, "alternate"),
+        ({"id": "a", "conversations": [{"from": "human", "value": "Hello?"}] * 2}, "alternate"),
         ({"id": "a", "conversations": [{"from": "robot", "value": "Hello?"}]}, "robot"),
         ({"id": "a", "conversations": [{"from": "human", "value": float("nan")}]}, "no text"),
-        ({"conversations": [{"from": "human", "value": "Hello?"}]}, "no id"),
+        ({"id": float("nan"), "conversations": []}, "neither text nor a whole number"),
+        ({"id": True, "conversations": []}, "neither text nor a whole number"),
         (llava("a", ("<image>What?", "Hi."), image=[3]), "neither a path"),  # type: ignore[list-item]
+        (llava("a", ("<image>What?", "Hi."), image=float("nan")), "neither a path"),  # type: ignore[arg-type]
         ("not a record", "not an object"),
         (None, "not an object"),
+        (Unreadable("the line is not JSON", "{"), "the line is not JSON"),
     ],
 )
-def test_a_bad_record_is_set_aside_with_its_reason(record: Any, reason: str, pictures: Pictures) -> None:
-    arrivals, rejects = check_records(Source("toy", "llava", [GOOD, record], {}), pictures, PARAMS)
+def test_a_bad_record_is_set_aside_with_its_reason_and_as_it_came(record: Any, reason: str, pictures: Pictures) -> None:
+    arrivals, rejects = checked(toy(GOOD, record), pictures, PARAMS)
     assert arrivals["source_id"].tolist() == ["good"]
     assert reason in rejects["reason"].item()
     assert rejects[["source", "position"]].values.tolist() == [["toy", 1]]
+    raw = rejects["raw"].item()
+    if isinstance(record, Unreadable):
+        assert raw == record.raw
+    elif not any(half in raw for half in ("\\udcff", "\\ud83d", "\\ud800")):
+        assert json.dumps(json.loads(raw)) == json.dumps(record)
+
+
+def test_a_hostile_file_is_read_and_checked_without_an_exception(tmp_path: Path, pictures: Pictures) -> None:
+    """Everything at once, a record a line."""
+    good = json.dumps(GOOD).encode()
+    lines = [good, b'{"id": "x", "conversations": [{"from": "human", "value": "\xff"}]}', b"{", BOMB.encode(), b"NaN"]
+    lines += [b'{"id": NaN}', b"9" * 5000, json.dumps(llava("long", ("word " * 2_000_000, "Hi."))).encode()]
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines))
+    arrivals, rejects = checked(toy_of(tmp_path / "a.jsonl"), pictures, PARAMS)
+    assert arrivals["source_id"].tolist() == ["good"]
+    assert rejects["position"].tolist() == list(range(1, len(lines)))
+
+
+def toy_of(path: Path) -> Source:
+    records = Records(path)
+    return Source("toy", "llava", records, {}, repairs=("byte order mark read over",) if records.marked else ())
+
+
+def test_a_file_that_breaks_off_gives_its_beginning(tmp_path: Path, pictures: Pictures) -> None:
+    whole = json.dumps([llava(str(number), ("Hello?", "Hi.")) for number in range(10)])
+    (tmp_path / "a.json").write_text(whole[:-20])
+    arrivals, rejects = checked(toy_of(tmp_path / "a.json"), pictures, PARAMS)
+    assert len(arrivals) == 9
+    assert "breaks off" in rejects["reason"].item()
+
+
+def test_duplicate_ids_within_a_source_and_across_sources(pictures: Pictures) -> None:
+    """Within a source an id names one sample; another source may use the same."""
+    again = llava("good", ("Again?", "Yes."))
+    arrivals, rejects = checked(toy(GOOD, again), pictures, PARAMS)
+    assert (len(arrivals), len(rejects)) == (1, 1)
+    new = llava("new", ("Hello?", "Hi."))
+    arrivals, rejects = checked(toy(GOOD, new), pictures, PARAMS, known_ids={"good"})
+    assert arrivals["source_id"].tolist() == ["new"]
+    assert rejects["source_id"].tolist() == ["good"]
+    other, none = checked(Source("other", "llava", [GOOD], {}), pictures, PARAMS)
+    assert other["source_id"].tolist() == ["good"]
+    assert none.empty
+
+
+def test_an_id_is_free_again_when_its_record_was_set_aside(pictures: Pictures) -> None:
+    arrivals, rejects = checked(toy(llava("a", ("Hello?", "")), llava("a", ("Hello?", "Hi."))), pictures, PARAMS)
+    assert (arrivals["source_id"].tolist(), rejects["position"].tolist()) == (["a"], [0])
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def shown(image: Any) -> dict[str, Any]:
+    return llava("shown", ("<image>What?", "Hi."), image=image)
+
+
+def refused(folder: Path, image: Any, **options: Any) -> str:
+    """Why a picture is refused at the door."""
+    _, rejects = checked(toy(GOOD, shown(image)), Pictures({"toy": folder}, 10_000, **options), PARAMS)
+    return str(rejects["reason"].item())
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    target = io.BytesIO()
+    picture.save(target, kind, **options)
+    return target.getvalue()
+
+
+def test_hostile_pictures_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    Image.new("RGB", (5, 5)).save(tmp_path / "outside.png")
+    (root / "link.png").symlink_to(tmp_path / "outside.png")
+    (root / "loop.png").symlink_to(root / "loop.png")
+    Image.new("1", (20_000, 20_000)).save(root / "bomb.png")
+    Image.new("1", (200, 200)).save(root / "large.png")
+    (root / "text.png").write_text("no picture")
+    (root / "empty.png").write_bytes(b"")
+    (root / "drawing.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    (root / "folder.png").mkdir()
+    reasons = {
+        "link.png": "leaves its root",
+        "loop.png": "picture",
+        "bomb.png": "DecompressionBombError",
+        "large.png": "200x200 pixels, the limit is 10000",
+        "text.png": "cannot be decoded",
+        "empty.png": "cannot be decoded",
+        "drawing.png": "cannot be decoded",
+        "folder.png": "is missing",
+        "half\ud83d.png": "",
+        "n\0ul.png": "leaves its root",
+    }
+    for name, reason in reasons.items():
+        assert reason in refused(root, name), name
+    assert "there is no store" in refused(root, {"bytes": encoded(Image.new("RGB", (5, 5)))})
+
+
+def test_what_is_done_to_pictures_is_counted(tmp_path: Path) -> None:
+    turned = Image.new("RGB", (4, 2))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    made = {
+        "turned.jpg": (encoded(turned, "JPEG", exif=exif), ["turned upright by its EXIF"]),
+        "palette.png": (encoded(Image.new("P", (4, 2))), ["palette to RGB"]),
+        "press.jpg": (encoded(Image.new("CMYK", (4, 2)), "JPEG"), ["CMYK to RGB"]),
+        "deep.png": (encoded(Image.fromarray(np.full((2, 2), 30_000, np.uint16))), ["16 bits to RGB"]),
+        "grey.png": (encoded(Image.new("L", (4, 2))), ["grey to RGB"]),
+        "line.png": (encoded(Image.new("1", (4, 2))), ["black and white to RGB"]),
+        "glass.png": (encoded(Image.new("RGBA", (4, 2))), ["transparency shown on white"]),
+        "greyglass.png": (encoded(Image.new("LA", (4, 2))), ["transparency shown on white", "grey to RGB"]),
+        "film.gif": (
+            encoded(Image.new("L", (4, 2)), "GIF", save_all=True, append_images=[Image.new("L", (4, 2), 200)]),
+            ["first of several frames", "palette to RGB"],
+        ),
+        "plain.png": (encoded(Image.new("RGB", (4, 2))), []),
+    }
+    for name, (content, _) in made.items():
+        (tmp_path / name).write_bytes(content)
+    records = [llava(name, ("<image>What?", "Hi."), image=name) for name in made]
+    arrivals, _ = checked(toy(*records), Pictures({"toy": tmp_path}, 100), PARAMS)
+    found = {row["source_id"]: list(row["repairs"]) for row in arrivals.to_dict("records")}
+    assert found == {name: repairs for name, (_, repairs) in made.items()}
+
+
+def test_a_picture_inside_records_is_stored_once_under_its_hash(tmp_path: Path) -> None:
+    content = encoded(Image.new("RGB", (5, 5), "red"))
+    name = "sha256:" + hashlib.sha256(content).hexdigest()
+    pictures = Pictures({"toy": tmp_path}, 100, tmp_path / "store")
+    records = [
+        llava("a", ("<image>What?", "Hi."), image={"bytes": content, "path": None}),  # type: ignore[arg-type]
+        llava("b", ("<image><image>What?", "Hi."), image=[content, {"bytes": content, "path": "x.png"}]),  # type: ignore[list-item]
+    ]
+    arrivals, _ = checked(toy(*records), pictures, PARAMS)
+    assert [list(images) for images in arrivals["images"]] == [[name], [name, name]]
+    assert [file.read_bytes() for file in (tmp_path / "store").rglob("*") if file.is_file()] == [content]
+    assert pictures.open("toy", name).getpixel((0, 0)) == (255, 0, 0)
+    assert arrivals["picture_hashes"][0].tolist() == [name.removeprefix("sha256:")]
+    for wrong in ("sha256:" + "0" * 64, "sha256:../../etc/passwd", "sha256:"):
+        with pytest.raises(ValueError, match="store"):
+            pictures.read("toy", wrong)
+
+
+def test_a_rejected_records_bytes_are_named_and_not_copied(tmp_path: Path) -> None:
+    _, rejects = checked(toy(GOOD, shown({"bytes": b"no picture", "path": None})), Pictures({}, 1, tmp_path), PARAMS)
+    digest = hashlib.sha256(b"no picture").hexdigest()
+    assert json.loads(rejects["raw"].item())["image"]["bytes"] == f"<10 bytes, sha256 {digest}>"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A web server of this machine's own with one picture, one text and one way elsewhere."""
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web/p.png").write_bytes(encoded(Image.new("RGB", (5, 5), "blue")))
+    (tmp_path / "web/text.png").write_text("no picture")
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            if self.path == "/away.png":
+                self.send_response(302)
+                self.send_header("Location", "file:///etc/passwd")
+                self.end_headers()
+            elif self.path == "/cut.png":
+                self.send_response(200)
+                self.send_header("Content-Length", "1000")
+                self.end_headers()
+                self.wfile.write(b"cut")
+            else:
+                super().do_GET()
+
+    served = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "web")))
+    thread = threading.Thread(target=served.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{served.server_port}"
+    served.shutdown()
+    served.server_close()
+    thread.join()
+
+
+def test_urls_are_fetched_only_where_they_are_allowed(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "is a URL; pictures.allow_urls" in refused(tmp_path, f"{server}/p.png")
+    allowed = Pictures({"toy": tmp_path}, 100, tmp_path / "store", allow_urls=True)
+    arrivals, _ = checked(toy(shown(f"{server}/p.png")), allowed, PARAMS)
+    (name,) = arrivals["images"].item()
+    assert name.startswith("sha256:")
+    assert allowed.open("toy", name).getpixel((0, 0)) == (0, 0, 255)
+    options = {"store": tmp_path / "store", "allow_urls": True}
+    assert "cannot be fetched: HTTP Error 404" in refused(tmp_path, f"{server}/gone.png", **options)
+    assert "cannot be decoded" in refused(tmp_path, f"{server}/text.png", **options)
+    assert "cannot be fetched" in refused(tmp_path, f"{server}/away.png", **options)
+    assert "cannot be fetched" in refused(tmp_path, "http://[half", **options)
+    assert "cannot be fetched" in refused(tmp_path, f"{server}/a b.png", **options)
+    assert "cannot be decoded" in refused(tmp_path, f"{server}/cut.png", **options)
+    assert "is missing" in refused(tmp_path, "file:///etc/passwd", **options)
+    monkeypatch.setattr("adapt_infinity.pictures.FETCH_BYTES", 10)
+    assert "is larger than 10 bytes" in refused(tmp_path, f"{server}/p.png", **options)
+
+
+# ---- what is mended --------------------------------------------------------------------------------------------------
+
+
+def conversation(images: int, *said: tuple[str, str]) -> Conversation:
+    return Conversation("a", "", ["p0.png"] * images, [{"role": role, "text": text} for role, text in said])
+
+
+U, A, S = "user", "assistant", "system"
+
+
+@pytest.mark.parametrize(
+    ("images", "said", "mended", "repairs"),
+    [
+        (0, [(S, "Be kind. "), (U, "a?"), (A, "b")], [(U, "Be kind.\na?"), (A, "b")], ["system prompt"]),
+        (
+            0,
+            [(U, "a?"), (A, "b"), (S, "Now"), (U, "c?"), (A, "d")],
+            [(U, "a?"), (A, "b"), (U, "Now\nc?"), (A, "d")],
+            ["sys"],
+        ),
+        (0, [(S, "x"), (S, "y"), (U, "a?"), (A, "b")], [(U, "x\ny\na?"), (A, "b")], ["system prompt"]),
+        (0, [(A, "Hi."), (U, "a?"), (A, "b")], [(U, "a?"), (A, "b")], ["answer without a question left out"]),
+        (0, [(U, "a?"), (A, "b"), (U, "c?")], [(U, "a?"), (A, "b")], ["question without an answer left out"]),
+        (1, [(U, "a?"), (A, "b")], [(U, "<image>\na?"), (A, "b")], ["pictures put before the first question"]),
+        (2, [(U, "a?"), (A, "b")], [(U, "<image>\n<image>\na?"), (A, "b")], ["pictures put before"]),
+        (
+            1,
+            [(U, "<image>\na?"), (A, "b"), (U, "<image>\nc?"), (A, "d")],
+            [(U, "<image>\na?"), (A, "b"), (U, "c?"), (A, "d")],
+            ["repeated placeholder left out"],
+        ),
+        (
+            1,
+            [(S, "Look."), (A, "Hm."), (U, "a?"), (A, "b"), (U, "c?")],
+            [(U, "<image>\nLook.\na?"), (A, "b")],
+            ["system prompt", "answer without", "question without", "pictures put"],
+        ),
+    ],
+)
+def test_mended_by_hand(
+    images: int, said: list[tuple[str, str]], mended: list[tuple[str, str]], repairs: list[str], pictures: Pictures
+) -> None:
+    speakers = {U: "human", A: "gpt", S: "system"}
+    record = {
+        "id": "a",
+        "image": ["p0.png"] * images,
+        "conversations": [{"from": speakers[role], "value": text} for role, text in said],
+    }
+    arrivals, rejects = checked(toy(record), pictures, PARAMS)
+    assert rejects.empty
+    assert [(turn["role"], turn["text"]) for turn in arrivals["turns"].item()] == mended
+    found = arrivals["repairs"].item()
+    assert len(found) == len(repairs)
+    assert all(one.startswith(beginning) for one, beginning in zip(found, repairs, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (2, [(U, "<image>a?"), (A, "b"), (U, "c?"), (A, "d")]),  # which of the two is shown?
+        (1, [(U, "<image>a?"), (A, "b"), (U, "c?"), (A, "d"), (U, "<image>e?"), (A, "f")]),  # not with every question
+        (0, [(U, "a?"), (U, "b?"), (A, "c")]),
+        (0, [(U, "a?"), (A, "b"), (A, "c")]),
+        (0, [(U, "a?"), (A, "b"), (S, "c"), (A, "d")]),
+        (0, [(A, "a"), (U, "b?")]),
+    ],
+)
+def test_what_is_not_safe_to_mend_is_set_aside(images: int, said: list[tuple[str, str]], pictures: Pictures) -> None:
+    speakers = {U: "human", A: "gpt", S: "system"}
+    turns = [{"from": speakers[role], "value": text} for role, text in said]
+    record = {"id": "a", "image": ["p0.png"] * images, "conversations": turns}
+    arrivals, rejects = checked(toy(GOOD, record), pictures, PARAMS)
+    assert (len(arrivals), len(rejects)) == (1, 1)
+
+
+SAID = st.lists(st.tuples(st.sampled_from([U, A, S]), st.sampled_from(["", "a", "<image>", "<image>\nb", "c <image>"])))
+
+
+@given(st.integers(0, 3), SAID)
+def test_mending_invents_no_word_and_writes_into_nothing(images: int, said: list[tuple[str, str]]) -> None:
+    given_ = conversation(images, *said)
+    before = json.dumps(given_.turns)
+    try:
+        turns, repairs = mend(given_)
+    except ValueError:
+        turns, repairs = [], []
+    assert json.dumps(given_.turns) == before
+    words = "".join(text for _, text in said)
+    assert set("".join(turn["text"] for turn in turns).replace(IMAGE, "")) <= set(words.replace(IMAGE, "") + "\n")
+    assert len(set(repairs)) == len(repairs)
+
+
+def test_a_byte_order_mark_is_counted_once(tmp_path: Path, pictures: Pictures) -> None:
+    records = [llava("bad", ("Hello?", "")), GOOD, llava("b", ("Hello?", "Hi."))]
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(records).encode())
+    arrivals, _ = checked(toy_of(tmp_path / "a.json"), pictures, PARAMS)
+    assert [list(repairs) for repairs in arrivals["repairs"]] == [["byte order mark read over"], []]
+
+
+def test_records_without_an_id_are_called_by_their_place(pictures: Pictures) -> None:
+    bare = {"conversations": GOOD["conversations"]}
+    arrivals, _ = checked(toy(GOOD, bare, bare), pictures, PARAMS)
+    assert arrivals["source_id"].tolist() == ["good", "1", "2"]
+
+
+def test_repeated_ids_are_numbered_where_that_is_asked_for(pictures: Pictures) -> None:
+    records = [llava(name, (f"{place}?", "Hi.")) for place, name in enumerate(["7", "7#2", "7", "7", "8"])]
+    arrivals, rejects = checked(toy(*records, duplicate_ids="number"), pictures, PARAMS, known_ids={"8"})
+    assert arrivals["source_id"].tolist() == ["7", "7#2", "7#3", "7#4", "8#2"]
+    assert [list(repairs) for repairs in arrivals["repairs"]] == [[], [], *[["repeated id numbered"]] * 3]
+    assert rejects.empty
+    with pytest.raises(ValueError, match="duplicate_ids of toy is one of"):
+        toy(GOOD, duplicate_ids="ignore")
+
+
+# ---- when it is too much ---------------------------------------------------------------------------------------------
 
 
 def test_a_source_that_yields_nothing_is_named(pictures: Pictures) -> None:
-    with pytest.raises(ValueError, match=r"'toy' yields no usable sample \(1 rejected; the first reason: an answer is"):
-        check_records(Source("toy", "llava", [llava("a", ("Hello?", ""))], {}), pictures, PARAMS)
+    with pytest.raises(
+        ValueError, match=r"'toy' yields no usable sample \(1 rejected; the reasons: an answer is empty \(1\)"
+    ):
+        checked(toy(llava("a", ("Hello?", ""))), pictures)
+    with pytest.raises(ValueError, match=r"'toy' yields no usable sample \(0 rejected and no record at all"):
+        checked(toy(), pictures)
 
 
 def test_a_source_that_is_mostly_broken_stops_the_round(pictures: Pictures) -> None:
     records = [GOOD, *(llava(str(number), ("Hello?", "")) for number in range(3))]
-    check_records(Source("toy", "llava", records, {}), pictures, IntakeParams(max_text=99, max_reject_share=0.75))
+    checked(toy(*records), pictures, intake(max_reject_share=0.75))
     with pytest.raises(ValueError, match=r"3 of 4 records are bad, more than intake.max_reject_share \(0.7\)"):
-        check_records(Source("toy", "llava", records, {}), pictures, IntakeParams(max_text=99, max_reject_share=0.7))
+        checked(toy(*records), pictures, intake(max_reject_share=0.7))
 
 
-def test_parameters_name_key_and_value() -> None:
-    with pytest.raises(ValueError, match=r"intake.max_reject_share must lie in 0..1, got 2.0"):
-        IntakeParams(max_text=1, max_reject_share=2.0)
+def test_what_could_not_be_read_counts_by_its_share_of_the_file(pictures: Pictures) -> None:
+    """One complaint may stand for most of a source."""
+    records = [GOOD, *(llava(str(number), ("Hello?", "Hi.")) for number in range(8)), Unreadable("lost", "", 0.9)]
+    checked(toy(*records), pictures, intake(max_reject_share=0.9))
+    with pytest.raises(ValueError, match=r"1 of 10 records are bad and 90% of a file could not be read"):
+        checked(toy(*records), pictures, intake(max_reject_share=0.5))
 
 
-def test_an_id_of_an_earlier_round_is_a_reject(pictures: Pictures) -> None:
-    records = [GOOD, llava("new", ("Hello?", "Hi."))]
-    arrivals, rejects = check_records(Source("toy", "llava", records, {}), pictures, PARAMS, known_ids={"good"})
-    assert arrivals["source_id"].tolist() == ["new"]
-    assert rejects["source_id"].tolist() == ["good"]
+def test_fewer_records_than_expected_are_reported(pictures: Pictures, caplog: pytest.LogCaptureFixture) -> None:
+    checked(toy(GOOD, expected=1), pictures)
+    assert not caplog.records
+    checked(toy(GOOD, expected=2), pictures)
+    assert "source toy has 1 records; 2 were expected" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_text", 0), ("max_reject_share", 2.0), ("near_bits", 65), ("on_contamination", "cry"), ("workers", 0)],
+)
+def test_parameters_name_key_and_value(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"intake.{name} must .* got '?{value}"):
+        intake(**{name: value})
+
+
+# ---- laws ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_record_is_accounted_for_once_across_blocks(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapt_infinity.intake.BLOCK", 7)
+    monkeypatch.setattr("adapt_infinity.intake.REMEMBERED", 2)
+    records = [
+        llava(str(number), ("<image>Hello?", "Hi." if number % 3 else ""), image=f"p{number % 6}.png")
+        for number in range(50)
+    ]
+    arrivals, rejects = checked(toy(*records), pictures, PARAMS, first_id=5)
+    assert sorted([*map(int, arrivals["source_id"]), *rejects["position"]]) == list(range(50))
+    assert arrivals["sample_id"].tolist() == list(range(5, 5 + len(arrivals)))
+    assert arrivals["source_id"].astype(int).is_monotonic_increasing
+    one_thread, _ = checked(toy(*records), pictures, intake(max_reject_share=1.0, workers=1), first_id=5)
+    assert one_thread.equals(arrivals)
+
+
+def test_like_questions_have_one_hash() -> None:
+    def of(*questions: str) -> int:
+        return question_hash(
+            [{"role": role, "text": text} for asked in questions for role, text in ((U, asked), (A, "any"))]
+        )
+
+    assert of("<image>\nWhat IS this?") == of("what is  this") == of("What is this, <image>?") >= 0
+    assert of("这是什么？") == of("这是什么")
+    assert of("What is this?") != of("What is that?")
+    assert of("?") != of("!")  # a question of nothing but punctuation is its own
+
+
+def test_reasons_are_counted_without_their_names_and_numbers() -> None:
+    assert general("picture 'a.png' has 20x30 pixels") == general('picture "b" has 1x2 pixels')
+
+
+def test_memory_does_not_grow_with_the_records(pictures: Pictures) -> None:
+    """Many times the records, good and bad: the same memory, up to the names of the ids."""
+
+    def peak(count: int) -> int:
+        def records() -> Iterator[dict[str, Any]]:
+            for number in range(count):
+                yield llava(str(number), ("word " * 150, "Hi." if number % 4 else ""))
+
+        arrivals, rejects = check_records(Source("toy", "llava", records(), {}), pictures, intake(max_reject_share=1.0))
+        tracemalloc.start()
+        try:
+            arrived = sum(map(len, arrivals))
+            left = sum(map(len, rejects))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            assert arrived + left == count
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adapt_infinity.intake.BLOCK", 200)
+        patch.setattr("adapt_infinity.intake.SPOOLED", 1 << 16)
+        few, many = peak(600), peak(4000)
+    assert many < few + 3400 * 300, f"{few / 1e6:.1f} MB for 600 records, {many / 1e6:.1f} MB for 4,000"
+
+
+def test_blocks_come_while_records_are_still_being_read(pictures: Pictures) -> None:
+    taken = []
+
+    def records() -> Iterator[dict[str, Any]]:
+        for number in range(10_000):
+            taken.append(number)
+            yield llava(str(number), ("Hello?", "Hi."))
+
+    arrivals, _ = check_records(Source("toy", "llava", records(), {}), pictures, PARAMS)
+    assert not taken
+    first = next(arrivals)
+    assert isinstance(first, pa.Table)
+    assert len(taken) < 5000

@@ -1,22 +1,49 @@
 """The pool: nothing that ever arrived is lost, and an id names one sample for ever."""
 
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from kedro.io.core import DatasetError, Version
 
-from adapt_infinity.pool import Pool, join_pool, remove
+from adapt_infinity import parquet
+from adapt_infinity.datasets import PoolDataset
+from adapt_infinity.datasets import pool as on_disk
+from adapt_infinity.datasets.pool import faults, quick_fault
+from adapt_infinity.pool import Pool, join_pool, known_ids, pruned_in, remove, restore
+from tests.conftest import unread
 
 
-def arrivals(source: str, count: int) -> pd.DataFrame:
+def arrivals(source: str, count: int, first_id: int = 0, round: int = 1) -> pd.DataFrame:
+    """Rows as intake hands them over, each with words of its own."""
+    ids = range(first_id, first_id + count)
     return pd.DataFrame(
         {
+            "sample_id": np.arange(first_id, first_id + count),
+            "round": round,
             "source": source,
             "source_id": [f"{source}{number}" for number in range(count)],
             "skill": "s",
-            "images": [[] for _ in range(count)],
-            "turns": [[] for _ in range(count)],
-            "content_hash": "",
+            "images": [[f"p{number}.png"] * (number % 3) for number in ids],
+            "turns": [
+                [{"role": "user", "text": f"{number}?"}, {"role": "assistant", "text": str(number)}] for number in ids
+            ],
+            "references": [[] for _ in ids],
+            "content_hash": [f"{number:064x}" for number in ids],
+            "question_hash": np.arange(first_id, first_id + count),
+            "picture_hashes": [[f"{number:064x}"] * (number % 3) for number in ids],
+            "picture_marks": [[bytes(30)] * (number % 3) for number in ids],
+            "repairs": [[] for _ in ids],
         }
     )
 
@@ -25,28 +52,304 @@ def removals(ids: list[int]) -> pd.DataFrame:
     return pd.DataFrame({"sample_id": pd.Series(ids, dtype="int64"), "reason": "duplicate"})
 
 
-@given(st.lists(st.tuples(st.integers(1, 6), st.sets(st.integers(0, 40))), min_size=1, max_size=6))
+def pool_of(*counts: int) -> Pool:
+    """Arrivals of so many rows, one after another."""
+    pool = Pool()
+    for number, count in enumerate(counts, start=1):
+        pool = join_pool(pool, unread(arrivals(f"d{number}", count, pool.size, number)), number)
+    return pool
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 6), st.sets(st.integers(0, 40))), min_size=1, max_size=6))
 def test_pool_and_ledger_are_all_that_ever_arrived(rounds: list[tuple[int, set[int]]]) -> None:
     pool = Pool()
     for number, (count, leaving) in enumerate(rounds, start=1):
-        pool, rows = join_pool(pool, arrivals(f"d{number}", count), number)
-        assert rows["sample_id"].tolist() == pool.rows["sample_id"].tolist()
         before = pool
-        pool = remove(pool, removals(sorted(leaving & set(pool.rows["sample_id"]))), number)
-        assert pool.shards == before.shards  # what was written stays as it is
-        assert before.rows["sample_id"].is_monotonic_increasing
-    everything = [*pool.rows["sample_id"], *pool.removed["sample_id"]]
+        pool = join_pool(pool, unread(arrivals(f"d{number}", count, pool.size, number)), number)
+        assert pool.size == before.size + count
+        joined = pool
+        pool = remove(pool, removals(sorted(leaving & set(pool.index["sample_id"]))), number)
+        assert pool.shards == joined.shards  # what was written stays as it is
+    everything = [*pool.index["sample_id"], *pool.record["sample_id"]]
     assert sorted(everything) == list(range(sum(count for count, _ in rounds)))
 
 
 def test_an_id_that_arrives_twice_is_refused() -> None:
-    pool, _ = join_pool(Pool(), arrivals("d", 2), 1)
-    with pytest.raises(ValueError, match="2 arriving ids were already used by their source"):
-        join_pool(pool, arrivals("d", 2), 2)
+    pool = pool_of(2)
+    with pytest.raises(ValueError, match="2 arriving ids were already used by their source in an earlier round"):
+        join_pool(pool, unread(arrivals("d1", 2, first_id=2)), 2)
 
 
-def test_only_what_is_there_can_leave() -> None:
-    pool, _ = join_pool(Pool(), arrivals("d", 2), 1)
-    pool = remove(pool, removals([1]), 1)
-    with pytest.raises(ValueError, match=r"not in the pool: \[1\]"):
-        remove(pool, removals([1]), 2)
+def test_another_source_may_use_the_same_ids() -> None:
+    other = arrivals("d1", 2, first_id=2).assign(source="d2")
+    pool = join_pool(pool_of(2), unread(other), 2)
+    assert known_ids(pool, "d1").to_pylist() == known_ids(pool, "d2").to_pylist() == ["d10", "d11"]
+
+
+@pytest.mark.parametrize("first_id", [0, 1, 3])
+def test_ids_are_places(first_id: int) -> None:
+    with pytest.raises(AssertionError, match="ids are places"):
+        join_pool(pool_of(2), unread(arrivals("d2", 2, first_id)), 2)
+
+
+def test_only_what_is_there_can_leave_and_only_what_left_can_come_back() -> None:
+    pool = remove(pool_of(3), removals([1]), 1)
+    for wrong in ([1], [3], [-1]):
+        with pytest.raises(ValueError, match=rf"not in the pool: \[{wrong[0]}\]"):
+            remove(pool, removals(wrong), 2)
+    for wrong in ([0], [3], [-1]):
+        with pytest.raises(ValueError, match=rf"in the pool already, or never arrived: \[{wrong[0]}\]"):
+            restore(pool, wrong, 2, "a mistake")
+    with pytest.raises(ValueError, match="a sample is removed twice at once"):
+        remove(pool, removals([0, 0]), 2)
+
+
+def test_what_comes_back_is_on_record() -> None:
+    pool = remove(pool_of(4), removals([1, 2]), 1)
+    assert pruned_in(pool, 1).tolist() == [1, 2]
+    pool = restore(pool, [2], 2, "a mistake")
+    assert pool.index["sample_id"].tolist() == [0, 2, 3]
+    assert pruned_in(pool, 1).tolist() == [1]
+    pool = remove(pool, removals([2]), 3)
+    assert pool.index["sample_id"].tolist() == [0, 3]
+    assert pool.record[["sample_id", "round", "action"]].values.tolist() == [
+        [1, 1, "removed"],
+        [2, 1, "removed"],
+        [2, 2, "restored"],
+        [2, 3, "removed"],
+    ]
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=4), st.data())
+def test_rows_are_fetched_in_any_order(counts: list[int], data: st.DataObject) -> None:
+    pool = pool_of(*counts)
+    asked = data.draw(st.lists(st.integers(0, pool.size - 1), max_size=30)) if pool.size else []
+    fetched = pool.fetch(asked)
+    assert fetched["sample_id"].to_pylist() == asked
+    assert [turns[1]["text"] for turns in fetched["turns"].to_pylist()] == [str(number) for number in asked]
+    some = pool.fetch(asked, ["skill", "content_hash"])
+    assert some == fetched.select(["skill", "content_hash"])
+
+
+@pytest.mark.parametrize("wrong", [-1, 5])
+def test_what_never_arrived_cannot_be_fetched(wrong: int) -> None:
+    with pytest.raises(ValueError, match=f"there is no sample {wrong}; ids run to 4"):
+        pool_of(2, 3).fetch([0, wrong])
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=4), st.sets(st.integers(0, 36)), st.integers(1, 11))
+def test_windows_are_the_rows_of_the_pool(counts: list[int], leaving: set[int], size: int) -> None:
+    pool = pool_of(*counts)
+    pool = remove(pool, removals(sorted(leaving & set(range(pool.size)))), 9)
+    windows = list(pool.windows(size))
+    assert all(len(window) == size for window in windows[:-1])
+    found = [row for window in windows for row in window["sample_id"].tolist()]
+    assert found == pool.rows()["sample_id"].tolist() == pool.index["sample_id"].tolist()
+    said = [turns[1]["text"] for window in windows for turns in window["turns"]]
+    assert said == [str(number) for number in found]
+
+
+# ---- on disk ---------------------------------------------------------------------------------------------------------
+
+
+def dataset(folder: Path, round: int, version: str | None = "now") -> PoolDataset:
+    return PoolDataset(filepath=str(folder / f"round_{round}/kept_pool.json"), version=Version(version, version))
+
+
+def saved(folder: Path, pool: Pool, round: int = 1) -> tuple[Path, dict[str, Any]]:
+    """The store, and the version that was written."""
+    made = dataset(folder, round)
+    made.save(pool)
+    version: dict[str, Any] = json.loads(Path(made._get_load_path()).read_text())
+    return folder / "pool", version
+
+
+def test_a_version_of_another_round_is_found(tmp_path: Path) -> None:
+    saved(tmp_path, pool_of(3), 1)
+    assert dataset(tmp_path, 7).load().size == 3
+
+
+def test_what_is_in_a_file_already_is_not_written_twice(tmp_path: Path) -> None:
+    """Arrivals that intake has written get a second name in the store."""
+    rows = tmp_path / "arrivals.parquet"
+    parquet.write(rows, [unread(arrivals("a", 3)).to_table()])
+    store, version = saved(tmp_path, join_pool(Pool(), parquet.opened(rows), 1))
+    assert (store / version["shards"][0]["file"]).samefile(rows)
+
+
+def test_every_way_to_lose_a_part_is_found(tmp_path: Path) -> None:
+    pool = remove(pool_of(40, 30), removals([1]), 2)
+    store, version = saved(tmp_path, pool)
+    assert list(faults(store, version)) == []
+    parts = [*version["shards"], *version["ledger"]]
+    assert len(parts) == 3
+    for entry in parts:
+        place = store / entry["file"]
+        whole = place.read_bytes()
+        place.write_bytes(whole[:-1])
+        assert "has been altered" in quick_fault(place, entry)
+        with pytest.raises(Exception, match=r"pool part .* has been altered.*kedro pool verify"):
+            dataset(tmp_path, 1).load()
+        place.unlink()
+        assert quick_fault(place, entry) == f"{entry['file']} is missing"
+        with pytest.raises(Exception, match=r"pool part .* is missing"):
+            dataset(tmp_path, 1).load()
+        flipped = bytearray(whole)
+        flipped[len(whole) // 3] ^= 1
+        place.write_bytes(flipped)
+        assert quick_fault(place, entry) == ""  # its size is right: only reading tells
+        assert list(faults(store, version)) == [f"{entry['file']} has been altered: its hash is not the one on record"]
+        place.write_bytes(whole)
+    assert list(faults(store, version)) == []
+
+
+def test_a_rotten_page_is_an_error_when_it_is_read_and_never_data(tmp_path: Path) -> None:
+    pool = pool_of(200)
+    store, version = saved(tmp_path, pool)
+    (entry,) = version["shards"]
+    place = store / entry["file"]
+    whole = place.read_bytes()
+    footer = int.from_bytes(whole[-8:-4], "little") + 8
+    expected = pool.fetch(np.arange(200))
+    found = 0
+    for at in range(4, len(whole) - footer, 211):
+        rotten = bytearray(whole)
+        rotten[at] ^= 0x10
+        place.write_bytes(rotten)
+        try:
+            read = dataset(tmp_path, 1).load().fetch(np.arange(200))
+        except (OSError, pa.ArrowException):
+            found += 1
+        else:
+            assert read == expected, f"byte {at} changed what is read"  # a byte that says nothing, of a page's header
+    assert found > 10
+
+
+class Broken(Exception):  # noqa: N818
+    """A write that ends in the middle."""
+
+
+@dataclass
+class Model:
+    """The pool in plain Python: who arrived, in what order, and who is there."""
+
+    arrived: list[str] = field(default_factory=list)
+    present: list[bool] = field(default_factory=list)
+    ledger: int = 0
+
+    def copy(self) -> "Model":
+        return Model(list(self.arrived), list(self.present), self.ledger)
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Arrivals, prunings, restorations, loads and crashes in any order; and no version ever changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(mkdtemp())
+        self.pool, self.model = Pool(), Model()
+        self.versions: list[tuple[Model, pa.Table]] = []
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.folder)
+
+    def _at(self, number: int) -> PoolDataset:
+        return dataset(self.folder, number + 1, f"v{number:04d}")
+
+    def _adopt(self, pool: Pool, model: Model) -> None:
+        self.pool, self.model = pool, model
+
+    @rule(count=st.integers(0, 5))
+    def join(self, count: int) -> None:
+        number = len(self.pool.shards) + 1
+        rows = arrivals(f"d{number}", count, self.pool.size, number)
+        model = self.model.copy()
+        model.arrived += rows["source_id"].tolist()
+        model.present += [True] * count
+        self._adopt(join_pool(self.pool, unread(rows), number), model)
+
+    @rule(draw=st.data())
+    def prune(self, draw: st.DataObject) -> None:
+        self._move(draw, True)
+
+    @rule(draw=st.data())
+    def bring_back(self, draw: st.DataObject) -> None:
+        self._move(draw, False)
+
+    def _move(self, draw: st.DataObject, leaving: bool) -> None:
+        there = [place for place, present in enumerate(self.model.present) if present == leaving]
+        ids = sorted(draw.draw(st.sets(st.sampled_from(there)))) if there else []
+        model = self.model.copy()
+        for place in ids:
+            model.present[place] = not leaving
+        model.ledger += len(ids)
+        round = len(self.pool.shards)
+        moved = remove(self.pool, removals(ids), round) if leaving else restore(self.pool, ids, round, "why not")
+        self._adopt(moved, model)
+
+    @rule()
+    def save(self) -> None:
+        self._at(len(self.versions)).save(self.pool)
+        self.versions.append((self.model, self.pool.fetch(np.arange(self.pool.size))))
+
+    @rule(after=st.integers(0, 4))
+    def save_and_break(self, after: int) -> None:
+        """A write that ends somewhere in the middle leaves no version, and what was there stays."""
+        patch = pytest.MonkeyPatch()
+        left = [after]
+
+        def failing(*arguments: Any, **options: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Broken
+            return whole(*arguments, **options)
+
+        whole = on_disk.put
+        patch.setattr(on_disk, "put", failing)
+        at = self._at(len(self.versions))
+        try:
+            at.save(self.pool)
+        except (Broken, DatasetError):
+            assert not at._exists()
+        else:
+            self.versions.append((self.model, self.pool.fetch(np.arange(self.pool.size))))
+        finally:
+            patch.undo()
+
+    @precondition(lambda self: self.versions)
+    @rule(draw=st.data())
+    def load(self, draw: st.DataObject) -> None:
+        """Go on from any version, as a round that starts anew does; from an old one, another history begins."""
+        number = draw.draw(st.integers(0, len(self.versions) - 1))
+        self._adopt(self._at(number).load(), self.versions[number][0].copy())
+
+    @invariant()
+    def the_pool_is_what_the_model_says(self) -> None:
+        pool, model = self.pool, self.model
+        assert pool.arrived["sample_id"].tolist() == list(range(len(model.arrived)))
+        assert pool.present.tolist() == model.present
+        assert len(pool) == sum(model.present) == len(pool.index)
+        assert len(pool.record) == model.ledger
+        last = pool.record.groupby("sample_id")["action"].last()
+        gone = set(last.index[last == "removed"])
+        assert sorted([*pool.index["sample_id"], *gone]) == list(range(len(model.arrived)))
+
+    @invariant()
+    def every_version_is_what_it_was(self) -> None:
+        for number in {len(self.versions) - 1, len(self.versions) // 2, 0} if self.versions else ():
+            model, rows = self.versions[number]
+            loaded = self._at(number).load()
+            assert loaded.fetch(np.arange(loaded.size)) == rows
+            assert rows["source_id"].to_pylist() == model.arrived
+            assert loaded.present.tolist() == model.present
+
+    @invariant()
+    def nothing_half_written_lies_about(self) -> None:
+        assert not list(self.folder.rglob("*.tmp"))
+
+
+TestPoolMachine = PoolMachine.TestCase
+TestPoolMachine.settings = settings(max_examples=20, stateful_step_count=12)

@@ -1,5 +1,6 @@
 """Prompts: labels sit on answer tokens and nowhere else."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,17 +8,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapt_infinity.intake import IntakeParams, Source, check_records
-from adapt_infinity.model import IGNORED, Checkpoint, ModelParams, Vlm
+from adapt_infinity.intake import Source
+from adapt_infinity.model import IGNORED, Checkpoint, ModelParams, Reader, Vlm, load_reader
 from adapt_infinity.pictures import Pictures
-from adapt_infinity.prompts import batches, check_prompts, collate, encode, encode_question, pad_token
-from adapt_infinity.sample import Sample, samples_of
+from adapt_infinity.prompts import PromptCheck, batches, collate, encode, encode_question, end_tokens, pad_token
+from adapt_infinity.sample import Sample, Turn, samples_of
+from tests.conftest import checked, intake
 
 
 @pytest.fixture(scope="session")
 def samples(toy_source: Source, pictures: Pictures) -> list[Sample]:
-    arrivals, _ = check_records(toy_source, pictures, IntakeParams(max_text=10_000, max_reject_share=0.0))
-    return samples_of(arrivals.assign(sample_id=range(len(arrivals))))
+    return samples_of(checked(toy_source, pictures)[0])
 
 
 def spoken(vlm: Vlm, tokens: torch.Tensor) -> str:
@@ -65,17 +66,67 @@ def test_batches_take_every_row_once_within_the_budget(lengths: list[int], budge
         assert len(places) == 1 or max(lengths[place] for place in places) * len(places) <= budget
 
 
-def test_what_the_model_cannot_read_is_set_aside(
-    toy_source: Source, pictures: Pictures, base_model: Checkpoint, model_params: ModelParams
+@pytest.fixture(scope="session")
+def reader(base_model: Checkpoint, model_params: ModelParams) -> Reader:
+    return load_reader(base_model, model_params)
+
+
+def test_what_the_model_cannot_read_is_set_aside(toy_source: Source, pictures: Pictures, reader: Reader) -> None:
+    lenient = intake(max_reject_share=1.0)
+    arrivals, rejects = checked(
+        toy_source, pictures, lenient, readable=PromptCheck(replace(reader, max_tokens=60), pictures)
+    )
+    assert rejects["source_id"].tolist() == ["long"]
+    assert "tokens, model.max_tokens is 60" in rejects["reason"].item()
+    assert len(arrivals) + len(rejects) == len(toy_source.records)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"no usable sample .* tokens, model.max_tokens is …"):
+        checked(toy_source, pictures, lenient, readable=PromptCheck(replace(reader, max_tokens=2), pictures))
+
+
+def test_a_reader_reads_as_the_model_does(vlm: Vlm, reader: Reader, samples: list[Sample], pictures: Pictures) -> None:
+    assert end_tokens(reader) == end_tokens(vlm)
+    for sample in samples:
+        ours, theirs = encode(reader, sample, pictures), encode(vlm, sample, pictures)
+        assert ours.input_ids.tolist() == theirs.input_ids.tolist()
+        assert ours.answers.tolist() == theirs.answers.tolist()
+
+
+def test_the_check_at_the_door_agrees_with_the_reading(
+    reader: Reader, samples: list[Sample], pictures: Pictures
 ) -> None:
-    checked, rejects = check_records(toy_source, pictures, IntakeParams(max_text=10_000, max_reject_share=0.0))
-    short = ModelParams(**{**vars(model_params), "max_tokens": 60})
-    arrivals, rejected = check_prompts(checked, rejects, pictures, base_model, short)
-    assert rejected["source_id"].tolist() == ["long"]
-    assert "tokens, model.max_tokens is 60" in rejected["reason"].item()
-    assert len(arrivals) + len(rejected) == len(toy_source.records)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="no arriving sample can be read"):
-        check_prompts(checked, rejects, pictures, base_model, ModelParams(**{**vars(model_params), "max_tokens": 2}))
+    """At every limit: what is let in can be encoded, and what is refused cannot."""
+    lengths = [len(encode(reader, sample, pictures)) for sample in samples]
+    sizes = [[pictures.open(sample.source, name).size for name in sample.images] for sample in samples]
+    for limit in range(5, 121):
+        check = PromptCheck(replace(reader, max_tokens=limit), pictures)
+        for sample, shown, length in zip(samples, sizes, lengths, strict=True):
+            assert accepts(check, sample, shown) == (length <= limit), (limit, sample.source_id)
+
+
+WORDS = st.lists(
+    st.sampled_from(["<|end|>", "a", " ", "\n", "é", "🙂", "颜", "word ", "\u200b", "9.5", "ﷺ"]), max_size=30
+)
+
+
+@given(texts=st.lists(WORDS.map("".join).filter(str.strip), min_size=2, max_size=6), limit=st.integers(20, 90))
+def test_the_check_never_accepts_what_cannot_be_encoded(
+    texts: list[str], limit: int, reader: Reader, pictures: Pictures
+) -> None:
+    short = replace(reader, max_tokens=limit)
+    check = PromptCheck(short, pictures)
+    check(Sample(0, "toy", "", "", (), (Turn("user", "a"), Turn("assistant", "a"))), [])
+    pairs = texts[: len(texts) // 2 * 2]
+    turns = tuple(Turn(("user", "assistant")[place % 2], text) for place, text in enumerate(pairs))  # type: ignore[arg-type]
+    sample = Sample(1, "toy", "", "", (), turns)
+    assert accepts(check, sample, []) == (len(encode(reader, sample, pictures)) <= short.max_tokens)
+
+
+def accepts(check: PromptCheck, sample: Sample, sizes: list[tuple[int, int]]) -> bool:
+    try:
+        check(sample, sizes)
+    except ValueError:
+        return False
+    return True
 
 
 class WithTemplate:

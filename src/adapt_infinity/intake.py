@@ -214,6 +214,9 @@ class _Reading:
 
     def _in_order(self, conversation: Conversation) -> tuple[list[dict[str, str]], list[str]]:
         """The turns, mended if they have to be, and the repairs."""
+        for name in (conversation.source_id, conversation.skill, *conversation.references):
+            if not name.isascii():
+                _check_unicode(name)
         pictures, longest = len(conversation.images), self._params.max_text
         try:
             check_conversation(conversation.turns, pictures, longest)

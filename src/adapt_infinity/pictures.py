@@ -14,9 +14,9 @@ import urllib.request
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-from urllib.error import URLError
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -148,11 +148,11 @@ def fetch(url: str) -> bytes:
     """What lies at an http(s) URL, up to `FETCH_BYTES`."""
     try:
         with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:
-            if urlsplit(answer.url).scheme not in ("http", "https"):
-                raise ValueError(f"picture {url!r} leads to another kind of address")
-            content = bytes(answer.read(FETCH_BYTES + 1))
-    except (URLError, OSError, UnicodeError) as error:
+            scheme, content = urlsplit(answer.url).scheme, bytes(answer.read(FETCH_BYTES + 1))
+    except (OSError, HTTPException, ValueError) as error:  # unreachable, broken off, no address
         raise ValueError(f"picture {url!r} cannot be fetched: {error}") from error
+    if scheme not in ("http", "https"):
+        raise ValueError(f"picture {url!r} leads to another kind of address")
     if len(content) > FETCH_BYTES:
         raise ValueError(f"picture {url!r} is larger than {FETCH_BYTES} bytes")
     return content

@@ -9,13 +9,15 @@ line is read; a JSON list that breaks off, or off which the syntax is lost, ends
 import gzip
 import json
 import re
+import zlib
 from codecs import getincrementaldecoder
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from glob import glob, has_magic
+from io import BufferedIOBase
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -95,14 +97,14 @@ def read_file(file: Path, under: str = "", keyed: bool = False) -> Iterator[Any]
             yield from _arrow(file)
         case ".jsonl" | ".ndjson":
             with _open(file) as content:
-                yield from read_lines(content)
+                yield from read_lines(content, file.stat().st_size)
         case _:
             with _open(file) as content:
                 yield from read_json(content, under, keyed, file.stat().st_size)
 
 
-def read_lines(content: BinaryIO) -> Iterator[Any]:
-    """A record a line; empty lines are none."""
+def read_lines(content: BufferedIOBase, size: int = 0) -> Iterator[Any]:
+    """A record a line; empty lines are none. `size`, in bytes, serves to say which share of a broken file was lost."""
     calm = _Calm(content)
     first = True
     while line := calm.readline(LONGEST):
@@ -117,10 +119,10 @@ def read_lines(content: BinaryIO) -> Iterator[Any]:
         except (ValueError, RecursionError) as error:
             yield Unreadable(f"the line is not JSON: {_why(error)}", _shown(line))
     if calm.broken:
-        yield Unreadable(f"the file breaks off: {calm.broken}", "")
+        yield Unreadable(f"the file breaks off: {calm.broken}", "", calm.lost(size))
 
 
-def read_json(content: BinaryIO, under: str = "", keyed: bool = False, size: int = 0) -> Iterator[Any]:
+def read_json(content: BufferedIOBase, under: str = "", keyed: bool = False, size: int = 0) -> Iterator[Any]:
     """The records of a JSON document; `size`, in bytes, serves to say which share of a broken one was lost."""
     text = _Text(_Calm(content), size)
     try:
@@ -145,7 +147,7 @@ class _BrokenError(Exception):
 class _Calm:
     """A file whose end may come early: compressed data that break off end the reading instead of the program."""
 
-    def __init__(self, content: BinaryIO) -> None:
+    def __init__(self, content: BufferedIOBase) -> None:
         self._content, self.broken = content, ""
 
     def read(self, size: int) -> bytes:
@@ -154,10 +156,16 @@ class _Calm:
     def readline(self, size: int) -> bytes:
         return self._attempt(self._content.readline, size)
 
+    def lost(self, size: int, waiting: float = 0.0) -> float:
+        """The share of `size` bytes on disk that has not been read, or is `waiting` (a share of what has been)."""
+        raw = getattr(self._content, "fileobj", self._content)  # of compressed data, the file below them
+        read = raw.tell() if size else 0
+        return min(1.0, max(0.0, (size - read * (1 - waiting)) / size)) if size else 0.0
+
     def _attempt(self, how: Any, size: int) -> bytes:
         try:
             return bytes(how(size))
-        except (OSError, EOFError, ValueError) as error:  # gzip's ways of saying that data are damaged
+        except (OSError, EOFError, ValueError, zlib.error) as error:  # gzip's ways of saying that data are damaged
             self.broken = str(error)
             return b""
 
@@ -223,8 +231,8 @@ class _Text:
 
     def lost(self) -> float:
         """The share of the file that has not been read, as far as its size is known."""
-        unread = self._size - self._taken + len(self._window) - self._at
-        return min(1.0, max(0.0, unread / self._size)) if self._size else 0.0
+        waiting = (len(self._window) - self._at) / self._taken if self._taken else 0.0
+        return self._content.lost(self._size, waiting)
 
     def _more(self, size: int) -> bool:
         if self._over:

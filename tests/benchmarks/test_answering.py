@@ -11,33 +11,41 @@ from adapt_infinity.benchmarks.answering import (
     grade_zero_shot,
     pick_items,
 )
-from adapt_infinity.intake import IntakeParams, Source
+from adapt_infinity.intake import Source
 from adapt_infinity.model import Checkpoint, ModelParams, Vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.sample import samples_of
+from tests.conftest import INTAKE
 
-INTAKE = IntakeParams(max_text=10_000, max_reject_share=0.0)
 PARAMS = BenchmarkParams(items_per_skill=1, max_new_tokens=8, token_budget=200, seed=0)
 
 
 @pytest.fixture(scope="module")
-def items(toy_source: Source, pictures: Pictures) -> pd.DataFrame:
-    return pick_items([toy_source], pictures, INTAKE, PARAMS)[0]
+def pick(pictures: Pictures, base_model: Checkpoint, model_params: ModelParams):  # type: ignore[no-untyped-def]
+    def from_source(source: Source, params: BenchmarkParams = PARAMS) -> pd.DataFrame:
+        return pick_items([source], pictures, base_model, INTAKE, model_params, params)[0]
+
+    return from_source
 
 
-def test_as_many_items_as_asked_of_every_skill(items: pd.DataFrame, toy_source: Source, pictures: Pictures) -> None:
+@pytest.fixture(scope="module")
+def items(toy_source: Source, pick) -> pd.DataFrame:  # type: ignore[no-untyped-def]
+    return pick(toy_source)
+
+
+def test_as_many_items_as_asked_of_every_skill(items: pd.DataFrame, toy_source: Source, pick) -> None:  # type: ignore[no-untyped-def]
     assert sorted(items["skill"]) == ["caption", "compare", "cs", "language", "talk", "zh"]
     assert items["sample_id"].tolist() == list(range(6))
-    again, _ = pick_items([toy_source], pictures, INTAKE, PARAMS)
+    again = pick(toy_source)
     assert again["source_id"].tolist() == items["source_id"].tolist()
-    other, _ = pick_items([toy_source], pictures, INTAKE, BenchmarkParams(**{**vars(PARAMS), "items_per_skill": 9}))
+    other = pick(toy_source, BenchmarkParams(**{**vars(PARAMS), "items_per_skill": 9}))
     assert len(other) == 8
 
 
-def test_a_skill_without_a_grader_is_an_error(toy_source: Source, pictures: Pictures) -> None:
+def test_a_skill_without_a_grader_is_an_error(toy_source: Source, pick) -> None:  # type: ignore[no-untyped-def]
     source = Source("toy", "llava", toy_source.records, {"language": "exact"})
     with pytest.raises(ValueError, match=r"skill 'caption' of source 'toy' has no grader; known graders: .*exact"):
-        pick_items([source], pictures, INTAKE, PARAMS)
+        pick(source)
 
 
 def test_batches_change_no_answer(items: pd.DataFrame, pictures: Pictures, vlm: Vlm) -> None:

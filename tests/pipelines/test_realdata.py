@@ -1,6 +1,8 @@
 """The same pipeline on real photos, charts, receipts, captions in four languages and school maths, where they are."""
 
 import os
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -9,10 +11,9 @@ import yaml
 
 from adapt_infinity.benchmarks import graders
 from adapt_infinity.datasets import PicturesDataset, SourcesDataset
-from adapt_infinity.intake import IntakeParams, check_records
-from adapt_infinity.model import Checkpoint, ModelParams
-from adapt_infinity.prompts import check_prompts
-from tests.conftest import PROJECT
+from adapt_infinity.model import Checkpoint, ModelParams, load_reader
+from adapt_infinity.prompts import PromptCheck
+from tests.conftest import PROJECT, checked, intake
 from tests.pipelines.test_round import SMALL, entry, kedro, project  # noqa: F401  (project is a fixture)
 
 FOLDER = os.environ.get("ADAPT_INFINITY_REALDATA", "")
@@ -34,10 +35,10 @@ def load(name: str, split: str):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("name", NAMES)
 def test_real_records_arrive_whole(name: str, base_model: Checkpoint, model_params: ModelParams) -> None:
     source, pictures = load(name, "train")
-    few = type(source)(source.name, source.format, source.records[:40], source.graders)
-    checked, rejects = check_records(few, pictures, IntakeParams(max_text=100_000, max_reject_share=0.0))
-    long = ModelParams(**{**vars(model_params), "max_tokens": 1024})
-    arrivals, rejects = check_prompts(checked, rejects, pictures, base_model, long)
+    few = replace(source, records=islice(source.records, 40), expected=None)
+    reader = load_reader(base_model, replace(model_params, max_tokens=1024))
+    params = intake(max_text=100_000, max_reject_share=0.05)
+    arrivals, rejects = checked(few, pictures, params, readable=PromptCheck(reader, pictures))
     assert len(arrivals) >= 38
     assert len(arrivals) + len(rejects) == 40
 
@@ -45,7 +46,7 @@ def test_real_records_arrive_whole(name: str, base_model: Checkpoint, model_para
 @pytest.mark.parametrize("name", NAMES)
 def test_the_reference_answer_grades_one(name: str) -> None:
     source, _ = load(name, "test")
-    for record in source.records[:60]:
+    for record in islice(source.records, 60):
         reference = record["conversations"][-1]["value"]
         assert graders.load(source.graders[record["task"]])(reference, reference) == 1, reference
 

@@ -6,19 +6,19 @@ import pytest
 import torch
 
 from adapt_infinity import experts
-from adapt_infinity.intake import IntakeParams, Source, check_records
+from adapt_infinity.intake import Source
 from adapt_infinity.model import Adapter, Checkpoint, ModelParams, load_vlm, new_adapter
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool, join_pool
 from adapt_infinity.probe.features import FeatureBlock, ProbeParams, probe_pool
+from tests.conftest import checked, unread
 
 PARAMS = ProbeParams(layer=-1, embedding_layer=-1, dim=256, token_budget=400, window=5)
 
 
 @pytest.fixture(scope="module")
 def pool(toy_source: Source, pictures: Pictures) -> Pool:
-    arrivals, _ = check_records(toy_source, pictures, IntakeParams(max_text=10_000, max_reject_share=0.0))
-    return join_pool(Pool(), arrivals, 1)[0]
+    return join_pool(Pool(), unread(checked(toy_source, pictures)[0]), 1)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def read(pool: Pool, pictures: Pictures, base_model: Checkpoint, warm_adapter: A
 
 def test_every_row_has_unit_features_and_every_score(read, pool: Pool) -> None:  # type: ignore[no-untyped-def]
     made = read(PARAMS)
-    assert made.scores["sample_id"].tolist() == pool.rows["sample_id"].tolist()
+    assert made.scores["sample_id"].tolist() == pool.rows()["sample_id"].tolist()
     assert set(experts.names()) <= set(made.scores.columns)
     assert np.isfinite(made.scores.to_numpy(float)).all()
     for rows in (made.gradients, made.embeddings):
@@ -56,7 +56,7 @@ def test_batches_and_windows_change_nothing(read) -> None:  # type: ignore[no-un
 def test_scores_are_what_method_says(read, pool: Pool) -> None:  # type: ignore[no-untyped-def]
     scores = read(PARAMS).scores
     assert scores["perplexity"].to_numpy() == pytest.approx(np.exp(scores["nll"].to_numpy()), rel=1e-4)
-    without_pictures = pool.rows["images"].map(len).to_numpy() == 0
+    without_pictures = pool.rows()["images"].map(len).to_numpy() == 0
     assert without_pictures.sum() == 2
     assert (scores["image_grounding"].to_numpy()[without_pictures] == 0).all()
     assert (scores["image_grounding"].to_numpy()[~without_pictures] != 0).all()

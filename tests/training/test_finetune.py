@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapt_infinity.intake import IntakeParams, Source, check_records
+from adapt_infinity.intake import Source
 from adapt_infinity.model import Adapter, Checkpoint, ModelParams, detach, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool, join_pool
@@ -22,6 +22,7 @@ from adapt_infinity.training.finetune import (
     train_adapter,
     warm_up_adapter,
 )
+from tests.conftest import checked, unread
 
 PARAMS = TrainingParams(
     learning_rate=5e-3,
@@ -40,12 +41,11 @@ PARAMS = TrainingParams(
 
 @pytest.fixture(scope="module")
 def pool(toy_source: Source, pictures: Pictures) -> Pool:
-    arrivals, _ = check_records(toy_source, pictures, IntakeParams(max_text=10_000, max_reject_share=0.0))
-    return join_pool(Pool(), arrivals, 1)[0]
+    return join_pool(Pool(), unread(checked(toy_source, pictures)[0]), 1)
 
 
 def chosen(pool: Pool, count: int):  # type: ignore[no-untyped-def]
-    return pool.rows[["sample_id"]].assign(selected=np.arange(len(pool)) < count)
+    return pool.index[["sample_id"]].assign(selected=np.arange(len(pool)) < count)
 
 
 def test_the_adapter_learns_and_nothing_else(
@@ -71,7 +71,7 @@ def test_the_base_stays_as_it_is(
 ) -> None:
     vlm = load_vlm(base_model, model_params, warm_adapter)
     before = {name: value.clone() for name, value in vlm.model.named_parameters() if "lora_" not in name}
-    finetune(vlm, samples_of(pool.rows.head(4)), pictures, PARAMS, 1)
+    finetune(vlm, samples_of(pool.rows().head(4)), pictures, PARAMS, 1)
     assert all(torch.equal(value, before[name]) for name, value in vlm.model.named_parameters() if name in before)
 
 
@@ -82,7 +82,7 @@ def test_micro_batches_change_nothing(
     for token_budget in (1, 10_000):
         vlm = load_vlm(base_model, model_params, warm_adapter)
         lora = [value.requires_grad_(True) for name, value in vlm.model.named_parameters() if "lora_" in name]
-        rows = [encode(vlm, sample, pictures) for sample in samples_of(pool.rows)]
+        rows = [encode(vlm, sample, pictures) for sample in samples_of(pool.rows())]
         params = TrainingParams(**{**vars(PARAMS), "token_budget": token_budget, "max_norm": 1e9})
         loss = _step(vlm, rows, params)
         found.append((loss, torch.cat([value.grad.flatten() for value in lora if value.grad is not None])))
@@ -94,7 +94,7 @@ def test_warm_up_gives_every_b_a_value(
     pool: Pool, pictures: Pictures, base_model: Checkpoint, model_params: ModelParams
 ) -> None:
     warm, log = warm_up_adapter(
-        pool.rows, pictures, base_model, model_params, PARAMS, WarmUpParams(samples=5, epochs=1)
+        pool.shards[0].rows, pictures, base_model, model_params, PARAMS, WarmUpParams(samples=5, epochs=1)
     )
     assert log["samples"].sum() == 5
     assert all(tensor.abs().max() > 0 for name, tensor in warm.tensors.items() if "lora_B" in name)
@@ -105,7 +105,7 @@ def test_a_subset_that_names_strangers_is_refused(
 ) -> None:
     subset = chosen(pool, 2)
     subset["sample_id"] += 1000
-    with pytest.raises(ValueError, match="the subset names 2 samples, the pool has 0 of them"):
+    with pytest.raises(ValueError, match="the subset names 2 samples that are not in the pool"):
         train_adapter(pool, subset, pictures, base_model, warm_adapter, model_params, PARAMS, round=1)
 
 
@@ -118,7 +118,7 @@ def test_a_ruinous_rate_is_named(
         warm_adapter.record,
     )
     vlm = load_vlm(base_model, model_params, broken)
-    samples = samples_of(pool.rows.head(2))
+    samples = samples_of(pool.rows().head(2))
     with pytest.raises(ValueError, match=r"training.learning_rate 0.005 may be too high"):
         finetune(vlm, samples, pictures, PARAMS, 1)
     assert detach(vlm, {}).tensors  # the model is still a model

@@ -7,7 +7,7 @@ version that exists; without the rename, a file cut short by a full disk or a ki
 import os
 import shutil
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -36,7 +36,9 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
         return self.read(Path(self._get_load_path()))
 
     def save(self, data: Any) -> None:
-        with replacing(Path(self._get_save_path())) as temporary:
+        place, path = Path(self._filepath), Path(self._get_save_path())
+        _clear_left(place.glob(f"*/.{place.name}.*.tmp"))  # by killed runs, whose versions nobody will write again
+        with replacing(path) as temporary:
             self.write(data, temporary)
 
     def _exists(self) -> bool:
@@ -58,9 +60,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def unfinished(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, gone when the block ends. What killed processes left there is cleared away."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        if not _alive(int(left.name.split(".")[-2])):
-            _clear(left)
+    _clear_left(path.parent.glob(f".{path.name}.*.tmp"))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _clear(temporary)
     try:
@@ -77,6 +77,13 @@ def put(temporary: Path, path: Path) -> None:
     os.replace(temporary, path)
     for folder in (path.parent, *list(path.parents)[1:4]):  # the version's, the entry's and the round's folder
         _sync(folder)
+
+
+def _clear_left(unfinished: Iterable[Path]) -> None:
+    """Remove what belongs to processes that are no more."""
+    for left in list(unfinished):
+        if not _alive(int(left.name.split(".")[-2])):
+            _clear(left)
 
 
 def _alive(process: int) -> bool:
