@@ -46,7 +46,8 @@ def main() -> None:
     asked.add_argument("--child", nargs=2, metavar=("CONTENDER", "TASK"))
     options = asked.parse_args()
     if options.child:
-        child(*options.child, options.folder, options.rows)
+        contender, task = options.child
+        child(contender, task, options.folder, options.rows)
         return
     options.folder.mkdir(parents=True, exist_ok=True)
     write_lines(options.folder / "rows.jsonl", options.rows)
@@ -171,7 +172,7 @@ def with_pandas(folder: Path, rows: int) -> Work:
 
 def with_datasets(folder: Path, rows: int) -> Work:
     """Hugging Face datasets: Arrow files, mapped."""
-    import datasets  # type: ignore[import-not-found, unused-ignore]
+    import datasets
 
     datasets.disable_progress_bars()
     saved = str(folder / "hugging_face")

@@ -15,6 +15,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 INPUTS = 100_000
 PROCESSES = 2
@@ -129,7 +130,7 @@ def read_all(first: int, last: int) -> dict[str, int]:
             found["unreadable"] += sum(isinstance(record, Unreadable) for record in records)
             source = door.Source("toy", "llava", records, {}, duplicate_ids="number")
             arrivals, rejects = door.check_records(source, pictures, params)
-            tables = []
+            tables: list[Any] = []
             try:
                 tables += arrivals
             except ValueError as error:

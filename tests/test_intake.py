@@ -456,7 +456,7 @@ def test_fewer_records_than_expected_are_reported(pictures: Pictures, caplog: py
     checked(toy(GOOD, expected=1), pictures)
     assert not caplog.records
     checked(toy(GOOD, expected=2), pictures)
-    assert "source toy has 1 records; 2 were expected" in caplog.text
+    assert "source toy: 1 samples, 2 were expected" in caplog.text
 
 
 @pytest.mark.parametrize(

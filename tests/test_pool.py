@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from kedro.io.core import DatasetError, Version
 
 from adapt_infinity import parquet
-from adapt_infinity.datasets import PoolDataset
+from adapt_infinity.datasets import PoolDataset, atomic
 from adapt_infinity.datasets import pool as on_disk
 from adapt_infinity.datasets.pool import faults, quick_fault
 from adapt_infinity.pool import Pool, join_pool, known_ids, pruned_in, remove, restore
@@ -307,7 +307,7 @@ class PoolMachine(RuleBasedStateMachine):
                 raise Broken
             return whole(*arguments, **options)
 
-        whole = on_disk.put
+        whole = atomic.put
         patch.setattr(on_disk, "put", failing)
         at = self._at(len(self.versions))
         try:

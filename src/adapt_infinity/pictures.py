@@ -165,7 +165,8 @@ def _repairs(picture: Image.Image) -> tuple[str, ...]:
         done.append("turned upright by its EXIF")
     if getattr(picture, "n_frames", 1) > 1:
         done.append("first of several frames")
-    if "transparency" in picture.info or ("A" in picture.getbands() and picture.getchannel("A").getextrema()[0] < 255):
+    alpha = picture.getchannel("A").histogram() if "A" in picture.getbands() else []
+    if "transparency" in picture.info or any(alpha[:-1]):
         done.append("transparency shown on white")
     if picture.mode.startswith(("I", "F")):
         done.append("16 bits to RGB")

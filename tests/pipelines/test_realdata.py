@@ -11,8 +11,12 @@ import yaml
 
 from adapt_infinity.benchmarks import graders
 from adapt_infinity.datasets import PicturesDataset, SourcesDataset
+from adapt_infinity.export import export_samples
+from adapt_infinity.intake import Source
 from adapt_infinity.model import Checkpoint, ModelParams, load_reader
+from adapt_infinity.pictures import Pictures
 from adapt_infinity.prompts import PromptCheck
+from adapt_infinity.records import Records
 from tests.conftest import PROJECT, checked, intake
 from tests.pipelines.test_round import SMALL, entry, kedro, project  # noqa: F401  (project is a fixture)
 
@@ -41,6 +45,21 @@ def test_real_records_arrive_whole(name: str, base_model: Checkpoint, model_para
     arrivals, rejects = checked(few, pictures, params, readable=PromptCheck(reader, pictures))
     assert len(arrivals) >= 38
     assert len(arrivals) + len(rejects) == 40
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_real_record_is_accounted_for_and_comes_back(name: str, tmp_path: Path) -> None:
+    """All are read; test splits go out and in again, whole (benchmarks/round_trip.py does so with everything)."""
+    for split in ("train", "test"):
+        source, pictures = load(name, split)
+        source = replace(source, records=Records(source.records.path), expected=None)
+        rows, rejects = checked(source, pictures, intake(max_text=100_000))
+        assert len(rows) + len(rejects) == sum(1 for _ in source.records)
+        assert rejects.empty  # the pack is clean
+    export_samples([rows], pictures, "llava", tmp_path / "out")
+    out = Source(name, "llava", Records(tmp_path / "out/data.json"), {})
+    again, _ = checked(out, Pictures({name: tmp_path / "out"}, 10**8), intake(max_text=100_000))
+    assert again[["source_id", "skill", "content_hash"]].equals(rows[["source_id", "skill", "content_hash"]])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,8 +12,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from adapt_infinity.intake import Source
 from adapt_infinity.manifest import manifest_path, read_manifest
-from tests.conftest import PROJECT
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.records import Records
+from tests.conftest import PROJECT, checked
 
 SMALL = {
     "embedded_stream": {"train_size": 90, "design_size": 1, "test_size": 4},
@@ -115,6 +118,68 @@ def test_the_stream_goes_on_and_is_resumable(project: Path, first_round: object)
     assert manifest is not None
     assert before is not None
     assert manifest.versions["previous_adapter"] == before.versions["adapter"]
+
+
+def test_the_pool_tells_its_story_and_takes_samples_back(project: Path, first_round: object) -> None:
+    assert kedro(project, "lifelong", "--last", "2").returncode == 0
+    removals = pd.read_parquet(entry(project, "embedded", 2, "removals.parquet"))
+    shown = kedro(project, "pool", "show").stdout
+    assert f"80 of {2 * 90} samples" in shown
+    assert "clusters of round 2" in shown
+    pruned = removals[removals["duplicate_of"] >= 0].iloc[0]
+    told = kedro(project, "pool", "why", str(pruned["sample_id"])).stdout
+    assert f"resembles sample {pruned['duplicate_of']}" in told
+    assert "now: not in the pool" in told
+    assert "languages" in kedro(project, "pool", "diff", "1", "2").stdout
+    done = kedro(project, "pool", "restore", "--round", "2")
+    assert f"{len(removals)} samples restored; round 3 starts from {80 + len(removals)}" in done.stdout, done.stderr
+    assert "now: in the pool" in kedro(project, "pool", "why", str(pruned["sample_id"])).stdout
+    kept = json.loads(entry(project, "embedded", 2, "kept_pool.json").read_text())
+    assert kept["rows"] == 80 + len(removals)
+    assert [part["round"] for part in kept["ledger"]] == [1, 2, 2]  # two prunings, one restoration
+    assert "are what was written" in kedro(project, "pool", "verify").stdout
+    part = project / "data/runs/embedded/pool" / kept["ledger"][0]["file"]
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    altered = kedro(project, "pool", "verify")
+    part.write_bytes(whole)
+    assert altered.returncode != 0
+    assert "has been altered" in altered.stderr
+
+
+def test_a_round_runs_on_any_past_pool(project: Path, first_round: object) -> None:
+    assert kedro(project, "lifelong", "--last", "2").returncode == 0
+    first = read_manifest(manifest_path(project, "embedded", 1))
+    assert first is not None
+    done = kedro(project, "run", "--params=round=3", f"--load-versions=pool:{first.versions['pool']}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest = read_manifest(manifest_path(project, "embedded", 3))
+    assert manifest is not None  # the round is complete, though nothing arrived
+    assert manifest.versions["pool"] == first.versions["pool"]
+    assert len(pd.read_parquet(entry(project, "embedded", 3, "subset.parquet"))) == 90
+
+
+@pytest.mark.parametrize("format", ["llava", "chat"])
+def test_what_was_chosen_is_exported_and_arrives_elsewhere(
+    project: Path, first_round: object, tmp_path: Path, format: str
+) -> None:
+    words = ("--what", "subset", "--format", format, "--to", str(tmp_path / "out"), "--round", "1")
+    done = kedro(project, "export", *words)
+    assert "64 samples of embedded, round 1" in done.stdout, done.stderr
+    subset = pd.read_parquet(entry(project, "embedded", 1, "subset.parquet"))
+    rows = pd.read_parquet(entry(project, "embedded", 1, "arrivals.parquet"))
+    chosen = rows[rows["sample_id"].isin(subset.loc[subset["selected"], "sample_id"])]
+    (file,) = (tmp_path / "out").glob("data.json*")
+    again, rejects = checked(Source("out", format, Records(file), {}), Pictures({"out": tmp_path / "out"}, 10_000))
+    assert rejects.empty
+    assert again["content_hash"].tolist() == chosen["content_hash"].tolist()
+
+
+def test_data_says_what_is_there(project: Path, first_round: object) -> None:
+    assert "there: charts/train.json" in kedro(project, "data").stdout
+    assert "missing: gqa" in " ".join(kedro(project, "data", "--env=paper").stdout.split())
+    assert "cc_sbu_align" in kedro(project, "data", "minigpt4_stage2").stdout
+    assert "there is no preset 'nothing'" in kedro(project, "data", "nothing").stderr
 
 
 def test_a_run_is_in_mlflow(project: Path, first_round: object) -> None:

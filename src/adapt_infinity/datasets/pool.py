@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,9 @@ class PoolDataset(AtomicDataset):
         return Part(entry["round"], parquet.opened(place), entry)
 
 
-def faults(store: Path, entries: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Every part that is missing or is not what was written, byte by byte; `entries` as a pool's version lists them."""
-    for entry in entries:
+def faults(store: Path, version: dict[str, Any]) -> Iterator[str]:
+    """Every part of a pool's version that is missing or is not what was written, byte by byte."""
+    for entry in (*version["shards"], *version["ledger"]):
         fault = quick_fault(store / entry["file"], entry)
         if not fault and sha256(store / entry["file"]) != entry["sha256"]:
             fault = f"{entry['file']} has been altered: its hash is not the one on record"

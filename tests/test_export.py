@@ -1,0 +1,56 @@
+"""What is exported comes back the same, and nothing is half there."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from adapt_infinity import formats
+from adapt_infinity.export import export_samples
+from adapt_infinity.intake import Source
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.records import Records
+from tests.conftest import checked
+
+
+@pytest.mark.parametrize("format", formats.exporters())
+def test_export_and_intake_give_back_every_row(
+    format: str, toy_source: Source, pictures: Pictures, tmp_path: Path
+) -> None:
+    rows, _ = checked(toy_source, pictures)
+    assert export_samples([rows.head(3), rows.tail(-3)], pictures, format, tmp_path / "out") == len(rows)
+    (file,) = (tmp_path / "out").glob("data.json*")
+    again, rejects = checked(Source("toy", format, Records(file), {}), Pictures({"toy": tmp_path / "out"}, 10_000))
+    assert rejects.empty
+    same = ["source_id", "skill", "content_hash", "turns"]
+    pd.testing.assert_frame_equal(
+        again[same].map(repr),
+        rows[same].map(repr),
+    )
+    stored = list((tmp_path / "out/images").rglob("*.png"))
+    assert len(stored) == len({digest for hashes in rows["picture_hashes"] for digest in hashes})
+
+
+def test_two_sources_may_share_an_id(toy_source: Source, pictures: Pictures, root: Path, tmp_path: Path) -> None:
+    both = Pictures({"toy": root, "other": root}, 10_000)
+    rows = [checked(replace(toy_source, name=name), both)[0].head(1) for name in ("toy", "other")]
+    export_samples(rows, both, "llava", tmp_path / "out")
+    again, _ = checked(Source("toy", "llava", Records(tmp_path / "out/data.json"), {}), Pictures({}, 1))
+    assert again["source_id"].tolist() == ["text", "other/text"]
+
+
+def test_refusals(toy_source: Source, pictures: Pictures, tmp_path: Path) -> None:
+    rows, _ = checked(toy_source, pictures)
+    with pytest.raises(ValueError, match=r"'gqa' cannot be written; those that can: chat, llava"):
+        export_samples([rows], pictures, "gqa", tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ValueError, match="is there already"):
+        export_samples([rows], pictures, "llava", tmp_path / "out")
+
+
+def test_a_failed_export_leaves_nothing(toy_source: Source, pictures: Pictures, tmp_path: Path) -> None:
+    rows, _ = checked(toy_source, pictures)
+    with pytest.raises(ValueError, match="no picture root"):
+        export_samples([rows], Pictures({}, 1), "llava", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
