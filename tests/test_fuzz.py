@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
+import pyarrow as pa
+
 INPUTS = 100_000
 PROCESSES = 2
 TOGETHER = 20  # files that make a source
@@ -129,7 +131,7 @@ def read_all(first: int, last: int) -> dict[str, int]:
             found["unreadable"] += sum(isinstance(record, Unreadable) for record in records)
             source = door.Source("toy", "llava", records, {}, duplicate_ids="number")
             arrivals, rejects = door.check_records(source, pictures, params)
-            tables = []
+            tables: list[pa.Table] = []
             try:
                 tables += arrivals
             except ValueError as error:

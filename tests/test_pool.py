@@ -18,7 +18,7 @@ from kedro.io.core import DatasetError, Version
 
 from adapt_infinity import parquet
 from adapt_infinity.datasets import PoolDataset
-from adapt_infinity.datasets import pool as on_disk
+from adapt_infinity.datasets.atomic import put
 from adapt_infinity.datasets.pool import faults, quick_fault
 from adapt_infinity.pool import Pool, join_pool, known_ids, pruned_in, remove, restore
 from tests.conftest import unread
@@ -307,8 +307,8 @@ class PoolMachine(RuleBasedStateMachine):
                 raise Broken
             return whole(*arguments, **options)
 
-        whole = on_disk.put
-        patch.setattr(on_disk, "put", failing)
+        whole = put
+        patch.setattr("adapt_infinity.datasets.pool.put", failing)
         at = self._at(len(self.versions))
         try:
             at.save(self.pool)

@@ -116,7 +116,7 @@ def test_the_check_never_accepts_what_cannot_be_encoded(
     check = PromptCheck(short, pictures)
     check(Sample(0, "toy", "", "", (), (Turn("user", "a"), Turn("assistant", "a"))), [])
     pairs = texts[: len(texts) // 2 * 2]
-    turns = tuple(Turn(("user", "assistant")[place % 2], text) for place, text in enumerate(pairs))  # type: ignore[arg-type]
+    turns = tuple(Turn(("user", "assistant")[place % 2], text) for place, text in enumerate(pairs))
     sample = Sample(1, "toy", "", "", (), turns)
     assert accepts(check, sample, []) == (len(encode(reader, sample, pictures)) <= short.max_tokens)
 
