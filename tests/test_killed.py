@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 
 KILLS = 50
-ROWS = 1000
+RECORDS = 1000  # of an intake
+ROWS = 250  # of a shard
 
 
 class Drill:
@@ -61,7 +62,7 @@ class Intake(Drill):
                 "id": number,
                 "conversations": [{"from": "human", "value": f"{number}?"}, {"from": "gpt", "value": str(steps)}],
             }
-            for number in range(ROWS)
+            for number in range(RECORDS)
         ]
         params = IntakeParams(max_text=99, max_reject_share=0, near_bits=0, on_contamination="report", workers=1)
         arrivals, _ = check_records(Source("toy", "llava", records, {}), Pictures({}, 1), params)
@@ -70,7 +71,7 @@ class Intake(Drill):
     def look(self) -> tuple[str, int]:
         newest = self._dataset(None)
         table = newest.load().to_table()
-        assert table["source_id"].to_pylist() == [str(number) for number in range(ROWS)]
+        assert table["source_id"].to_pylist() == [str(number) for number in range(RECORDS)]
         (steps,) = {turns[1]["text"] for turns in table["turns"].to_pylist()}
         return Path(newest._get_load_path()).parent.name, int(steps)
 
