@@ -2,9 +2,10 @@
 
     pip install datasets && python benchmarks/pool.py --rows 2000000 --runs 5
 
-Four things are done by each, every one in a process of its own, interleaved; medians, and the highest memory seen:
+What is done by each, everything in a process of its own, interleaved; medians, and the highest memory seen:
 
     read     a JSON file with a record a line becomes what the rest is done on. Ours checks every record on the way
+    overlaps duplicates among the arrivals and with test items are looked for (ours only)
     view     ids, rounds, sources and skills of all rows in memory
     append   a tenth of the rows leaves. Ours appends to the ledger, the others write what stays
     take     25,000 rows, drawn at random, whole
@@ -32,7 +33,7 @@ import pyarrow
 
 TAKEN = 25_000
 CONTENDERS = ("ours", "pandas", "datasets")
-TASKS = ("read", "view", "append", "take")
+TASKS = ("read", "overlaps", "view", "append", "take")
 SKILLS = 20
 
 
@@ -53,8 +54,8 @@ def main() -> None:
     write_lines(options.folder / "rows.jsonl", options.rows)
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     for task in TASKS:
-        for _ in range(options.reads if task == "read" else options.runs):
-            for contender in CONTENDERS:
+        for _ in range(options.reads if task in ("read", "overlaps") else options.runs):
+            for contender in CONTENDERS if task != "overlaps" else CONTENDERS[:1]:
                 found.setdefault((task, contender), []).append(measured(contender, task, options))
     print(f"python {platform.python_version()}, pyarrow {pyarrow.__version__}, pandas {pd.__version__}", end="")
     print(f", {options.rows:,} rows, {os.cpu_count()} cores\n")
@@ -116,6 +117,7 @@ def ours(folder: Path, rows: int) -> Work:
     from adapt_infinity import parquet
     from adapt_infinity.datasets import PoolDataset, RowsDataset
     from adapt_infinity.intake import IntakeParams, Source, check_records
+    from adapt_infinity.overlap import find_overlaps
     from adapt_infinity.pictures import Pictures
     from adapt_infinity.pool import Pool, join_pool, remove
     from adapt_infinity.records import Records
@@ -135,6 +137,12 @@ def ours(folder: Path, rows: int) -> Work:
         path = folder / "runs/round_1/arrivals.parquet/first/arrivals.parquet"
         pool("pool", None, "first").save(join_pool(Pool(), parquet.opened(path), 1))
 
+    def overlaps() -> None:
+        (arrivals,) = pool("pool", "first", None).load().shards
+        items = arrivals.rows.head(100).to_pandas()
+        found = find_overlaps(arrivals.rows, Pool(), items, params.near_bits)
+        assert (found["scope"] == "benchmark").sum() == len(items)
+
     def append() -> None:
         removals = pd.DataFrame({"sample_id": leaving(rows), "cluster": 3, "duplicate_of": 5, "similarity": 0.9})
         kept = remove(pool("pool", "first", None).load(), removals.assign(reason="redundant (greedy)"), 1)
@@ -142,6 +150,7 @@ def ours(folder: Path, rows: int) -> Work:
 
     return {
         "read": read,
+        "overlaps": overlaps,
         "view": lambda: pool("pool", "first", None).load().index,
         "append": append,
         "take": lambda: pool("pool", "first", None).load().rows(drawn(rows)),
@@ -202,11 +211,12 @@ def table(found: dict[tuple[str, str], list[dict[str, float]]], rows: int) -> st
     """Markdown: medians, and how much longer or larger the others are."""
     lines = ["| | ours | pandas ÷ ours | datasets ÷ ours | memory, ours | pandas | datasets |", "|---|" + "---:|" * 6]
     for task in TASKS:
-        seconds = [float(np.median([run["seconds"] for run in found[task, name]])) for name in CONTENDERS]
-        memory = [max(run["gigabytes"] for run in found[task, name]) for name in CONTENDERS]
+        runs = [found.get((task, name), []) for name in CONTENDERS]
+        seconds = [float(np.median([run["seconds"] for run in mine])) if mine else None for mine in runs]
+        assert seconds[0] is not None
         rate = f" ({rows / seconds[0]:,.0f} rows/s)" if task == "read" else ""
-        ratios = " | ".join(f"{other / seconds[0]:.2f}" for other in seconds[1:])
-        sizes = " | ".join(f"{size:.2f} GB" for size in memory)
+        ratios = " | ".join("" if other is None else f"{other / seconds[0]:.2f}" for other in seconds[1:])
+        sizes = " | ".join(f"{max(run['gigabytes'] for run in mine):.2f} GB" if mine else "" for mine in runs)
         lines.append(f"| {task} | {seconds[0]:.2f} s{rate} | {ratios} | {sizes} |")
     return "\n".join(lines)
 

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
@@ -197,10 +198,10 @@ def intake_facts(made: set[str], catalog: DataCatalog) -> dict[str, Any]:
         return {}
     arrivals, rejects = catalog.load("arrivals"), catalog.load("rejects")
     reasons = rejects.to_table(columns=["reason"])["reason"].to_pylist()
-    repairs = [repair for row in arrivals.to_table(columns=["repairs"])["repairs"].to_pylist() for repair in row]
+    repairs = pc.value_counts(pc.list_flatten(arrivals.to_table(columns=["repairs"])["repairs"]))
     return {
         "arrived": arrivals.count_rows(),
-        "repairs": dict(Counter(repairs).most_common()),
+        "repairs": {str(repair["values"]): repair["counts"].as_py() for repair in repairs},
         "rejects": dict(Counter(map(general, reasons)).most_common()),
         "overlaps": summarise(catalog.load("overlaps")),
     }
