@@ -40,7 +40,7 @@ from adapt_infinity.embedded.seeing import SIGNS, invent_signs, signs_picture
 from adapt_infinity.embedded.stream import SKILLS, dataset_module
 
 ASKED = tuple(skill for skill in primitives.SKILLS if skill != "echo")
-PICTURELESS = ("echo", "backwards", "table")
+PICTURELESS = ("echo", "translate", "table")
 TOLD = (  # asked in words in stage 3; the harder ones more often
     *(skill for skill in SKILLS if skill not in PICTURELESS),
     *("grounding", "grounding", "relation", "sentence", "zh_shape"),
