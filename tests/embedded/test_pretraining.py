@@ -16,7 +16,9 @@ from adapt_infinity.embedded.recipe import EmbeddedModelParams
 from adapt_infinity.embedded.stream import SKILLS, EmbeddedStreamParams, dataset_module
 from adapt_infinity.embedded.talking import answer_loss
 
-SHORT = EmbeddedModelParams(vocabulary=400, seeing_steps=2, steps=2, talking_steps=2, batch=4, turns=2, warmup=1)
+SHORT = EmbeddedModelParams(
+    vocabulary=400, seeing_steps=2, steps=2, talking_steps=2, practising_steps=2, batch=4, turns=2, warmup=1
+)
 SMALL = EmbeddedStreamParams(train_size=40, design_size=1, test_size=1)
 
 

@@ -1,4 +1,5 @@
-"""Pre-training of the embedded model: to see (`seeing.py`), to speak, to know of more than it sees (`talking.py`).
+"""Pre-training of the embedded model: to see (`seeing.py`), to speak, to know of more than it sees, to practise
+(`talking.py`).
 
 What comes out is an ordinary checkpoint with a table of what it can do.
 """
@@ -26,7 +27,7 @@ from adapt_infinity.embedded.model import (
 from adapt_infinity.embedded.recipe import EmbeddedModelParams
 from adapt_infinity.embedded.seeing import learn_to_see
 from adapt_infinity.embedded.stream import ARRIVALS, EmbeddedStreamParams, make_stream
-from adapt_infinity.embedded.talking import learn_to_speak, learn_to_talk
+from adapt_infinity.embedded.talking import learn_to_practise, learn_to_speak, learn_to_talk
 
 
 @torch.no_grad()
@@ -95,6 +96,9 @@ def pretrain(
     for learning in (learn_to_speak, learn_to_talk):
         for _ in learning(model, Encoder(tokenizer), params):
             pass
+    round_weights(model)  # practising begins from what a checkpoint of the stages before it holds
+    for _ in learn_to_practise(model, Encoder(tokenizer), params):
+        pass
     round_weights(model)
     items = [sample.item for name in ("primitives", *ARRIVALS) for sample in splits[name]["design"]]
     return model, processor, figures | measure(model, processor, items)

@@ -12,7 +12,7 @@ class EmbeddedModelParams:
 
     seed: int = 0
     vocabulary: int = 900
-    seeing_steps: int = 600  # stage 1, 64 pictures each
+    seeing_steps: int = 900  # stage 1, 64 pictures each
     seeing_lr: float = 2e-3
     steps: int = 2400  # stage 2
     batch: int = 32  # conversations a step
@@ -23,6 +23,8 @@ class EmbeddedModelParams:
     talking_steps: int = 1000  # stage 3
     talking_lr: float = 1e-3
     talk: float = 0.5  # share of conversations of stage 3 about pictures told in words
+    practising_steps: int = 600  # stage 4
+    practising_lr: float = 1.2e-3
     warmup: int = 100  # steps
     weight_decay: float = 0.05
 
@@ -30,7 +32,8 @@ class EmbeddedModelParams:
         for name in ("vocabulary", "batch", "turns"):
             if getattr(self, name) < 1:
                 raise ValueError(f"embedded_model.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("seeing_steps", "steps", "warmup", "seeing_lr", "lr", "vision_lr", "weight_decay"):
+        steps = ("seeing_steps", "steps", "talking_steps", "practising_steps", "warmup")
+        for name in (*steps, "seeing_lr", "lr", "talking_lr", "practising_lr", "vision_lr", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"embedded_model.{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.echo <= 1:

@@ -167,6 +167,10 @@ def draw_scene(
     )
 
 
-def draw_handwriting(rng: np.random.Generator, fold: str, cells: tuple[int, ...]) -> Handwriting:
+def draw_handwriting(
+    rng: np.random.Generator, fold: str, cells: tuple[int, ...], among: tuple[int, ...] = tuple(range(10))
+) -> Handwriting:
     """Digits of the fold's own handwriting in the given cells."""
-    return Handwriting(tuple(int(row) for row in rng.integers(*FOLDS[fold], len(cells))), cells)
+    rows = np.arange(*FOLDS[fold])
+    rows = rows[np.isin(digits()[1][rows], among)]
+    return Handwriting(tuple(int(row) for row in rng.choice(rows, len(cells))), cells)

@@ -27,7 +27,7 @@ from adapt_infinity.embedded.scenes import (
     render,
 )
 
-SIGNS = 64  # of the invented alphabet
+SIGNS = 256  # of the invented alphabet
 
 
 def blocks_picture(rng: np.random.Generator) -> UInt8[np.ndarray, "36 36 3"]:
@@ -56,7 +56,7 @@ def signs_picture(
     canvas = np.empty((SIDE, SIDE, 3))
     canvas[:] = rng.uniform(195, 250) + rng.uniform(-8, 8, 3)
     y, x = np.mgrid[:CELL, :CELL]
-    which = rng.integers(0, SIGNS, GRID**2)
+    which = rng.integers(0, len(alphabet), GRID**2)
     for cell, sign in enumerate(which):
         if cell not in cells:
             continue

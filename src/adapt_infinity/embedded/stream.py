@@ -3,15 +3,15 @@
 Every arrival brings skills that the base lacks, in shares that are far from equal; some are rare, and some older
 skills come back now and then:
 
-| arrival     | skills (share of its training samples)                        | rare       | recurring               |
-|-------------|---------------------------------------------------------------|------------|-------------------------|
-| visual_chat | grounding .36, detail .30, sentence .24                       | region     | colour, exists, list    |
-| languages   | zh_colour .32, zh_shape .24, backwards .18, zh_list .16       | zh_count   | count, place            |
-| digits      | digit .40, number .28, parity .22                             | next_digit | grounding, list         |
-| charts      | bar_value .42, highest_bar .26, table .22                     | lowest_bar | zh_colour, detail, size |
-| comparisons | pair_second .28, pair_list .26, relation .22, most_common .14 | pair_count | digit, zh_shape, shape  |
+| arrival     | skills (share of its training samples)                        | rare        | recurring               |
+|-------------|---------------------------------------------------------------|-------------|-------------------------|
+| visual_chat | grounding .36, detail .30, sentence .24                       | region      | colour, exists, list    |
+| languages   | zh_colour .32, zh_shape .24, translate .18, zh_list .16       | zh_count    | count, place            |
+| digits      | digit .40, two_digits .28, digit_choice .22                   | digit_count | grounding, list         |
+| charts      | bar_value .42, highest_bar .26, table .22                     | trend       | zh_colour, detail, size |
+| comparisons | pair_second .28, pair_list .26, relation .22, most_common .14 | pair_count  | digit, zh_shape, shape  |
 
-`backwards` and `table` have no picture, `pair_second`, `pair_list` and `pair_count` have two.
+`translate` and `table` have no picture, `pair_second`, `pair_list` and `pair_count` have two.
 
 Rare skills have a share of .04, recurring ones of .02 or .03. The base dataset, `primitives`, teaches colour, shape,
 size, count, place, exists, at_place, list and echo; the embedded model is pre-trained on its ideas.

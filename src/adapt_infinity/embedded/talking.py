@@ -1,4 +1,4 @@
-"""Stages 2 and 3 of pre-training: to speak about what it sees, and to know of more than it sees.
+"""Stages 2 to 4 of pre-training: to speak about what it sees, to know of more than it sees, and to practise.
 
 Stage 2 trains everything on conversations made of the ideas of `datasets.primitives`, with the loss on answer tokens. A
 part of the turns repeats words drawn from the whole vocabulary: no word is foreign to the mouth.
@@ -8,7 +8,9 @@ a picture of. Half of its conversations are the arrivals' questions about pictur
 primitives, invented signs with arbitrary names, coloured columns, and one picture after another. Without it, a round of
 LoRA training is too short to teach a form of answer. No question of an arrival is ever asked about a picture here, no
 handwriting or chart is shown, no two pictures stand at one question, and the language-only skills of the arrivals do
-not occur.
+not occur. The names of the invented signs are arbitrary words, ten of them figures: to say a figure is nothing new.
+
+Stage 4 practises the primitives that came short, and holds on to stage 3 meanwhile.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,15 +38,23 @@ from adapt_infinity.embedded.scenes import (
     draw_scene,
     render,
 )
-from adapt_infinity.embedded.seeing import SIGNS, invent_signs, signs_picture
+from adapt_infinity.embedded.seeing import invent_signs, signs_picture
 from adapt_infinity.embedded.stream import SKILLS, dataset_module
 
-ASKED = tuple(skill for skill in primitives.SKILLS if skill != "echo")
-PICTURELESS = ("echo", "backwards", "table")
+ASKED = (  # the harder ones more often
+    *(skill for skill in primitives.SKILLS if skill != "echo"),
+    *("colour", "colour", "colour", "place"),
+)
+PRACTISED = (  # of stage 4: what came short in the stages before
+    *(skill for skill in primitives.SKILLS if skill != "echo"),
+    *("size", "size", "size", "at_place", "at_place"),
+)
+PICTURELESS = ("echo", "translate", "table")
 TOLD = (  # asked in words in stage 3; the harder ones more often
     *(skill for skill in SKILLS if skill not in PICTURELESS),
     *("grounding", "grounding", "relation", "sentence", "zh_shape"),
 )
+NAMED = 64  # signs of stage 1's alphabet that get a name
 LEVELS = ("village", "flower", "garden", "winter", "bridge", "island")  # arbitrary words for six heights
 
 
@@ -59,7 +69,9 @@ def echo_turn(words: list[str], rng: np.random.Generator) -> Turn:
     return Turn(asked + said, said)
 
 
-def draw_conversation(params: EmbeddedModelParams, words: list[str], rng: np.random.Generator) -> Conversation:
+def draw_conversation(
+    params: EmbeddedModelParams, words: list[str], rng: np.random.Generator, asked: tuple[str, ...] = ASKED
+) -> Conversation:
     """Turns about one picture, sometimes after (or without it, only) repeating words."""
     turns: list[Turn] = []
     if rng.random() < params.echo:
@@ -67,7 +79,7 @@ def draw_conversation(params: EmbeddedModelParams, words: list[str], rng: np.ran
         if rng.random() < 0.4:
             return turns, []
     scene = draw_scene(rng, 1, 4 if rng.random() < 0.8 else 5)
-    skills = [ASKED[int(n)] for n in rng.integers(0, len(ASKED), params.turns)]
+    skills = [asked[int(n)] for n in rng.integers(0, len(asked), params.turns)]
     for number, skill in enumerate(skills):
         if skill == "list" and len(scene.things) > 3:
             skill = "at_place"
@@ -120,11 +132,11 @@ def draw_told(rng: np.random.Generator) -> list[Turn]:
 def draw_signs(params: EmbeddedModelParams, words: list[str], rng: np.random.Generator) -> Conversation:
     """Invented signs, each with an arbitrary word for its name."""
     alphabet = invent_signs(np.random.default_rng([params.seed, 1]))  # stage 1's
-    name = [words[(7 * sign) % len(words)].strip() for sign in range(SIGNS)]
+    name = [str(sign) if sign < 10 else words[(7 * sign) % len(words)].strip() for sign in range(NAMED)]
     turns, pictures = [], []
     for _ in range(params.turns // 2):
         cells = tuple(range(3, 3 + int(rng.integers(1, 4)))) if rng.random() < 0.5 else (4,)
-        picture, which = signs_picture(alphabet, rng, cells)
+        picture, which = signs_picture(alphabet[:NAMED], rng, cells)
         question = "Read the sign." if len(cells) == 1 else "Read the signs."
         turns.append(Turn(question, " ".join(name[which[cell]] for cell in cells), 1))
         pictures.append(picture)
@@ -169,6 +181,13 @@ def draw_talk(params: EmbeddedModelParams, words: list[str], rng: np.random.Gene
                 turns.append(Turn(question, ask.answer, 1 if number == 0 else 0))
         return turns, pictures
     return draw_conversation(params, words, rng)
+
+
+def draw_practice(params: EmbeddedModelParams, words: list[str], rng: np.random.Generator) -> Conversation:
+    """Stage 4's mixture: primitives, and stage 3's so that it is not forgotten."""
+    if rng.random() < 0.4:
+        return draw_talk(params, words, rng)
+    return draw_conversation(params, words, rng, PRACTISED)
 
 
 def learn(
@@ -221,3 +240,10 @@ def learn_to_talk(
 ) -> Iterator[tuple[int, float]]:
     """Stage 3, in place; yields the step and its loss."""
     yield from learn(model, encoder, params, draw_talk, 3, params.talking_steps, params.talking_lr)
+
+
+def learn_to_practise(
+    model: LlavaForConditionalGeneration, encoder: Encoder, params: EmbeddedModelParams
+) -> Iterator[tuple[int, float]]:
+    """Stage 4, in place; yields the step and its loss."""
+    yield from learn(model, encoder, params, draw_practice, 4, params.practising_steps, params.practising_lr)
