@@ -227,7 +227,7 @@ def test_bad_records_end_in_the_rejects_and_not_the_round(project: Path, first_r
 
 def test_errors_are_one_line_and_name_the_remedy(project: Path, first_round: object) -> None:
     cases = {
-        ("run", "--params=round=4"): "run `kedro run --params=round=3` first",
+        ("run", "--params=round=5"): "run `kedro run --params=round=4` first",
         ("run", "--params=round=0"): "round must be a whole number from 1, got 0",
         ("run", "--params=subset.budget=0"): "subset.budget must be",
         ("run", "--params=subset.bugdet=9"): "bugdet",
