@@ -88,6 +88,19 @@ def test_the_nearest_leader_within_reach_is_found(led: list[bytes], asked: list[
         assert Likeness(near_bits, likeness.leaders, likeness.bands).find(one) == expected
 
 
+@pytest.mark.parametrize("near_bits", [1, 2, 10, 64])
+def test_bits_that_differ_in_as_many_bands_as_may_be_hide_no_picture(near_bits: int) -> None:
+    """The worst case: each differing bit lies in a band of its own, and one band is left."""
+    likeness = Likeness(near_bits)
+    likeness.add(A)
+    for spared in range(near_bits + 1):
+        bits = np.unpackbits(np.frombuffer(A, np.uint8))
+        for number, part in enumerate(likeness._parts):
+            if number != spared:
+                bits[part[0]] ^= 1
+        assert likeness.find(np.packbits(bits).tobytes()) == (0, near_bits)
+
+
 def test_leaders_are_apart_and_a_picture_keeps_its_leader() -> None:
     likeness = Likeness(NEAR)
     assert likeness.add(A) == (0, 0)

@@ -5,6 +5,7 @@ import io
 import json
 import random
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,10 @@ def test_a_compressed_file_that_breaks_off_gives_its_beginning(tmp_path: Path, s
     file = tmp_path / f"a{suffix}"
     file.write_bytes(whole)
     assert list(read_file(file)) == written
-    for broken in (whole[: len(whole) // 2], whole[:-4], b"no gzip", whole[:5]):
+    no_block = whole[:10] + b"\x07" + whole[11:]
+    with pytest.raises(zlib.error):
+        gzip.decompress(no_block)
+    for broken in (whole[: len(whole) // 2], whole[:-4], no_block, b"no gzip", whole[:5]):
         file.write_bytes(broken)
         *read, last = read_file(file)
         good = [one for one in read if not isinstance(one, Unreadable)]
