@@ -158,7 +158,6 @@ class _Reading:
         self._reasons: Counter[str] = Counter()
         self._conversations = self._arrived = 0
         self._lost = 0.0
-        self._arrived_any = False
         self._spool = SpooledTemporaryFile(SPOOLED, "w+", encoding="utf-8")  # noqa: SIM115
         self._drained = False
 
@@ -170,7 +169,6 @@ class _Reading:
                 candidates = [found for position, record in block for found in self._candidates(position, record)]
                 seen = self._check_pictures(candidates, pool)
                 rows = [row for candidate in candidates if (row := self._row(candidate, seen)) is not None]
-                self._arrived += len(rows)
                 yield _table(rows)
         self._drained = True
         self._check_yield()
@@ -254,7 +252,7 @@ class _Reading:
     def _row(self, candidate: _Candidate, seen: Mapping[str | bytes, Seen | ValueError]) -> dict[str, Any] | None:
         """The row of a candidate, or None once it has been rejected."""
         conversation = candidate.conversation
-        repairs = candidate.repairs if self._arrived_any else [*self._source.repairs, *candidate.repairs]
+        repairs = candidate.repairs if self._arrived else [*self._source.repairs, *candidate.repairs]
         try:
             source_id = self._own_id(conversation.source_id, repairs)
             shown: list[Seen] = []
@@ -274,7 +272,7 @@ class _Reading:
             self._reject(candidate.position, candidate.record, conversation.source_id, str(error))
             return None
         self._used.add(source_id)
-        self._arrived_any = True
+        self._arrived += 1
         hashes = [picture.sha256 for picture in shown]
         row = {
             "sample_id": self._next_id,
@@ -309,14 +307,14 @@ class _Reading:
 
     def _reject(self, position: int, record: Any, source_id: str, reason: str) -> None:
         raw = record.raw if isinstance(record, Unreadable) else json.dumps(record, ensure_ascii=False, default=_plain)
-        entry = {
+        entry: dict[str, Any] = {
             "source": self._source.name,
             "position": position,
             "source_id": _writable(source_id),
             "reason": _writable(reason),
             "raw": _writable(raw),
         }
-        self._reasons[general(_writable(reason))] += 1
+        self._reasons[general(entry["reason"])] += 1
         self._spool.write(json.dumps(entry) + "\n")
 
     def _check_yield(self) -> None:
