@@ -25,6 +25,7 @@ from adapt_infinity.manifest import manifest_path, planned_rounds, read_manifest
 from adapt_infinity.measures import measure
 
 PROJECT = Path(__file__).parents[1]
+STORE = f"sqlite:///{PROJECT / 'mlflow.db'}"
 
 
 def main() -> None:
@@ -41,6 +42,7 @@ def main() -> None:
     cells = [(strategy, seed) for seed in seeds for strategy in strategies]
     if not (PROJECT / "data/embedded_stream/datasets.json").is_file():
         subprocess.run([sys.executable, "-m", "kedro", "run", "--pipelines=embedded_stream"], cwd=PROJECT, check=True)
+    MlflowClient(tracking_uri=STORE).search_experiments()  # made before several workers would make it at once
     with ThreadPoolExecutor(options.workers) as pool:
         list(pool.map(lambda cell: run(cell[0], cell[1], options.last, options.items), cells))
     sources = yaml.safe_load((PROJECT / "conf/base/globals.yml").read_text())["sources"]
@@ -103,7 +105,7 @@ def summary(scores: pd.DataFrame, sources: list[dict]) -> dict[str, float]:
 
 def cost(strategy: str, seed: int) -> dict[str, float]:
     """What a stream cost over all its rounds, from its MLflow run."""
-    client = MlflowClient(tracking_uri=f"sqlite:///{PROJECT / 'mlflow.db'}")
+    client = MlflowClient(tracking_uri=STORE)
     experiment = client.get_experiment_by_name("adapt-infinity")
     assert experiment is not None
     mine = f"tags.`adapt_infinity.stream` = '{stream_name(strategy, seed)}' and tags.`adapt_infinity.level` = 'stream'"
