@@ -5,7 +5,7 @@ skills come back now and then:
 
 | arrival     | skills (share of its training samples)                        | rare        | recurring               |
 |-------------|---------------------------------------------------------------|-------------|-------------------------|
-| visual_chat | grounding .36, detail .30, sentence .24                       | region      | colour, exists, list    |
+| visual_chat | grounding .50, detail .22, sentence .18                       | region      | colour, exists, list    |
 | languages   | zh_colour .32, zh_shape .24, translate .18, zh_list .16       | zh_count    | count, place            |
 | digits      | digit .40, two_digits .28, digit_choice .22                   | digit_count | grounding, list         |
 | charts      | bar_value .42, highest_bar .26, table .22                     | trend       | zh_colour, detail, size |

@@ -13,9 +13,9 @@ from adapt_infinity.embedded.ideas import Ask, Idea, Skill
 from adapt_infinity.embedded.scenes import Thing, draw_scene
 
 SKILLS = {
-    "detail": Skill(share=0.3, grader="caption", about="a long description with sizes and places"),
-    "sentence": Skill(share=0.24, grader="vqa", about="VQA in full sentences, often over two turns"),
-    "grounding": Skill(share=0.36, grader="iou", about="the box of a thing, in thirds of the picture"),
+    "detail": Skill(share=0.22, grader="caption", about="a long description with sizes and places"),
+    "sentence": Skill(share=0.18, grader="vqa", about="VQA in full sentences, often over two turns"),
+    "grounding": Skill(share=0.5, grader="iou", about="the box of a thing, in thirds of the picture"),
     "region": Skill(share=0.04, grader="exact", about="the thing inside a box", rare=True),
 }
 RECURRING = {"colour": 0.02, "exists": 0.02, "list": 0.02}
