@@ -162,7 +162,7 @@ def one_by_one(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> torch.Ten
 
 def largest_error(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> float:
     """Of a sample's row probed in a batch of many against the same probed alone, relative, before rounding to fp16."""
-    from adapt_infinity.probe.features import nll_without_image, read_batch
+    from adapt_infinity.probe.reading import nll_without_image, read_batch
 
     rows = [encode(vlm, sample, pictures) for sample in samples[:32]]
     bare = nll_without_image(vlm, [None] * len(rows), TOKENS)

@@ -86,7 +86,8 @@ def test_a_layer_that_is_not_there_is_named(
 
 
 def test_a_sample_without_gradient_is_named() -> None:
-    from adapt_infinity.probe.features import Reading, _refuse_empty
+    from adapt_infinity.probe.features import _refuse_empty
+    from adapt_infinity.probe.reading import Reading
 
     reading = Reading(torch.zeros(2, 4), torch.zeros(2, 4), {"grand": torch.tensor([1.0, float("nan")])})
     with pytest.raises(ValueError, match=r"no usable gradient for samples \[8\]"):

@@ -15,14 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from adapt_infinity import experts
-from adapt_infinity.experts import Outputs
-from adapt_infinity.model import Adapter, Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
+from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool
-from adapt_infinity.probe.capture import capturing
-from adapt_infinity.probe.sketch import SPEC_VERSION, sketch
-from adapt_infinity.prompts import Encoded, batches, collate, encode, pad_token
+from adapt_infinity.probe.reading import Reading, nll_without_image, read_batch
+from adapt_infinity.probe.sketch import SPEC_VERSION
+from adapt_infinity.prompts import batches, collate, encode, pad_token
 from adapt_infinity.sample import Sample, samples_of
 
 STORED = np.float16  # unit rows: 11 bits are far finer than the sketch's own spread
@@ -138,61 +136,6 @@ def read_window(
     assert embeddings is not None, "a window has at least one row"
     table = pd.DataFrame({"sample_id": [sample.sample_id for sample in samples], **columns})
     return FeatureBlock(first, gradients, embeddings, table.astype({"answer_tokens": np.int32}))
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A batch as the model sees it, fp32, on the CPU, not yet normalised."""
-
-    gradients: Float[Tensor, "batch dim"]
-    embeddings: Float[Tensor, "batch width"]
-    scores: dict[str, Float[Tensor, " batch"]]
-
-
-def read_batch(
-    vlm: Vlm, batch: Batch, nll_bare: Float[np.ndarray, " batch"], dim: int, layer: int, embedding_layer: int
-) -> Reading:
-    """One forward and half a backward pass: everything that the selector needs to know of these samples.
-
-    `nll_bare` is each sample's loss without its pictures, NaN for a sample that has none.
-    """
-    total = torch.zeros(len(batch.input_ids), dim, device=vlm.device)
-    squares = torch.zeros(len(batch.input_ids), device=vlm.device)
-
-    def visit(module: str, gradient: Float[Tensor, "batch out inside"]) -> None:
-        squares.add_(gradient.square().sum(dim=(1, 2)))
-        total.add_(sketch(gradient, f"{layer}.{module}", dim))
-
-    with torch.enable_grad(), capturing(vlm, layer, embedding_layer, visit) as capture:
-        logits, labels = answer_logits(vlm, batch)
-        nll = experts.answer_nll(logits, labels)
-        torch.autograd.grad(nll.sum(), capture.leaf)
-    assert capture.hidden is not None
-    bare = torch.from_numpy(nll_bare).to(nll)
-    outputs = Outputs(logits.detach(), labels, squares.sqrt(), bare.where(~bare.isnan(), nll.detach()))
-    scores = {name: experts.load(name)(outputs).cpu() for name in experts.names()}
-    scores["answer_tokens"] = (labels != experts.IGNORED).sum(dim=1).float().cpu()
-    text = _text_positions(vlm, batch).to(vlm.device)
-    embeddings = (capture.hidden.float() * text.unsqueeze(-1)).sum(dim=1) / text.sum(dim=1, keepdim=True)
-    return Reading(total.cpu(), embeddings.cpu(), scores)
-
-
-def nll_without_image(vlm: Vlm, bare: Sequence[Encoded | None], token_budget: int) -> Float[np.ndarray, " rows"]:
-    """Loss of the same answers when the pictures are left out; NaN where there was none to leave out."""
-    losses = np.full(len(bare), np.nan)
-    present = [place for place, row in enumerate(bare) if row is not None]
-    rows = [row for row in bare if row is not None]
-    with torch.no_grad():
-        for places in batches([len(row) for row in rows], token_budget):
-            logits, labels = answer_logits(vlm, collate([rows[place] for place in places], pad_token(vlm)))
-            losses[[present[place] for place in places]] = experts.answer_nll(logits, labels).cpu().numpy()
-    return losses
-
-
-def _text_positions(vlm: Vlm, batch: Batch) -> Tensor:
-    """True where a token is words: neither padding nor a picture's place."""
-    image_token = vlm.base.config.image_token_id
-    return (batch.attention_mask == 1) & (batch.input_ids != image_token)
 
 
 def _unit(rows: Float[Tensor, "rows width"]) -> Tensor:
