@@ -136,7 +136,7 @@ class RoundHooks:
             **intake_facts(made, catalog),
             pool_before=len(catalog.load("pool")) if "pool" in made | read else 0,
             pool_after=len(kept),
-            samples_probed=len(catalog.load("features").sample_ids) if "features" in made else 0,
+            samples_probed=int(catalog.load("features").record["rows read"]) if "features" in made else 0,
             seconds=dict(self._clock.seconds),
             peak_memory_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
             artefacts=round_folder(params["stream"], params["round"]),

@@ -46,6 +46,11 @@ def pictures_folder(stream: str) -> str:
     return f"{Path(round_folder(stream, 0)).parent}/pictures"
 
 
+def probe_folder(stream: str) -> str:
+    """Where the stream's probe puts its shards."""
+    return f"{Path(round_folder(stream, 0)).parent}/probe"
+
+
 def previous_round(round: int | str) -> int:
     """The round before; genesis (0) has none before it."""
     return max(0, int(round) - 1)

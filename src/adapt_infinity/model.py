@@ -4,15 +4,18 @@ Nothing here knows which family, or which size, it has in its hands: modules are
 `model.adapter_targets`, layers by `get_decoder().layers`. What cannot be handled is refused in one line.
 """
 
+import hashlib
+import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
@@ -53,6 +56,10 @@ class Adapter:
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
     record: Mapping[str, Any]  # round, chaining policy, optimiser steps
+    moments: Mapping[str, Tensor] = field(default_factory=dict)  # Adam's, of the last training, by weight
+
+
+FIRST, SECOND = "exp_avg", "exp_avg_sq"  # Adam's moments, under torch's names, behind the weight's: "….weight.exp_avg"
 
 
 @dataclass(frozen=True)
@@ -151,14 +158,76 @@ def attach(vlm: Vlm, adapter: Adapter) -> Vlm:
     return Vlm(wrapped, vlm.processor, vlm.device, vlm.max_tokens)
 
 
-def detach(vlm: Vlm, record: Mapping[str, Any]) -> Adapter:
+def detach(vlm: Vlm, record: Mapping[str, Any], moments: Mapping[str, Tensor] | None = None) -> Adapter:
     """A copy of the adapter that is on the model, on the CPU."""
     tensors = {
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in sorted(get_peft_model_state_dict(vlm.model).items())
     }
     config = vlm.model.active_peft_config.to_dict()
-    return Adapter({name: config[name] for name in ADAPTER_KEYS}, tensors, record)
+    return Adapter({name: config[name] for name in ADAPTER_KEYS}, tensors, record, moments or {})
+
+
+def read_adapter(path: Path) -> Adapter:
+    """An adapter folder in PEFT's layout; `record.json` and `moments.safetensors` are ours, and may be absent."""
+    if not (path / "adapter_config.json").is_file():
+        raise FileNotFoundError(f"there is no adapter in {path} (no adapter_config.json)")
+    config = json.loads((path / "adapter_config.json").read_text())
+    record, moments = path / "record.json", path / "moments.safetensors"
+    return Adapter(
+        config={name: config[name] for name in ADAPTER_KEYS},
+        tensors=load_file(path / "adapter_model.safetensors"),
+        record=json.loads(record.read_text()) if record.exists() else {"steps": 0, "rounds": []},
+        moments=load_file(moments) if moments.exists() else {},
+    )
+
+
+def write_adapter(adapter: Adapter, path: Path) -> None:
+    """Make an adapter folder that `PeftModel.from_pretrained` reads."""
+    path.mkdir()
+    LoraConfig(**adapter.config, inference_mode=True).save_pretrained(str(path))
+    save_file(dict(adapter.tensors), path / "adapter_model.safetensors")
+    if adapter.moments:
+        save_file(dict(adapter.moments), path / "moments.safetensors")
+    (path / "record.json").write_text(json.dumps(dict(adapter.record), indent=1, sort_keys=True))
+
+
+def decoder_depth(checkpoint: Checkpoint) -> int:
+    """Layers of the language model, from the config alone."""
+    config = AutoConfig.from_pretrained(str(checkpoint.location), trust_remote_code=False)
+    return int(config.get_text_config(decoder=True).num_hidden_layers)
+
+
+def base_digest(checkpoint: Checkpoint) -> str:
+    """16 digits that name a checkpoint: of every file of a folder; of name and commit for one on the hub."""
+    place = Path(checkpoint.location)
+    digest = hashlib.blake2b(digest_size=8)
+    if not place.is_dir():
+        config = AutoConfig.from_pretrained(str(checkpoint.location), trust_remote_code=False)
+        digest.update(f"{checkpoint.location} {getattr(config, '_commit_hash', None)}".encode())
+        return digest.hexdigest()
+    for file in sorted(place.rglob("*")):
+        if file.is_file() and not file.name.startswith("."):
+            with file.open("rb") as content:
+                digest.update(file.relative_to(place).as_posix().encode())
+                digest.update(hashlib.file_digest(content, "blake2b").digest())
+    return digest.hexdigest()
+
+
+def adapter_digest(adapter: Adapter) -> str:
+    """16 digits that name an adapter: its weights, moments and config, not how it came to be."""
+    digest = hashlib.blake2b(json.dumps(dict(adapter.config), sort_keys=True).encode(), digest_size=8)
+    for part in (adapter.tensors, adapter.moments):
+        for name, tensor in sorted(part.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def arithmetic(params: ModelParams) -> str:
+    """Kind of device and number format: the same model gives slightly other numbers under another."""
+    chosen = _choose_device() if params.device == "auto" else params.device
+    return f"{torch.device(chosen).type}-{params.dtype}"
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,9 @@ def encode_question(vlm: Vlm | Reader, sample: Sample, pictures: Pictures) -> En
     return _bounded(_apply_template(vlm, asked, sample.sample_id, add_generation_prompt=True), vlm.max_tokens)
 
 
-def collate(rows: Sequence[Encoded], pad_token: int, side: str = "right") -> Batch:
-    """A padded batch. Training and probing pad on the right, generation on the left."""
-    longest = max(len(row) for row in rows)
+def collate(rows: Sequence[Encoded], pad_token: int, side: str = "right", length: int = 0) -> Batch:
+    """A batch padded to its longest row, or to `length`. Training and probing pad on the right, generation on the left."""
+    longest = max(length, *(len(row) for row in rows))
     shape = (len(rows), longest)
     input_ids = torch.full(shape, pad_token)
     attention_mask = torch.zeros(shape, dtype=torch.int64)

@@ -9,7 +9,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from adapt_infinity import presets
 from adapt_infinity.hooks import RoundHooks
-from adapt_infinity.manifest import pictures_folder, planned_rounds, previous_round, round_folder
+from adapt_infinity.manifest import pictures_folder, planned_rounds, previous_round, probe_folder, round_folder
 from adapt_infinity.session import RoundSession
 
 SESSION_CLASS = RoundSession
@@ -21,6 +21,7 @@ CONFIG_LOADER_ARGS = {
     "custom_resolvers": {
         "round_folder": round_folder,
         "pictures_folder": pictures_folder,
+        "probe_folder": probe_folder,
         "previous_round": previous_round,
         "planned_rounds": planned_rounds,
         "preset": presets.source,

@@ -1,7 +1,7 @@
 """Kedro datasets: what the catalog's entries are on disk. Every write is atomic and every result versioned."""
 
 from adapt_infinity.datasets.embedded import EmbeddedCheckpointDataset, EmbeddedStreamDataset
-from adapt_infinity.datasets.features import FeaturesDataset
+from adapt_infinity.datasets.features import FeaturesDataset, ProbeStoreDataset
 from adapt_infinity.datasets.model import AdapterDataset, CheckpointDataset
 from adapt_infinity.datasets.pool import PoolDataset
 from adapt_infinity.datasets.rows import RowsDataset
@@ -17,6 +17,7 @@ __all__ = [
     "FigureDataset",
     "PicturesDataset",
     "PoolDataset",
+    "ProbeStoreDataset",
     "RowsDataset",
     "SourcesDataset",
     "TableDataset",

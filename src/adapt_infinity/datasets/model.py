@@ -1,13 +1,12 @@
 """Checkpoints and adapters on disk. A live model never enters the catalog: nodes are given the means to load one."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from kedro.io.core import AbstractDataset
 
 from adapt_infinity.datasets.atomic import AtomicDataset
-from adapt_infinity.model import ADAPTER_KEYS, Adapter, Checkpoint
+from adapt_infinity.model import Adapter, Checkpoint, read_adapter, write_adapter
 
 
 class CheckpointDataset(AbstractDataset[Any, Checkpoint]):
@@ -41,23 +40,10 @@ class CheckpointDataset(AbstractDataset[Any, Checkpoint]):
 
 
 class AdapterDataset(AtomicDataset):
-    """A PEFT adapter folder: what `PeftModel.from_pretrained` reads, plus `record.json` with its history."""
+    """A PEFT adapter folder: what `PeftModel.from_pretrained` reads, plus its history and Adam's moments."""
 
     def read(self, path: Path) -> Adapter:
-        from safetensors.torch import load_file
-
-        config = json.loads((path / "adapter_config.json").read_text())
-        return Adapter(
-            config={name: config[name] for name in ADAPTER_KEYS},
-            tensors=load_file(path / "adapter_model.safetensors"),
-            record=json.loads((path / "record.json").read_text()),
-        )
+        return read_adapter(path)
 
     def write(self, data: Adapter, path: Path) -> None:
-        from peft import LoraConfig
-        from safetensors.torch import save_file
-
-        path.mkdir()
-        LoraConfig(**data.config, inference_mode=True).save_pretrained(str(path))
-        save_file(dict(data.tensors), path / "adapter_model.safetensors")
-        (path / "record.json").write_text(json.dumps(dict(data.record), indent=1, sort_keys=True))
+        write_adapter(data, path)

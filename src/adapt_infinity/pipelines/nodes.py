@@ -18,7 +18,7 @@ from adapt_infinity.model import Checkpoint, ModelParams, load_reader
 from adapt_infinity.overlap import LEAKS, find_overlaps
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool, join_pool, known_ids, remove
-from adapt_infinity.probe.features import Features
+from adapt_infinity.probe.store import Features
 from adapt_infinity.prompts import PromptCheck
 from adapt_infinity.sample import samples_of
 from adapt_infinity.selection.selector import SelectorParams, choose_experts

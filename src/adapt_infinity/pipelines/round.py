@@ -72,7 +72,11 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
             ),
             stage(
                 "features",
-                node(probe_pool, "pool pictures base_model previous_adapter params:model params:probe", "features"),
+                node(
+                    probe_pool,
+                    "pool pictures base_model previous_adapter probe_store params:model params:probe params:round",
+                    "features",
+                ),
             ),
             stage(
                 "pseudo_skills",

@@ -1,77 +1,86 @@
-"""One reading of the pool by the current model: gradient features, scores and embeddings in a single pass.
+"""The pool as the current model sees it: what is known already, who reads the rest.
 
-METHOD section 2 defines the quantities; PERFORMANCE explains the order of work. Rows are read in windows of the pool,
-bucketed by length inside a window, and handed on window by window: memory is bounded by a window, not by the pool.
+METHOD section 2 defines the quantities; PERFORMANCE explains the order of work. A sample that this model has read under
+this spec, in an earlier run or under another id with the same content, is not read again. The others are cut into
+shards, which workers read and write on their own; memory is bounded by shards, not by the pool.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+import pyarrow as pa
+from jaxtyping import Bool, Int
 from tqdm import tqdm
 
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, load_vlm
+from adapt_infinity import executors
+from adapt_infinity.model import (
+    Adapter,
+    Checkpoint,
+    ModelParams,
+    adapter_digest,
+    arithmetic,
+    base_digest,
+    decoder_depth,
+    read_adapter,
+)
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool
-from adapt_infinity.probe.reading import Reading, nll_without_image, read_batch
-from adapt_infinity.probe.sketch import SPEC_VERSION
-from adapt_infinity.prompts import batches, collate, encode, pad_token
-from adapt_infinity.sample import Sample, samples_of
+from adapt_infinity.probe.drift import drift
+from adapt_infinity.probe.reader import Done, Job, Task, read_task
+from adapt_infinity.probe.shards import Places, keys_of
+from adapt_infinity.probe.spec import Spec
+from adapt_infinity.probe.store import FeatureStream, Identity, ProbeStore, Table, gather
+from adapt_infinity.sample import samples_of
 
-STORED = np.float16  # unit rows: 11 bits are far finer than the sketch's own spread
+log = logging.getLogger(__name__)
+REUSE = ("exact", "drift", "off")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeParams:
     """params:probe."""
 
-    layer: int  # decoder layer whose LoRA gradients are the features; -1 = the middle one
+    # what a row is
+    feature: str  # gradient, zero_order, embedding
+    layers: str | int | list[int]  # decoder layers that are probed: middle, all, or by number from the bottom
     embedding_layer: int  # decoder layer whose output is the embedding; -1 = the last one
-    dim: int  # width of a gradient feature
+    dim: int  # width of a feature row
+    gradient: str  # a file in probe/gradients
+    sketch: str  # a file in probe/sketches
+    proxy: str  # checkpoint folder of a model that reads in place of the base model; "" = none
+    proxy_adapter: str  # folder of the proxy's LoRA adapter, in PEFT's layout
+    # which rows are read
+    reuse: str  # exact, drift, off
+    drift_share: float  # of the rows that an older adapter has read: how many are read again, to measure
+    drift_limit: float  # median cosine of their features below which all are read again
+    # how they are read
+    executor: str  # a file in executors
+    workers: int  # 0 = one a device
+    loaders: int  # processes a worker that prepare its samples; 0 = the worker itself
+    shard: int  # rows written together
+    window: int  # rows bucketed by length together
     token_budget: int  # tokens in a batch, padding included
-    window: int  # rows read, bucketed and written together
+    memory_mb: int  # what a batch may add to the memory in use; 0 = no target
+    image_cache_mb: int  # of a frozen vision tower's outputs, a worker; 0 = none
 
     def __post_init__(self) -> None:
-        for name in ("dim", "token_budget", "window"):
+        for name in ("dim", "shard", "window", "token_budget"):
             if getattr(self, name) < 1:
                 raise ValueError(f"probe.{name} must be at least 1, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True)
-class FeatureBlock:
-    """The rows of one window, in pool order. `first` is the place of its first row."""
-
-    first: int
-    gradients: Float[np.ndarray, "rows dim"]
-    embeddings: Float[np.ndarray, "rows width"]
-    scores: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class FeatureStream:
-    """What the probe hands to a dataset, which drains `blocks` to disk: the pool is being read meanwhile."""
-
-    sample_ids: Int[np.ndarray, " rows"]
-    dim: int
-    width: int
-    spec: Mapping[str, Any]
-    blocks: Iterator[FeatureBlock]
-
-
-@dataclass(frozen=True)
-class Features:
-    """What the dataset gives back: unit rows in pool order (memory-mapped) and the table of scores."""
-
-    sample_ids: Int[np.ndarray, " rows"]
-    gradients: Float[np.ndarray, "rows dim"]
-    embeddings: Float[np.ndarray, "rows width"]
-    scores: pd.DataFrame
-    spec: Mapping[str, Any]
+        for name in ("workers", "loaders", "memory_mb", "image_cache_mb"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"probe.{name} must not be negative, got {getattr(self, name)}")
+        if self.reuse not in REUSE:
+            raise ValueError(f"probe.reuse must be one of {', '.join(REUSE)}, got {self.reuse!r}")
+        for name in ("drift_share", "drift_limit"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"probe.{name} must be above 0 and at most 1, got {getattr(self, name)}")
+        if bool(self.proxy) != bool(self.proxy_adapter):
+            raise ValueError("probe.proxy and probe.proxy_adapter are given together, or neither is")
 
 
 def probe_pool(
@@ -79,80 +88,152 @@ def probe_pool(
     pictures: Pictures,
     base_model: Checkpoint,
     previous_adapter: Adapter,
+    probe_store: ProbeStore,
     model_params: ModelParams,
     params: ProbeParams,
+    round: int,
 ) -> FeatureStream:
-    """Read every row of the pool with the model as it is now. Nothing is computed until the stream is drained."""
-    vlm = load_vlm(base_model, model_params, previous_adapter)
-    layer = _layer(params.layer, len(vlm.layers), len(vlm.layers) // 2, "probe.layer")
-    embedding_layer = _layer(params.embedding_layer, len(vlm.layers), len(vlm.layers) - 1, "probe.embedding_layer")
-    return FeatureStream(
-        sample_ids=pool.index["sample_id"].to_numpy(np.int64),
-        dim=params.dim,
-        width=vlm.base.config.get_text_config().hidden_size,
-        spec={**asdict(params), "layer": layer, "embedding_layer": embedding_layer, "sketch": SPEC_VERSION},
-        blocks=_read(vlm, pool, pictures, params, layer, embedding_layer),
+    """Read what is not known of the pool with the model as it is now; rows are gathered when they are saved."""
+    if params.proxy:
+        base_model, previous_adapter = Checkpoint(Path(params.proxy)), read_adapter(Path(params.proxy_adapter))
+    identity = identify(base_model, previous_adapter, model_params, params)
+    mark = identity.fingerprint
+    ids = pool.index["sample_id"].to_numpy(np.int64)
+    keys = keys_of(pool.fetch(ids, ["content_hash"])["content_hash"])
+    job = Job(
+        base=base_model,
+        adapter=previous_adapter,
+        model=model_params,
+        pictures=pictures,
+        spec=identity.spec,
+        fingerprint=mark,
+        folder=probe_store.shards(mark),
+        token_budget=params.token_budget,
+        memory_mb=params.memory_mb,
+        window=params.window,
+        loaders=params.loaders,
+        image_cache_mb=params.image_cache_mb,
     )
+    if params.reuse == "off":
+        probe_store.forget(mark)
+    known = [] if params.reuse == "off" else probe_store.tables(mark)
+    reading = _Reading(pool, ids, keys, job, params)
+    before = probe_store.newest_relative(identity, round) if params.reuse == "drift" else None
+    drifted: dict[str, float] = {}
+    if before is not None:
+        unknown = _absent(known, keys)
+        kept = unknown & ~_absent([before], keys)
+        sampled = kept & (np.random.default_rng(round).random(len(ids)) < params.drift_share)
+        if sampled.any():
+            known += reading.read((unknown & ~kept) | sampled)
+            drifted = _measure_drift(known, before, keys.filter(pa.array(sampled)), params.drift_limit)
+            if drifted["features, median cosine"] >= params.drift_limit:
+                known.append(before)
+    known += reading.read(_absent(known, keys))
+    record = {**reading.record(), "rows": len(ids), "drift": drifted}
+    return FeatureStream(ids, keys, known, identity, round, record)
 
 
-def _read(
-    vlm: Vlm, pool: Pool, pictures: Pictures, params: ProbeParams, layer: int, embedding_layer: int
-) -> Iterator[FeatureBlock]:
-    first = 0
-    with tqdm(total=len(pool), desc="probing", unit="row", disable=None) as bar:
-        for rows in pool.windows(params.window):
-            yield read_window(vlm, samples_of(rows), pictures, params, first, layer, embedding_layer)
-            first += len(rows)
-            bar.update(len(rows))
+def identify(base: Checkpoint, adapter: Adapter, model: ModelParams, params: ProbeParams) -> Identity:
+    """Which model reads, and what a row is; `ValueError` for layers that the model does not have."""
+    depth = decoder_depth(base)
+    spec = Spec(
+        feature=params.feature,
+        layers=_layers(params.layers, depth),
+        embedding_layer=_layer(
+            depth - 1 if params.embedding_layer == -1 else params.embedding_layer, depth, "embedding_layer"
+        ),
+        dim=params.dim,
+        gradient=params.gradient,
+        sketch=params.sketch,
+    )
+    return Identity(base_digest(base), adapter_digest(adapter), arithmetic(model), spec)
 
 
-def read_window(
-    vlm: Vlm,
-    samples: Sequence[Sample],
-    pictures: Pictures,
-    params: ProbeParams,
-    first: int,
-    layer: int,
-    embedding_layer: int,
-) -> FeatureBlock:
-    """Features, embeddings and scores of some samples, in their order."""
-    whole = [encode(vlm, sample, pictures) for sample in samples]
-    bare = [encode(vlm, sample.without_images(), pictures) if sample.images else None for sample in samples]
-    nll_bare = nll_without_image(vlm, bare, params.token_budget)
-    gradients = np.empty((len(samples), params.dim), STORED)
-    embeddings: np.ndarray | None = None
-    columns: dict[str, np.ndarray] = {}
-    for places in batches([len(row) for row in whole], params.token_budget):
-        batch = collate([whole[place] for place in places], pad_token(vlm))
-        reading = read_batch(vlm, batch, nll_bare[places], params.dim, layer, embedding_layer)
-        _refuse_empty(reading, [samples[place].sample_id for place in places])
-        if embeddings is None:
-            embeddings = np.empty((len(samples), reading.embeddings.shape[1]), STORED)
-            columns = {name: np.empty(len(samples)) for name in reading.scores}
-        gradients[places] = _unit(reading.gradients).numpy()
-        embeddings[places] = _unit(reading.embeddings).numpy()
-        for name, values in reading.scores.items():
-            columns[name][places] = values.numpy()
-    assert embeddings is not None, "a window has at least one row"
-    table = pd.DataFrame({"sample_id": [sample.sample_id for sample in samples], **columns})
-    return FeatureBlock(first, gradients, embeddings, table.astype({"answer_tokens": np.int32}))
+@dataclass
+class _Reading:
+    """The work of this run."""
+
+    pool: Pool
+    ids: Int[np.ndarray, " rows"]
+    keys: pa.Array
+    job: Job
+    params: ProbeParams
+    done: list[Done] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def read(self, wanted: Bool[np.ndarray, " rows"]) -> list[Table]:
+        """Have the samples read whose contents are `wanted`, each content once; the new tables."""
+        start = time.perf_counter()
+        places = np.flatnonzero(wanted)
+        listed = self.keys.take(pa.array(places)).to_pylist()
+        first = dict(reversed(list(zip(listed, places.tolist(), strict=True))))  # of several ids the lowest
+        chosen = np.array(sorted(first.values()), np.int64)
+        tables = []
+        run = executors.load(self.params.executor)
+        with tqdm(total=len(chosen), desc="probing", unit="row", disable=None) as bar:
+            for done in run(read_task, self.job, self._tasks(chosen), self.params.workers):
+                tables.append((done.first, Table(self.job.folder / done.name, self.job.fingerprint, done.keys)))
+                self.done.append(done)
+                bar.update(done.rows)
+                bar.set_postfix_str(f"{sum(d.tokens for d in self.done) / (time.perf_counter() - start):,.0f} tokens/s")
+        self.seconds += time.perf_counter() - start
+        dead = sorted({name for done in self.done for name in done.dead})
+        if dead:
+            log.warning(
+                "no gradient reaches %s (%d maps): the adapter is fresh there (B = 0), so their part of the features is 0",
+                dead[0],
+                len(dead),
+            )
+        return [table for _, table in sorted(tables, key=lambda found: found[0])]
+
+    def record(self) -> dict[str, float]:
+        """What was read and what it took."""
+        return {
+            "rows read": sum(done.rows for done in self.done),
+            "tokens": sum(done.tokens for done in self.done),
+            "seconds": self.seconds,
+        }
+
+    def _tasks(self, chosen: Int[np.ndarray, " rows"]) -> Iterator[Task]:
+        for start in range(0, len(chosen), self.params.shard):
+            here = chosen[start : start + self.params.shard]
+            samples = samples_of(self.pool.rows(self.ids[here]))
+            yield Task(int(here[0]), self.keys.take(pa.array(here)), tuple(samples))
 
 
-def _unit(rows: Float[Tensor, "rows width"]) -> Tensor:
-    return (rows / rows.norm(dim=1, keepdim=True)).to(torch.float16)
+def _measure_drift(known: Sequence[Table], before: Table, keys: pa.Array, limit: float) -> dict[str, float]:
+    (now, _), (then, _) = (gather(tables, Places([t.keys for t in tables]), keys, "") for tables in (known, [before]))
+    found = drift(now, then)
+    median = found["features, median cosine"]
+    log.info(
+        "of %d sampled rows that an older adapter has read, the features' median cosine is %.3f: the others are %s",
+        len(keys),
+        median,
+        "taken over" if median >= limit else f"read again (probe.drift_limit {limit})",
+    )
+    return found
 
 
-def _refuse_empty(reading: Reading, sample_ids: list[int]) -> None:
-    """A zero or non-finite gradient has no direction: the samples are named instead of becoming NaN rows."""
-    norms = reading.scores["grand"]
-    bad = ~torch.isfinite(norms) | (norms == 0)
-    if bad.any():
-        named = [sample_id for sample_id, is_bad in zip(sample_ids, bad.tolist(), strict=True) if is_bad]
-        raise ValueError(f"no usable gradient for samples {named[:5]}: the loss or its gradient is zero or not finite")
+def _absent(tables: Sequence[Table], keys: pa.Array) -> Bool[np.ndarray, " rows"]:
+    return Places([table.keys for table in tables]).find(keys)[0] < 0
 
 
-def _layer(asked: int, count: int, default: int, key: str) -> int:
-    chosen = default if asked == -1 else asked
-    if not 0 <= chosen < count:
-        raise ValueError(f"{key} must lie in 0..{count - 1} or be -1, got {asked}")
-    return chosen
+def _layers(asked: str | int | list[int], depth: int) -> tuple[int, ...]:
+    match asked:
+        case "middle":
+            return (depth // 2,)
+        case "all":
+            return tuple(range(depth))
+        case str():
+            raise ValueError(f"probe.layers must be middle, all, a number or a list of numbers, got {asked!r}")
+    listed = [asked] if isinstance(asked, int) else asked
+    if not listed:
+        raise ValueError("probe.layers names no layer")
+    return tuple(sorted({_layer(number, depth, "layers") for number in listed}))
+
+
+def _layer(number: int, depth: int, name: str) -> int:
+    if not 0 <= number < depth:
+        raise ValueError(f"probe.{name} must lie in 0..{depth - 1}, got {number}")
+    return number

@@ -17,7 +17,9 @@ from tqdm import tqdm
 
 from adapt_infinity import parquet
 from adapt_infinity.model import (
+    FIRST,
     IGNORED,
+    SECOND,
     Adapter,
     Batch,
     Checkpoint,
@@ -94,10 +96,11 @@ def train_adapter(
     rows = pool.rows(np.sort(chosen.to_numpy()))
     vlm = load_vlm(base_model, model_params, previous_adapter)
     samples = samples_of(rows)
-    log = finetune(vlm, samples, pictures, params, params.epochs)
+    log, moments = finetune(vlm, samples, pictures, params, params.epochs)
     rounds = [*previous_adapter.record["rounds"], round]
-    record = {"policy": "continue", "rounds": rounds, "steps": previous_adapter.record["steps"] + len(log)}
-    return detach(vlm, record), log
+    steps = previous_adapter.record["steps"] + len(log)
+    record = {"policy": "continue", "rounds": rounds, "steps": steps, "moment_steps": len(log)}
+    return detach(vlm, record, moments), log
 
 
 def warm_up_adapter(
@@ -115,14 +118,18 @@ def warm_up_adapter(
     fresh = new_adapter(load_vlm(base_model, model_params), model_params, params.seed)
     vlm = load_vlm(base_model, model_params, fresh)
     samples = samples_of(rows)
-    log = finetune(vlm, samples, pictures, params, warm_up.epochs)
-    return detach(vlm, {"policy": "warm_up", "rounds": [0], "steps": len(log)}), log
+    log, moments = finetune(vlm, samples, pictures, params, warm_up.epochs)
+    record = {"policy": "warm_up", "rounds": [0], "steps": len(log), "moment_steps": len(log)}
+    return detach(vlm, record, moments), log
 
 
 def finetune(
     vlm: Vlm, samples: Sequence[Sample], pictures: Pictures, params: TrainingParams, epochs: int
-) -> pd.DataFrame:
-    """Train the adapter that is on `vlm`, in place. Log: step, epoch, samples, loss (nats a token), learning_rate."""
+) -> tuple[pd.DataFrame, dict[str, torch.Tensor]]:
+    """Train the adapter that is on `vlm`, in place. Returns the log and the optimiser's last moments, by weight.
+
+    Log: step, epoch, samples, loss (nats a token), learning_rate.
+    """
     optimiser = _optimiser(vlm, params)
     plan = [
         (epoch, places)
@@ -141,7 +148,7 @@ def finetune(
         optimiser.zero_grad(set_to_none=True)
         log.append({"step": step, "epoch": epoch, "samples": len(places), "loss": loss, "learning_rate": rate})
     vlm.model.eval()
-    return pd.DataFrame(log)
+    return pd.DataFrame(log), _moments(vlm, optimiser)
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -220,3 +227,13 @@ def _optimiser(vlm: Vlm, params: TrainingParams) -> torch.optim.AdamW:
         {"params": slow, "lr": params.projector_learning_rate},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=params.weight_decay)
+
+
+def _moments(vlm: Vlm, optimiser: torch.optim.AdamW) -> dict[str, torch.Tensor]:
+    """Adam's moments of every weight that was trained, on the CPU."""
+    return {
+        f"{name}.{moment}": optimiser.state[weight][moment].detach().to("cpu", copy=True)
+        for name, weight in vlm.model.named_parameters()
+        for moment in (FIRST, SECOND)
+        if weight in optimiser.state
+    }

@@ -1,0 +1,26 @@
+"""Executors: who does a list of independent tasks; one file each, found by name.
+
+Each has one function, `run(function, shared, tasks, workers)`, which yields `function(shared, task)` for every task, in
+whatever order they end. `shared` reaches each worker once (or where that is cheaper, by reference); `tasks` may be an
+iterator and is drawn on only as workers become free, so that its memory stays bounded.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from adapt_infinity import rooms
+
+Run = Callable[[Callable[[Any, Any], Any], Any, Iterable[Any], int], Iterator[Any]]
+AHEAD = 2  # tasks a worker that wait for it
+ATTEMPTS = 3  # workers that a task may lose before it is given up
+
+
+def names() -> list[str]:
+    """Every executor there is."""
+    return rooms.names(__name__)
+
+
+def load(name: str) -> Run:
+    """The executor `name`; `ValueError` names the known ones."""
+    run: Run = rooms.load(__name__, name, "run")
+    return run

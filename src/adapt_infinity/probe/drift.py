@@ -1,0 +1,37 @@
+"""Drift: how far the rows of an older adapter lie from what the model would say of the same samples now."""
+
+import numpy as np
+from jaxtyping import Float
+
+from adapt_infinity.probe.shards import Rows
+
+
+def drift(now: Rows, before: Rows) -> dict[str, float]:
+    """Cosines of features and embeddings (median and 5th percentile), and the rank correlation of every score.
+
+    The rows are of the same samples in the same order. 1 means that nothing has changed; a score that is constant has
+    no ranks, and is left out.
+    """
+    found: dict[str, float] = {"rows": float(len(now))}
+    for name in ("features", "embeddings"):
+        cosines = _cosines(getattr(now, name), getattr(before, name))
+        found[f"{name}, median cosine"] = float(np.median(cosines))
+        found[f"{name}, 5th percentile of cosines"] = float(np.percentile(cosines, 5))
+    for name in sorted(set(now.scores) & set(before.scores)):
+        ranks = [_ranks(rows.scores[name]) for rows in (now, before)]
+        if min(rank.std() for rank in ranks) > 0:
+            found[f"{name}, rank correlation"] = float(np.corrcoef(*ranks)[0, 1])
+    return found
+
+
+def _cosines(a: Float[np.ndarray, "rows width"], b: Float[np.ndarray, "rows width"]) -> Float[np.ndarray, " rows"]:
+    one, two = a.astype(np.float32), b.astype(np.float32)
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+    return np.asarray((one * two).sum(axis=1) / np.maximum(lengths, np.finfo(np.float32).tiny))
+
+
+def _ranks(values: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+    """Ranks, ties sharing their mean."""
+    _, code, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return np.asarray((last - (count - 1) / 2)[code])

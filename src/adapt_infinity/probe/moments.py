@@ -1,0 +1,21 @@
+"""Adam's moments of an adapter, by the names that the probe gives to its modules."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from adapt_infinity.model import FIRST, SECOND, Adapter, Vlm
+from adapt_infinity.probe.capture import probed_weights
+
+
+def moments_of(vlm: Vlm, adapter: Adapter, layers: Sequence[int]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Module → first and second moment of its weight, on the model's device; empty for an adapter without moments."""
+    if not adapter.moments:
+        return {}
+    names = {id(weight): name for name, weight in vlm.model.named_parameters()}
+    found = {}
+    for module, weight in probed_weights(vlm, layers):
+        name = names[id(weight)]
+        pair = tuple(adapter.moments[f"{name}.{moment}"].to(vlm.device) for moment in (FIRST, SECOND))
+        found[module] = (pair[0], pair[1])
+    return found

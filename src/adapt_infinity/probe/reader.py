@@ -1,0 +1,247 @@
+"""What a worker does: read one shard of samples with the model, and write it down.
+
+The model is opened once a process and stays for the shards that follow. A shard that is there already is not read.
+"""
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from adapt_infinity.experts import answer_nll
+from adapt_infinity.model import (
+    Adapter,
+    Batch,
+    Checkpoint,
+    ModelParams,
+    Reader,
+    Vlm,
+    answer_logits,
+    load_reader,
+    load_vlm,
+)
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.probe.batching import Budget, in_batches
+from adapt_infinity.probe.moments import moments_of
+from adapt_infinity.probe.reading import Reading, read_batch
+from adapt_infinity.probe.shards import KEY, STORED, Rows, shard_name, stored_keys, write_shard
+from adapt_infinity.probe.spec import Spec
+from adapt_infinity.probe.tower import remember_pictures
+from adapt_infinity.prompts import Encoded, collate, encode, pad_token
+from adapt_infinity.sample import Sample
+
+CHUNK = 16  # samples that a loader prepares at a time
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for all shards."""
+
+    base: Checkpoint
+    adapter: Adapter
+    model: ModelParams
+    pictures: Pictures
+    spec: Spec
+    fingerprint: str
+    folder: Path
+    token_budget: int
+    memory_mb: int
+    window: int
+    loaders: int
+    image_cache_mb: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A shard to be read. `first` is the place in the pool of its first sample."""
+
+    first: int
+    keys: pa.Array
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A shard on disk."""
+
+    first: int
+    name: str
+    keys: pa.Array
+    rows: int  # read now; 0 when it was there already
+    tokens: int
+    dead: tuple[str, ...]  # modules that no gradient reached
+
+
+def read_task(job: Job, task: Task) -> Done:
+    """Read and write a shard; `ValueError` names samples that have no usable gradient."""
+    name = shard_name(task.keys)
+    if (job.folder / name).exists() and stored_keys(job.folder / name, job.fingerprint) is not None:
+        return Done(task.first, name, task.keys, 0, 0, ())
+    opened = _open(job)
+    windows, tokens = [], 0
+    for samples, pairs in opened.loader.windows(task.samples, job.window):
+        windows.append(opened.read(samples, pairs))
+        tokens += sum(len(whole) for whole, _ in pairs)
+    write_shard(job.folder / name, _joined(task.keys, [window.rows for window in windows]), job.fingerprint)
+    dead = frozenset.intersection(*(window.dead for window in windows))
+    return Done(task.first, name, task.keys, len(task.samples), tokens, tuple(sorted(dead)))
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some samples as read, and the modules that no gradient reached for any of them."""
+
+    rows: Rows  # without keys
+    dead: frozenset[str]
+
+
+class Opened:
+    """The model of a job, live, with what it needs to read samples."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.vlm = load_vlm(job.base, job.model, job.adapter)
+        if job.image_cache_mb:
+            remember_pictures(self.vlm, job.image_cache_mb)
+        self.loader = Loader(job)
+        self._budget = Budget(job.token_budget, job.memory_mb, self.vlm.device)
+        self._moments = moments_of(self.vlm, job.adapter, job.spec.layers)
+        self._steps = int(job.adapter.record.get("moment_steps", 0))
+
+    def read(self, samples: Sequence[Sample], pairs: Sequence["Pair"]) -> Window:
+        """Features, embeddings and scores of a window of samples, in their order."""
+        whole = [row for row, _ in pairs]
+        bare = self._losses_without_pictures([row for _, row in pairs])
+        features: np.ndarray | None = None
+        embeddings = np.empty(0)
+        scores: dict[str, np.ndarray] = {}
+        dead: frozenset[str] | None = None
+
+        def work(places: list[int], length: int) -> Reading:
+            batch = self._collated([whole[place] for place in places], length)
+            return read_batch(self.vlm, batch, bare[places], self.job.spec, self._moments, self._steps)
+
+        for places, reading in in_batches([len(row) for row in whole], self._budget, work):
+            _refuse_useless(reading, [samples[place].sample_id for place in places])
+            if features is None:
+                features = np.empty((len(whole), reading.features.shape[1]), STORED)
+                embeddings = np.empty((len(whole), reading.embeddings.shape[1]), STORED)
+                scores = {name: np.empty(len(whole)) for name in reading.scores}
+            features[places] = _unit(reading.features)
+            embeddings[places] = _unit(reading.embeddings)
+            for name, values in reading.scores.items():
+                scores[name][places] = values.numpy()
+            dead = reading.dead if dead is None else dead & reading.dead
+        assert features is not None, "a window has at least one row"
+        return Window(Rows(pa.nulls(len(whole), KEY), features, embeddings, scores), dead or frozenset())
+
+    def _losses_without_pictures(self, bare: Sequence[Encoded | None]) -> np.ndarray:
+        """Loss of the same answers when the pictures are left out; NaN where there was none to leave out."""
+        losses = np.full(len(bare), np.nan, np.float32)
+        present = np.array([place for place, row in enumerate(bare) if row is not None], np.int64)
+        rows = [row for row in bare if row is not None]
+
+        def work(places: list[int], length: int) -> Tensor:
+            with torch.no_grad():
+                logits, labels = answer_logits(self.vlm, self._collated([rows[place] for place in places], length))
+                return answer_nll(logits, labels).cpu()
+
+        for places, nll in in_batches([len(row) for row in rows], self._budget, work):
+            losses[present[places]] = nll.numpy()
+        return losses
+
+    def _collated(self, rows: list[Encoded], length: int) -> Batch:
+        return collate(rows, pad_token(self.vlm), length=length)
+
+
+Pair = tuple[Encoded, Encoded | None]  # the sample, and the same without its pictures, if it has any
+
+
+class Loader:
+    """Turns samples into tokens, in this process or, a window ahead of the model, in others."""
+
+    def __init__(self, job: Job) -> None:
+        self._here = (load_reader(job.base, job.model), job.pictures)
+        self._pool = None
+        if job.loaders:
+            spawn = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(job.loaders, spawn, _begin_loading, self._here)
+
+    def windows(self, samples: Sequence[Sample], size: int) -> Iterator[tuple[Sequence[Sample], list[Pair]]]:
+        """The samples window by window, with their tokens."""
+        cut = [samples[start : start + size] for start in range(0, len(samples), size)]
+        if self._pool is None:
+            for window in cut:
+                yield window, [pair(*self._here, sample) for sample in window]
+            return
+        coming = [self._submit(window) for window in cut[:1]]
+        for number, window in enumerate(cut):
+            if number + 1 < len(cut):
+                coming.append(self._submit(cut[number + 1]))
+            yield window, [made for future in coming.pop(0) for made in future.result()]
+
+    def _submit(self, window: Sequence[Sample]) -> list[Future[list[Pair]]]:
+        assert self._pool is not None
+        chunks = [window[start : start + CHUNK] for start in range(0, len(window), CHUNK)]
+        return [self._pool.submit(_load, chunk) for chunk in chunks]
+
+
+def pair(reader: Reader | Vlm, pictures: Pictures, sample: Sample) -> Pair:
+    """A sample's tokens, whole and without its pictures."""
+    bare = encode(reader, sample.without_images(), pictures) if sample.images else None
+    return encode(reader, sample, pictures), bare
+
+
+_loading: tuple[Reader, Pictures] | None = None  # of a loader process
+
+
+def _begin_loading(reader: Reader, pictures: Pictures) -> None:
+    global _loading
+    torch.set_num_threads(1)
+    _loading = (reader, pictures)
+
+
+def _load(samples: Sequence[Sample]) -> list[Pair]:
+    assert _loading is not None, "a loader begins before it loads"
+    return [pair(*_loading, sample) for sample in samples]
+
+
+_latest: Opened | None = None  # of this process
+
+
+def _open(job: Job) -> Opened:
+    global _latest
+    if _latest is None or _latest.job.fingerprint != job.fingerprint or _latest.job.folder != job.folder:
+        _latest = None  # the former model goes before the next one comes
+        _latest = Opened(job)
+    return _latest
+
+
+def _joined(keys: pa.Array, windows: Sequence[Rows]) -> Rows:
+    """The windows of a shard as one table."""
+    names = list(windows[0].scores)
+    return Rows(
+        keys,
+        np.concatenate([window.features for window in windows]),
+        np.concatenate([window.embeddings for window in windows]),
+        {name: np.concatenate([window.scores[name] for window in windows]) for name in names},
+    )
+
+
+def _unit(rows: Tensor) -> np.ndarray:
+    return np.asarray((rows / rows.norm(dim=1, keepdim=True)).to(torch.float16).numpy())
+
+
+def _refuse_useless(reading: Reading, sample_ids: list[int]) -> None:
+    """A zero or non-finite row has no direction: its sample is named, and no NaN is ever stored."""
+    lengths = reading.features.norm(dim=1)
+    bad = ~torch.isfinite(lengths) | (lengths == 0)
+    if bad.any():
+        named = [sample_id for sample_id, is_bad in zip(sample_ids, bad.tolist(), strict=True) if is_bad]
+        raise ValueError(f"no usable gradient for samples {named[:5]}: the loss or its gradient is zero or not finite")
