@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapt_infinity.probe.sketch import sketch
+from adapt_infinity.probe.sketches.segments import sketch
 
 
 def test_by_hand_at_full_width_nothing_is_lost() -> None:

@@ -19,7 +19,7 @@ from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool
 from adapt_infinity.probe.reading import Reading, nll_without_image, read_batch
-from adapt_infinity.probe.sketch import SPEC_VERSION
+from adapt_infinity.probe.spec import VERSION, Spec
 from adapt_infinity.prompts import batches, collate, encode, pad_token
 from adapt_infinity.sample import Sample, samples_of
 
@@ -90,7 +90,7 @@ def probe_pool(
         sample_ids=pool.index["sample_id"].to_numpy(np.int64),
         dim=params.dim,
         width=vlm.base.config.get_text_config().hidden_size,
-        spec={**asdict(params), "layer": layer, "embedding_layer": embedding_layer, "sketch": SPEC_VERSION},
+        spec={**asdict(params), "layer": layer, "embedding_layer": embedding_layer, "version": VERSION},
         blocks=_read(vlm, pool, pictures, params, layer, embedding_layer),
     )
 
@@ -119,17 +119,25 @@ def read_window(
     whole = [encode(vlm, sample, pictures) for sample in samples]
     bare = [encode(vlm, sample.without_images(), pictures) if sample.images else None for sample in samples]
     nll_bare = nll_without_image(vlm, bare, params.token_budget)
+    spec = Spec(
+        feature="gradient",
+        layers=(layer,),
+        embedding_layer=embedding_layer,
+        dim=params.dim,
+        gradient="sgd",
+        sketch="segments",
+    )
     gradients = np.empty((len(samples), params.dim), STORED)
     embeddings: np.ndarray | None = None
     columns: dict[str, np.ndarray] = {}
     for places in batches([len(row) for row in whole], params.token_budget):
         batch = collate([whole[place] for place in places], pad_token(vlm))
-        reading = read_batch(vlm, batch, nll_bare[places], params.dim, layer, embedding_layer)
+        reading = read_batch(vlm, batch, nll_bare[places], spec)
         _refuse_empty(reading, [samples[place].sample_id for place in places])
         if embeddings is None:
             embeddings = np.empty((len(samples), reading.embeddings.shape[1]), STORED)
             columns = {name: np.empty(len(samples)) for name in reading.scores}
-        gradients[places] = _unit(reading.gradients).numpy()
+        gradients[places] = _unit(reading.features).numpy()
         embeddings[places] = _unit(reading.embeddings).numpy()
         for name, values in reading.scores.items():
             columns[name][places] = values.numpy()
