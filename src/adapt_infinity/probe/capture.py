@@ -87,6 +87,8 @@ def capturing(vlm: Vlm, layers: Sequence[int], embedding_layer: int, visit: Visi
     _require_still(vlm)
     capture = Capture(wanted=frozenset(maps))
     handles = [vlm.layers[embedding_layer].register_forward_hook(_keep_hidden(capture))]
+    for layer in vlm.layers[: min(layers) + 1]:
+        handles.append(layer.register_forward_pre_hook(_cut_off, with_kwargs=True))
     for name, linear in maps.items():
         handles.append(linear.register_forward_hook(_watch(name, capture, visit)))
     try:
@@ -105,7 +107,7 @@ def probed_maps(vlm: Vlm, layers: Sequence[int]) -> dict[str, nn.Linear]:
     """
     if isinstance(vlm.model, PeftModel) and getattr(vlm.model.active_peft_config, "bias", "none") != "none":
         raise ValueError(
-            "the adapter trains the base model's biases: train it with bias='none' (lora_bias is possible)"
+            "the adapter trains biases of the base model: train it with bias='none' (lora_bias is possible)"
         )
     maps: dict[str, nn.Linear] = {}
     for number in layers:
@@ -116,9 +118,7 @@ def probed_maps(vlm: Vlm, layers: Sequence[int]) -> dict[str, nn.Linear]:
     places = Counter(id(weight) for _, weight in vlm.model.named_parameters(remove_duplicate=False))
     shared = sorted(name for name, linear in maps.items() if any(places[id(w)] > 1 for w in linear.parameters()))
     if shared:
-        raise ValueError(
-            f"{_few(shared)} shares its weights with another module: probe layers with weights of their own"
-        )
+        raise ValueError(f"{_few(shared)} shares its weights with another module: leave its layer out of probe.layers")
     return maps
 
 
@@ -190,6 +190,13 @@ def _require_still(vlm: Vlm) -> None:
         raise ValueError("the probe needs the model in eval mode: call model.eval() after the adapter is attached")
     if any(weight.requires_grad for weight in vlm.model.parameters()):
         raise ValueError("the probe needs frozen weights: call model.requires_grad_(False)")
+
+
+def _cut_off(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """Take a layer's input out of the graph that transformers begins at the embeddings for gradient checkpointing."""
+    if args:
+        return (args[0].detach(), *args[1:]), kwargs
+    return args, {**kwargs, "hidden_states": kwargs["hidden_states"].detach()}
 
 
 def _keep_hidden(kept: Kept) -> Callable[..., None]:

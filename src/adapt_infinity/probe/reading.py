@@ -1,4 +1,4 @@
-"""What the model says of a batch of samples: features, scores and embeddings, from one forward and half a backward pass."""
+"""What the model says of a batch: features, scores and embeddings, from one forward and half a backward pass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
