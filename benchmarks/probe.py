@@ -33,8 +33,10 @@ from adapt_infinity.embedded.stream import ARRIVALS, EmbeddedStreamParams, write
 from adapt_infinity.intake import IntakeParams, Source, check_records, whole
 from adapt_infinity.model import Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
 from adapt_infinity.pictures import Pictures
-from adapt_infinity.probe.capture import lora_linears
+from adapt_infinity.probe.capture import probed_weights
 from adapt_infinity.probe.features import ProbeParams, read_window
+from adapt_infinity.probe.reading import nll_without_image, read_batch
+from adapt_infinity.probe.spec import Spec
 from adapt_infinity.prompts import batches, collate, encode, pad_token
 from adapt_infinity.sample import ROWS, Sample, samples_of
 from adapt_infinity.training.finetune import TrainingParams, WarmUpParams, warm_up_adapter
@@ -45,6 +47,14 @@ TARGETS = (
     r"|multi_modal_projector\.linear_[12])"
 )
 LAYER, EMBEDDING_LAYER, DIM, TOKENS = 2, 3, 1024, 4096
+SPEC = Spec(
+    feature="gradient",
+    layers=(LAYER,),
+    embedding_layer=EMBEDDING_LAYER,
+    dim=DIM,
+    gradient="sgd",
+    sketch="segments",
+)
 
 
 def main() -> None:
@@ -146,7 +156,7 @@ def train(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> None:
 
 def one_by_one(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> torch.Tensor:
     """The layer's LoRA gradient of each sample, by autograd, times a dense matrix made once."""
-    weights = [linear.weight.requires_grad_(True) for _, linear in lora_linears(vlm.layers[LAYER])]
+    weights = [weight.requires_grad_(True) for weight in probed_weights(vlm, (LAYER,)).values()]
     size = sum(weight.numel() for weight in weights)
     draw = torch.Generator().manual_seed(0)
     dense = torch.randint(0, 2, (size, DIM), generator=draw, dtype=torch.int8).float().mul_(2).sub_(1)
@@ -162,17 +172,10 @@ def one_by_one(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> torch.Ten
 
 def largest_error(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> float:
     """Of a sample's row probed in a batch of many against the same probed alone, relative, before rounding to fp16."""
-    from adapt_infinity.probe.reading import nll_without_image, read_batch
-
     rows = [encode(vlm, sample, pictures) for sample in samples[:32]]
     bare = nll_without_image(vlm, [None] * len(rows), TOKENS)
-    many = read_batch(vlm, collate(rows, pad_token(vlm)), bare, DIM, LAYER, EMBEDDING_LAYER).gradients
-    alone = torch.cat(
-        [
-            read_batch(vlm, collate([row], pad_token(vlm)), bare[:1], DIM, LAYER, EMBEDDING_LAYER).gradients
-            for row in rows
-        ]
-    )
+    many = read_batch(vlm, collate(rows, pad_token(vlm)), bare, SPEC).features
+    alone = torch.cat([read_batch(vlm, collate([row], pad_token(vlm)), bare[:1], SPEC).features for row in rows])
     return float(((many - alone).norm(dim=1) / alone.norm(dim=1)).max())
 
 

@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 install_import_hook("adapt_infinity", "beartype.beartype")
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,16 @@ def toy_source(mixed_records: list[dict[str, Any]]) -> Source:
         "cs": "exact",
     }
     return Source("toy", "llava", mixed_records, graders)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """A Ray cluster on this machine, with several workers whatever its cores."""
+    import ray
+
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture

@@ -220,7 +220,7 @@ def adapter_digest(adapter: Adapter) -> str:
     for part in (adapter.tensors, adapter.moments):
         for name, tensor in sorted(part.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -252,12 +252,13 @@ def answer_logits(vlm: Vlm, batch: Batch) -> tuple[Float[Tensor, "batch answers 
     """
     trunk = getattr(vlm.base, vlm.base.base_model_prefix)
     hidden = trunk(**batch.inputs(vlm.device), use_cache=False).last_hidden_state[:, :-1]
-    targets = batch.labels[:, 1:].to(vlm.device)
+    targets = batch.labels[:, 1:]
     answers = targets != IGNORED
-    longest = int(answers.sum(dim=1).max())
+    longest = int(answers.sum(dim=1).max())  # labels are still on the CPU: the device is not waited for
     order = torch.argsort((~answers).to(torch.int8), dim=1, stable=True)[:, :longest]
+    labels, order = targets.gather(1, order).to(vlm.device), order.to(vlm.device)
     picked = hidden.gather(1, order.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
-    return vlm.head(picked).float(), targets.gather(1, order)
+    return vlm.head(picked).float(), labels
 
 
 def _wrap(model: Any, config: LoraConfig) -> Any:

@@ -75,7 +75,7 @@ def encode_question(vlm: Vlm | Reader, sample: Sample, pictures: Pictures) -> En
 
 
 def collate(rows: Sequence[Encoded], pad_token: int, side: str = "right", length: int = 0) -> Batch:
-    """A batch padded to its longest row, or to `length`. Training and probing pad on the right, generation on the left."""
+    """A batch, padded to its longest row or to `length`: on the right to train and probe, on the left to generate."""
     longest = max(length, *(len(row) for row in rows))
     shape = (len(rows), longest)
     input_ids = torch.full(shape, pad_token)

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from adapt_infinity.datasets import (
     AdapterDataset,
     CheckpointDataset,
-    FeaturesDataset,
     FigureDataset,
     PicturesDataset,
     PoolDataset,
@@ -22,7 +21,6 @@ from adapt_infinity.datasets import (
 )
 from adapt_infinity.model import Adapter, Checkpoint, ModelParams, load_vlm
 from adapt_infinity.pool import Pool, join_pool, remove
-from adapt_infinity.probe.features import FeatureBlock, FeatureStream
 from tests.conftest import unread
 from tests.test_pool import arrivals, removals
 
@@ -60,21 +58,6 @@ def test_an_altered_shard_is_found(tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes() + b"x")
     with pytest.raises(Exception, match="has been altered"):
         dataset.load()
-
-
-def test_features_are_drained_in_blocks_and_mapped(tmp_path: Path) -> None:
-    def blocks():  # type: ignore[no-untyped-def]
-        for first in (0, 2):
-            rows = np.full((2, 4), first + 1, np.float16)
-            yield FeatureBlock(first, rows, rows[:, :3], pd.DataFrame({"sample_id": [first, first + 1], "nll": 0.5}))
-
-    dataset = FeaturesDataset(filepath=str(tmp_path / "features"), version=NOW)
-    dataset.save(FeatureStream(np.arange(4), 4, 3, {"dim": 4}, blocks()))
-    features = dataset.load()
-    assert isinstance(features.gradients, np.memmap)
-    assert features.gradients[:, 0].tolist() == [1, 1, 3, 3]
-    assert features.embeddings.shape == (4, 3)
-    assert features.sample_ids.tolist() == [0, 1, 2, 3]
 
 
 def test_an_adapter_folder_is_pefts_own(

@@ -1,70 +1,379 @@
-"""A batched gradient row equals the one that autograd gives for its sample alone."""
+"""A batched gradient row equals the one that autograd gives for its sample alone; what has no rows is refused."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
 
 from adapt_infinity import experts
-from adapt_infinity.model import Vlm, answer_logits
+from adapt_infinity.model import IGNORED, Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
 from adapt_infinity.pictures import Pictures
-from adapt_infinity.probe.capture import capturing, lora_linears
+from adapt_infinity.probe.capture import capturing, probed_maps, probed_weights
 from adapt_infinity.prompts import collate, encode, pad_token
 from adapt_infinity.sample import Sample
+from tests.conftest import TARGETS
 from tests.test_prompts import samples  # noqa: F401  (a fixture)
 
+Tune = Callable[..., Vlm]
 
-def autograd_rows(vlm: Vlm, layer: int, sample: Sample, pictures: Pictures) -> dict[str, torch.Tensor]:
-    """The slow way: one sample, one ordinary backward pass, the gradient of each LoRA weight."""
-    weights = {name: linear.weight for name, linear in lora_linears(vlm.layers[layer])}
+
+@pytest.fixture(scope="session")
+def tune(base_model: Checkpoint, model_params: ModelParams) -> Tune:
+    """The embedded model with an adapter of any kind on it, none of whose parts is zero."""
+
+    def with_options(**options: Any) -> Vlm:
+        vlm = load_vlm(base_model, model_params)
+        config = LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": TARGETS, **options})
+        return still(replace(vlm, model=get_peft_model(vlm.model, config)))
+
+    return with_options
+
+
+def still(vlm: Vlm) -> Vlm:
+    draw = torch.Generator().manual_seed(0)
+    for name, weight in vlm.model.named_parameters():
+        if "lora_B" in name:
+            weight.data += 0.02 * torch.randn(weight.shape, generator=draw).to(weight)
+    vlm.model.requires_grad_(False)
+    vlm.model.eval()
+    return vlm
+
+
+@pytest.fixture(scope="session")
+def rows(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> list[Any]:  # noqa: F811
+    """Text only, one picture, several pictures, of very different lengths."""
+    return [encode(vlm, sample, pictures) for sample in samples]
+
+
+def batched(vlm: Vlm, layers: Sequence[int], batch: Batch) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    with capturing(vlm, layers, 3, found.__setitem__) as capture:
+        capture.backward(experts.answer_nll(*answer_logits(vlm, batch)))
+    return found
+
+
+def autograd(vlm: Vlm, layers: Sequence[int], batch: Batch) -> dict[str, Tensor]:
+    """The slow way: an ordinary backward pass of the batch's summed loss, the gradient of each weight."""
+    weights = probed_weights(vlm, layers)
     for weight in weights.values():
         weight.requires_grad_(True)
     try:
-        logits, labels = answer_logits(vlm, collate([encode(vlm, sample, pictures)], pad_token(vlm)))
-        found = torch.autograd.grad(experts.answer_nll(logits, labels).sum(), list(weights.values()))
+        losses = experts.answer_nll(*answer_logits(vlm, batch))
+        found = torch.autograd.grad(losses.sum(), list(weights.values()))
     finally:
         for weight in weights.values():
             weight.requires_grad_(False)
     return dict(zip(weights, found, strict=True))
 
 
+def same(found: dict[str, Tensor], expected: dict[str, Tensor], row: int = 0, error: float = 1e-5) -> None:
+    assert sorted(found) == sorted(expected)
+    for name, alone in expected.items():
+        assert alone.norm() > 0, name
+        assert (found[name][row].view_as(alone) - alone).norm() <= error * alone.norm(), name
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_batched_rows_equal_autograd(vlm: Vlm, samples: list[Sample], pictures: Pictures, side: str) -> None:  # noqa: F811
-    layer = 2
-    rows: dict[str, torch.Tensor] = {}
-    batch = collate([encode(vlm, sample, pictures) for sample in samples], pad_token(vlm), side)
-    with capturing(vlm, layer, 3, rows.__setitem__) as capture:
-        logits, labels = answer_logits(vlm, batch)
-        torch.autograd.grad(experts.answer_nll(logits, labels).sum(), capture.leaf)
-    assert sorted(capture.visits) == sorted(name for name, _ in lora_linears(vlm.layers[layer]))
-    for place, sample in enumerate(samples):
-        for name, alone in autograd_rows(vlm, layer, sample, pictures).items():
-            assert alone.norm() > 0
-            assert (rows[name][place] - alone).norm() <= 1e-5 * alone.norm(), (sample.source_id, name)
+@pytest.mark.parametrize("layers", [(2,), (0, 1, 2, 3)])
+def test_batched_rows_equal_autograd(vlm: Vlm, rows: list[Any], layers: tuple[int, ...], side: str) -> None:
+    found = batched(vlm, layers, collate(rows, pad_token(vlm), side))
+    assert {name.split(".")[0] for name in found} == {str(layer) for layer in layers}
+    assert len(found) == 14 * len(layers)
+    for place, row in enumerate(rows):
+        same(found, autograd(vlm, layers, collate([row], pad_token(vlm))), place)
 
 
-def test_nothing_below_the_layer_is_recorded(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> None:  # noqa: F811
-    recorded: list[bool] = []
-    handle = vlm.layers[1].register_forward_hook(lambda _module, _args, output: recorded.append(output.requires_grad))
-    with capturing(vlm, 2, 3, lambda _name, _gradient: None):
-        answer_logits(vlm, collate([encode(vlm, samples[0], pictures)], pad_token(vlm)))
-    handle.remove()
-    assert recorded == [False]
+def test_rows_add_up_to_the_gradient_of_the_summed_loss(vlm: Vlm, rows: list[Any]) -> None:
+    batch = collate(rows, pad_token(vlm))
+    found = batched(vlm, (1, 3), batch)
+    same({name: gradient.sum(dim=0, keepdim=True) for name, gradient in found.items()}, autograd(vlm, (1, 3), batch))
 
 
-def test_hooks_are_gone_afterwards(vlm: Vlm) -> None:
-    with capturing(vlm, 2, 3, lambda _name, _gradient: None):
-        assert vlm.layers[2]._forward_pre_hooks
-    assert not vlm.layers[2]._forward_pre_hooks
-    assert not any(linear._forward_hooks for _, linear in lora_linears(vlm.layers[2]))
+PLAIN: dict[str, dict[str, Any]] = {
+    "rank one": {"r": 1},
+    "high rank": {"r": 160},
+    "rslora": {"use_rslora": True},
+    "lora bias": {"lora_bias": True, "target_modules": r".*language_model\..*\.q_proj"},
+    "few targets": {"target_modules": r".*language_model\.layers\.2\..*\.(v_proj|down_proj)"},
+    "dropout that is off": {"lora_dropout": 0.5},
+    "a linear map trained whole": {"modules_to_save": ["gate_proj"], "target_modules": r".*language_model\..*\.q_proj"},
+}
 
 
-def test_a_layer_without_lora_is_refused(vlm: Vlm) -> None:
-    with pytest.raises(ValueError, match="no LoRA module"):
-        lora_linears(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+@pytest.mark.parametrize("options", PLAIN.values(), ids=list(PLAIN))
+def test_every_plain_adapter_is_read(tune: Tune, rows: list[Any], options: dict[str, Any]) -> None:
+    vlm = tune(**options)
+    found = batched(vlm, (2,), collate(rows[3:6], pad_token(vlm)))
+    same(found, autograd(vlm, (2,), collate(rows[4:5], pad_token(vlm))), 1)
+    assert ("2.self_attn.q_proj.lora_B.bias" in found) == bool(options.get("lora_bias"))
+    assert ("2.mlp.gate_proj" in found) == ("modules_to_save" in options)
 
 
-def test_dora_is_refused(vlm: Vlm) -> None:
-    from peft import LoraConfig, get_peft_model
+def test_of_two_adapters_the_active_one_is_read(tune: Tune, rows: list[Any]) -> None:
+    vlm = tune(target_modules=r".*language_model\..*\.v_proj")
+    vlm.model.add_adapter("second", LoraConfig(r=2, target_modules=r".*language_model\..*\.(q_proj|v_proj)"))
+    vlm.model.set_adapter("second")
+    still(vlm)
+    found = batched(vlm, (1,), collate(rows[:2], pad_token(vlm)))
+    assert found["1.self_attn.v_proj.lora_A"].shape == (2, 2, 128)
+    same(found, autograd(vlm, (1,), collate(rows[:1], pad_token(vlm))))
+    vlm.model.set_adapter("default")
+    vlm.model.requires_grad_(False)
+    found = batched(vlm, (1,), collate(rows[:2], pad_token(vlm)))
+    assert sorted(found) == ["1.self_attn.v_proj.lora_A", "1.self_attn.v_proj.lora_B"]
+    assert found["1.self_attn.v_proj.lora_A"].shape == (2, 4, 128)
 
-    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="cannot take per-sample gradients"):
-        lora_linears(get_peft_model(model, LoraConfig(target_modules=["0"], use_dora=True)))
+
+def test_hooks_survive_gradient_checkpointing(tune: Tune, rows: list[Any]) -> None:
+    vlm = tune()
+    batch = collate(rows[2:5], pad_token(vlm))
+    plain = batched(vlm, (1, 2), batch)
+    vlm.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    again: list[int] = []
+    for layer in vlm.layers:  # checkpointing asks for training mode, of the layers alone: nothing in them drops out
+        layer.training = True
+        layer.mlp.register_forward_pre_hook(lambda _module, _args: again.append(1))
+    found = batched(vlm, (1, 2), batch)
+    assert len(again) > len(vlm.layers), "no layer was computed again: the test tests nothing"
+    assert all(torch.equal(found[name], gradient) for name, gradient in plain.items())
+    vlm.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    with pytest.raises(ValueError, match=r"use_reentrant.*False"):
+        batched(vlm, (1, 2), batch)
+
+
+@pytest.mark.parametrize("layers", [(2,), (0, 1, 2, 3)])
+def test_half_precision_keeps_the_direction(
+    vlm: Vlm,
+    tune: Tune,
+    base_model: Checkpoint,
+    model_params: ModelParams,
+    warm_adapter: Any,
+    rows: list[Any],
+    layers: Any,
+) -> None:
+    half = load_vlm(base_model, replace(model_params, dtype="bfloat16"), warm_adapter)
+    found = batched(half, layers, collate(rows, pad_token(vlm)))
+    whole = batched(vlm, layers, collate(rows, pad_token(vlm)))
+    assert all(gradient.dtype == torch.float32 for gradient in found.values())
+    for place in range(len(rows)):
+        one, other = (torch.cat([made[name][place].flatten() for name in sorted(made)]) for made in (found, whole))
+        assert torch.cosine_similarity(one, other, dim=0) >= 0.995
+
+
+def test_nothing_below_the_lowest_layer_is_recorded(vlm: Vlm, rows: list[Any]) -> None:
+    recorded: dict[int, bool] = {}
+    handles = [
+        layer.register_forward_hook(
+            lambda _module, _args, out, number=number: recorded.update({number: out.requires_grad})
+        )
+        for number, layer in enumerate(vlm.layers)
+    ]
+    norms: list[bool] = []
+    handles.append(
+        vlm.layers[2].input_layernorm.register_forward_hook(
+            lambda _m, _args, output: norms.append(output.requires_grad)
+        )
+    )
+    batched(vlm, (2, 3), collate(rows[:2], pad_token(vlm)))
+    for handle in handles:
+        handle.remove()
+    assert recorded == {0: False, 1: False, 2: True, 3: True}
+    assert norms == [False]
+
+
+def test_hooks_are_gone_afterwards_even_after_an_error(vlm: Vlm) -> None:
+    maps = probed_maps(vlm, (2,)).values()
+    with contextlib.suppress(RuntimeError), capturing(vlm, (2,), 3, lambda _name, _gradient: None):
+        assert all(linear._forward_hooks for linear in maps)
+        raise RuntimeError
+    assert not any(layer._forward_pre_hooks for layer in vlm.layers)
+    assert not vlm.layers[3]._forward_hooks
+    assert not any(linear._forward_hooks for linear in maps)
+
+
+# What is refused, each in one line that says what to do instead.
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "DoRA": ({"use_dora": True}, r"2\.self_attn\.q_proj \(DoraLinearVariant\): train the adapter as plain LoRA"),
+    "a norm trained whole": (
+        {"modules_to_save": ["input_layernorm"]},
+        r"2\.input_layernorm \(LlamaRMSNorm\) is trained whole.*leave it out of modules_to_save",
+    ),
+    "a block trained whole": (
+        {"modules_to_save": ["mlp"], "target_modules": r".*language_model\..*\.q_proj"},
+        r"2\.mlp \(LlamaMLP\) is trained whole",
+    ),
+    "biases of the base": ({"bias": "lora_only"}, r"trains biases of the base model.*bias='none'"),
+    "no LoRA here": ({"target_modules": r".*language_model\.layers\.1\..*\.q_proj"}, r"layer 2 has no LoRA module"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=list(REFUSED))
+def test_what_cannot_be_read_is_refused(tune: Tune, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        probed_maps(tune(**options), (2,))
+    assert "\n" not in str(caught.value)
+
+
+def in_layer(vlm: Vlm, module: nn.Module) -> Vlm:
+    vlm.layers[2].extra = module
+    return vlm
+
+
+def test_any_other_class_of_lora_is_refused(tune: Tune) -> None:
+    """Quantised layers, embeddings and convolutions have classes of their own; even a subclass may do other things."""
+    from peft.tuners.lora import Linear
+
+    class Linear4bit(Linear):
+        pass
+
+    vlm = tune()
+    vlm.layers[2].mlp.up_proj.__class__ = Linear4bit
+    with pytest.raises(ValueError, match=r"2\.mlp\.up_proj \(.*Linear4bit\): load the checkpoint unquantised"):
+        probed_maps(vlm, (2,))
+    for module in (nn.Embedding(4, 3), nn.Conv1d(3, 3, 1)):
+        holder = get_peft_model(nn.Sequential(module), LoraConfig(r=2, target_modules=["0"]))
+        with pytest.raises(ValueError, match=rf"2\.extra\.\S*0 \(peft.*{type(module).__name__}\)"):
+            probed_maps(in_layer(tune(), holder.base_model.model), (2,))
+
+
+def test_another_kind_of_adapter_is_refused(tune: Tune) -> None:
+    from peft import LoHaConfig
+
+    holder = get_peft_model(nn.Sequential(nn.Linear(3, 3)), LoHaConfig(r=2, target_modules=["0"]))
+    with pytest.raises(ValueError, match=r"2\.extra\.0 \(peft\.tuners\.loha"):
+        probed_maps(in_layer(tune(), holder.base_model.model), (2,))
+
+
+def test_a_variant_on_the_active_adapter_only_counts(tune: Tune) -> None:
+    vlm = tune(use_dora=True, target_modules=r".*language_model\..*\.v_proj")
+    vlm.model.add_adapter("plain", LoraConfig(r=2, target_modules=r".*language_model\..*\.v_proj"))
+    vlm.model.set_adapter("plain")
+    assert len(probed_maps(vlm, (2,))) == 2
+
+
+def test_merged_disabled_and_doubly_active_adapters_are_refused(tune: Tune) -> None:
+    vlm = tune(target_modules=r".*language_model\..*\.v_proj")
+    with vlm.model.disable_adapter(), pytest.raises(ValueError, match=r"2\.self_attn\.v_proj is merged or disabled"):
+        probed_maps(vlm, (2,))
+    vlm.model.merge_adapter()
+    with pytest.raises(ValueError, match="is merged or disabled: unmerge"):
+        probed_maps(vlm, (2,))
+    vlm.model.unmerge_adapter()
+    vlm.model.add_adapter("second", LoraConfig(r=2, target_modules=r".*language_model\..*\.v_proj"))
+    vlm.model.base_model.set_adapter(["default", "second"])
+    with pytest.raises(ValueError, match=r"2\.self_attn\.v_proj has 2 active adapters"):
+        probed_maps(vlm, (2,))
+
+
+def test_shared_weights_are_refused(tune: Tune) -> None:
+    vlm = tune()
+    vlm.layers[3].mlp.up_proj.lora_A["default"].weight = vlm.layers[2].mlp.up_proj.lora_A["default"].weight
+    for layers in ((2,), (3,), (2, 3)):
+        with pytest.raises(ValueError, match=r"\.mlp\.up_proj\.lora_A.* shares its weights"):
+            probed_maps(vlm, layers)
+    assert probed_maps(vlm, (1,))
+
+
+def test_a_map_that_is_used_twice_is_refused(tune: Tune, rows: list[Any]) -> None:
+    vlm = tune()
+    once = vlm.layers[2].mlp.forward
+    vlm.layers[2].mlp.forward = lambda hidden: once(once(hidden))
+    with pytest.raises(ValueError, match=r"2\.mlp\.gate_proj\.lora_A is used twice"):
+        batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
+
+
+def test_a_map_that_no_gradient_reaches_is_refused(tune: Tune, rows: list[Any]) -> None:
+    """An expert that no token chose, a branch that is not taken: not known to be zero, so not taken for zero."""
+    vlm = tune()
+    whole = vlm.layers[2].mlp.forward
+    vlm.layers[2].mlp.forward = lambda hidden: whole(hidden).detach()
+    with pytest.raises(ValueError, match=r"no gradient arrived at 2\.mlp\.down_proj\.lora_A, .* and 3 more"):
+        batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
+    vlm.layers[2].mlp.forward = lambda hidden: 0 * hidden
+    with pytest.raises(ValueError, match=r"no gradient arrived at 2\.mlp\.down_proj\.lora_A"):
+        batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
+
+
+def test_flattened_inputs_are_refused(tune: Tune, rows: list[Any]) -> None:
+    """Experts see the tokens of all samples in one heap."""
+    vlm = tune()
+    whole = vlm.layers[2].mlp.forward
+    vlm.layers[2].mlp.forward = lambda hidden: whole(hidden.flatten(0, 1)).view_as(hidden)
+    with pytest.raises(ValueError, match=r"2\.mlp\.gate_proj\.lora_A sees inputs of shape \(\d+, 128\).*put no LoRA"):
+        batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
+
+
+def test_dropout_and_trainable_weights_are_refused(tune: Tune) -> None:
+    vlm = tune(lora_dropout=0.1)
+    vlm.layers[2].self_attn.q_proj.lora_dropout.train()
+    with pytest.raises(ValueError, match=r"model\.eval\(\) after the adapter"), capturing(vlm, (2,), 3, print):
+        pass
+    vlm.model.train()
+    with pytest.raises(ValueError, match=r"model\.eval\(\) after the adapter"), capturing(vlm, (2,), 3, print):
+        pass
+    vlm.model.eval()
+    vlm.layers[0].mlp.up_proj.base_layer.weight.requires_grad_(True)
+    with pytest.raises(ValueError, match="frozen weights"), capturing(vlm, (2,), 3, print):
+        pass
+
+
+# Another family: nothing in the capture is LLaVA's.
+
+TEXT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4}
+TEXT |= {"num_key_value_heads": 2, "vocab_size": 64, "bos_token_id": 0, "eos_token_id": 1}
+
+
+def qwen2_vl() -> Any:
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
+    vision = {"depth": 1, "embed_dim": 16, "hidden_size": 32, "num_heads": 2}
+    tokens = {"image_token_id": 60, "video_token_id": 61, "vision_start_token_id": 62, "vision_end_token_id": 63}
+    config = Qwen2VLConfig(text_config={**TEXT, "rope_parameters": rope}, vision_config=vision, **tokens)
+    return Qwen2VLForConditionalGeneration(config)
+
+
+def idefics3() -> Any:
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration
+
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 16, "patch_size": 4}
+    config = Idefics3Config(
+        text_config={"model_type": "llama", **TEXT},
+        vision_config=vision,
+        image_token_id=60,
+        scale_factor=2,
+        pad_token_id=0,
+    )
+    return Idefics3ForConditionalGeneration(config)
+
+
+@pytest.mark.parametrize("make", [qwen2_vl, idefics3])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_other_families_are_read(make: Callable[[], Any], side: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        targets = r".*(text_model|language_model)\.layers\..*\.(q_proj|v_proj|up_proj|down_proj)"
+        model = get_peft_model(make(), LoraConfig(r=2, target_modules=targets))
+    vlm = still(Vlm(model, SimpleNamespace(), torch.device("cpu"), 64))
+    draw = torch.Generator().manual_seed(1)
+    lengths, longest = (9, 6, 4), 9
+    words = [torch.randint(2, 50, (length,), generator=draw) for length in lengths]
+    whole = Batch(torch.zeros(3, longest).long(), torch.zeros(3, longest).long(), torch.full((3, longest), IGNORED), {})
+    for place, tokens in enumerate(words):
+        here = slice(0, len(tokens)) if side == "right" else slice(longest - len(tokens), longest)
+        whole.input_ids[place, here], whole.attention_mask[place, here] = tokens, 1
+        whole.labels[place, here] = tokens.where(torch.arange(len(tokens)) >= 2, IGNORED)
+    found = batched(vlm, (0, 1, 2), whole)
+    assert len(found) == 3 * 4 * 2
+    for place, tokens in enumerate(words):
+        labels = tokens.where(torch.arange(len(tokens)) >= 2, IGNORED)
+        alone = Batch(tokens[None], torch.ones(1, len(tokens)).long(), labels[None], {})
+        same(found, autograd(vlm, (0, 1, 2), alone), place, error=2e-5)

@@ -1,4 +1,14 @@
-"""One reading of the pool: rows in pool order, the same whatever the batches."""
+"""One reading of the pool: rows in pool order, each content once, the same bytes whoever reads them and when."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -6,14 +16,38 @@ import pytest
 import torch
 
 from adapt_infinity import experts
+from adapt_infinity.datasets.features import FeaturesDataset, ProbeStoreDataset
 from adapt_infinity.intake import Source
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams, load_vlm, new_adapter
+from adapt_infinity.model import Adapter, Checkpoint, ModelParams, load_vlm, new_adapter, write_adapter
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool, join_pool
-from adapt_infinity.probe.features import FeatureBlock, ProbeParams, probe_pool
-from tests.conftest import checked, unread
+from adapt_infinity.probe import reader
+from adapt_infinity.probe.features import ProbeParams, probe_pool
+from adapt_infinity.probe.store import Features
+from tests.conftest import PROJECT, checked, llava, unread
 
-PARAMS = ProbeParams(layer=-1, embedding_layer=-1, dim=256, token_budget=400, window=5)
+PARAMS = ProbeParams(
+    feature="gradient",
+    layers="middle",
+    embedding_layer=-1,
+    dim=256,
+    gradient="sgd",
+    sketch="segments",
+    proxy="",
+    proxy_adapter="",
+    reuse="exact",
+    drift_share=0.5,
+    drift_limit=0.9,
+    executor="local",
+    workers=1,
+    loaders=0,
+    shard=3,
+    window=2,
+    token_budget=400,
+    memory_mb=0,
+    image_cache_mb=0,
+)
+Probe = Callable[..., Features]
 
 
 @pytest.fixture(scope="module")
@@ -21,40 +55,90 @@ def pool(toy_source: Source, pictures: Pictures) -> Pool:
     return join_pool(Pool(), unread(checked(toy_source, pictures)[0]), 1)
 
 
-@pytest.fixture(scope="module")
-def read(pool: Pool, pictures: Pictures, base_model: Checkpoint, warm_adapter: Adapter, model_params: ModelParams):  # type: ignore[no-untyped-def]
-    def with_params(params: ProbeParams) -> FeatureBlock:
-        stream = probe_pool(pool, pictures, base_model, warm_adapter, model_params, params)
-        blocks = list(stream.blocks)
-        assert [block.first for block in blocks] == list(range(0, len(pool), params.window))
-        return FeatureBlock(
-            0,
-            np.concatenate([block.gradients for block in blocks]),
-            np.concatenate([block.embeddings for block in blocks]),
-            pd.concat([block.scores for block in blocks], ignore_index=True),
-        )
+@pytest.fixture
+def probe(
+    tmp_path: Path,
+    pool: Pool,
+    pictures: Pictures,
+    base_model: Checkpoint,
+    warm_adapter: Adapter,
+    model_params: ModelParams,
+) -> Probe:
+    """Probe a pool as a round does, through the datasets, in a stream of the test's own (or of the name `stream`)."""
 
-    return with_params
+    def run(
+        params: ProbeParams = PARAMS,
+        pool: Pool = pool,
+        adapter: Adapter = warm_adapter,
+        round: int = 1,
+        stream: str = "s",
+    ) -> Features:
+        store = ProbeStoreDataset(filepath=str(tmp_path / stream / "probe")).load()
+        read = probe_pool(pool, pictures, base_model, adapter, store, model_params, params, round)
+        place = tmp_path / stream / f"round_{round}/features"
+        version = f"{len(list(place.glob('*'))):03d}"
+        from kedro.io.core import Version
+
+        dataset = FeaturesDataset(filepath=str(place), version=Version(version, version))
+        dataset.save(read)
+        features: Features = dataset.load()
+        return features
+
+    return run
 
 
-def test_every_row_has_unit_features_and_every_score(read, pool: Pool) -> None:  # type: ignore[no-untyped-def]
-    made = read(PARAMS)
-    assert made.scores["sample_id"].tolist() == pool.rows()["sample_id"].tolist()
+def same_bytes(one: Features, other: Features) -> bool:
+    """Whether rows and scores are equal to the last bit."""
+    return (
+        one.gradients.tobytes() == other.gradients.tobytes()
+        and one.embeddings.tobytes() == other.embeddings.tobytes()
+        and one.scores.equals(other.scores)
+    )
+
+
+def moved(adapter: Adapter, by: float) -> Adapter:
+    """The adapter after another training: every weight a little elsewhere."""
+    draw = torch.Generator().manual_seed(1)
+    tensors = {name: t + by * t.std() * torch.randn(t.shape, generator=draw) for name, t in adapter.tensors.items()}
+    return Adapter(adapter.config, tensors, adapter.record)
+
+
+def test_every_row_has_unit_features_and_every_score(probe: Probe, pool: Pool) -> None:
+    made = probe()
+    assert made.scores["sample_id"].tolist() == made.sample_ids.tolist() == pool.rows()["sample_id"].tolist()
     assert set(experts.names()) <= set(made.scores.columns)
-    assert np.isfinite(made.scores.to_numpy(float)).all()
+    assert np.isfinite(made.scores.drop(columns="stale").to_numpy(float)).all()
     for rows in (made.gradients, made.embeddings):
+        assert isinstance(rows, np.memmap)
         assert np.linalg.norm(rows.astype(np.float32), axis=1) == pytest.approx(1, abs=2e-3)
 
 
-def test_batches_and_windows_change_nothing(read) -> None:  # type: ignore[no-untyped-def]
-    usual = read(PARAMS)
-    one_by_one = read(ProbeParams(layer=-1, embedding_layer=-1, dim=256, token_budget=1, window=8))
-    assert np.abs(usual.gradients.astype(np.float32) - one_by_one.gradients).max() <= 1e-3  # one step of fp16
-    pd.testing.assert_frame_equal(usual.scores, one_by_one.scores, rtol=1e-4, atol=1e-5)
+HOW = {
+    "one shard": {"shard": 100, "window": 100},
+    "one row a window": {"window": 1},
+    "wide batches": {"token_budget": 4096, "shard": 100, "window": 100},
+    "one by one": {"token_budget": 1, "shard": 100, "window": 100},
+    "remembered pictures": {"image_cache_mb": 8, "shard": 100, "window": 100},
+    "a memory target": {"memory_mb": 64, "shard": 100, "window": 100},
+}
 
 
-def test_scores_are_what_method_says(read, pool: Pool) -> None:  # type: ignore[no-untyped-def]
-    scores = read(PARAMS).scores
+@pytest.mark.parametrize("how", HOW)
+def test_how_rows_are_read_changes_no_byte(probe: Probe, how: str) -> None:
+    usual = probe()
+    otherwise = probe(replace(PARAMS, **HOW[how]), stream="other")  # type: ignore[arg-type]
+    assert otherwise.record["rows read"] == len(usual.sample_ids)
+    assert same_bytes(usual, otherwise)
+
+
+@pytest.mark.parametrize("how", [{"workers": 2}, {"workers": 2, "executor": "ray"}, {"loaders": 2}], ids=str)
+@pytest.mark.usefixtures("cluster")
+def test_who_reads_the_rows_changes_no_byte(probe: Probe, how: dict[str, Any]) -> None:
+    assert same_bytes(probe(), probe(replace(PARAMS, **how), stream="other"))
+
+
+def test_scores_are_what_method_says(probe: Probe, pool: Pool) -> None:
+    scores = probe().scores
     assert scores["perplexity"].to_numpy() == pytest.approx(np.exp(scores["nll"].to_numpy()), rel=1e-4)
     without_pictures = pool.rows()["images"].map(len).to_numpy() == 0
     assert without_pictures.sum() == 2
@@ -62,33 +146,167 @@ def test_scores_are_what_method_says(read, pool: Pool) -> None:  # type: ignore[
     assert (scores["image_grounding"].to_numpy()[~without_pictures] != 0).all()
 
 
-def test_a_fresh_adapter_has_gradients_in_b_only_and_is_read_all_the_same(
-    pool: Pool, pictures: Pictures, base_model: Checkpoint, model_params: ModelParams
+def test_what_is_known_is_not_read_again(
+    probe: Probe, pool: Pool, pictures: Pictures, warm_adapter: Adapter, tmp_path: Path
+) -> None:
+    first = probe()
+    assert first.record["rows read"] == 8
+    assert not list((tmp_path / "s/probe").rglob("*.safetensors")), "shards are gone once the features are saved"
+    again = probe()
+    assert again.record["rows read"] == 0
+    assert same_bytes(first, again)
+
+    new = Source("more", "llava", [llava("a", ("Two?", "Three.")), llava("b", ("What is two plus two?", "Four."))], {})
+    arrivals, _ = checked(new, pictures, round=2, first_id=8)
+    grown = join_pool(pool, unread(arrivals), 2)
+    second = probe(pool=grown, round=2)
+    assert second.record["rows read"] == 1, "one is new, the other says what an earlier one says"
+    assert second.gradients[:8].tobytes() == first.gradients.tobytes()
+    assert second.gradients[9].tobytes() == first.gradients[0].tobytes()
+
+    assert probe(replace(PARAMS, dim=128)).record["rows read"] == 8, "another spec is another row"
+    assert probe(adapter=moved(warm_adapter, 0.1)).record["rows read"] == 8, "another adapter is another row"
+    assert probe(replace(PARAMS, reuse="off")).record["rows read"] == 8
+
+
+def test_drift_is_measured_and_older_rows_are_taken_over_or_not(probe: Probe, warm_adapter: Adapter) -> None:
+    first = probe()
+    drifting = replace(PARAMS, reuse="drift", drift_limit=0.9)
+    second = probe(drifting, adapter=moved(warm_adapter, 1e-3), round=2)
+    sampled = int(second.record["drift"]["rows"])
+    assert 0 < sampled < 8
+    assert second.record["rows read"] == sampled
+    assert second.record["drift"]["features, median cosine"] > 0.99
+    stale = second.scores["stale"].to_numpy()
+    assert stale.sum() == 8 - sampled
+    assert second.gradients[stale].tobytes() == first.gradients[stale].tobytes()
+    assert second.gradients[~stale].tobytes() != first.gradients[~stale].tobytes()
+
+    third = probe(drifting, adapter=moved(warm_adapter, 1.0), round=3)
+    assert third.record["drift"]["features, median cosine"] < 0.9
+    assert third.record["rows read"] == 8
+    assert not third.scores["stale"].any()
+
+    exact = probe(adapter=moved(warm_adapter, 1e-3), round=2)
+    assert exact.record["rows read"] == 8 - sampled, "rows that another adapter read are none of this one's"
+    assert not exact.scores["stale"].any()
+
+
+def test_a_probe_that_failed_goes_on_where_it_was(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = probe(stream="whole")
+    read, calls = reader.Opened.read, []
+
+    def fail_at_the_third(self: Any, samples: Any, pairs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return read(self, samples, pairs)
+
+    monkeypatch.setattr(reader.Opened, "read", fail_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        probe()
+    monkeypatch.undo()
+    (shard,) = (tmp_path / "s/probe").rglob("*.safetensors")
+    resumed = probe()
+    assert resumed.record["rows read"] == 5
+    assert same_bytes(whole, resumed)
+    shard.parent.mkdir(exist_ok=True)
+    shard.write_bytes(b"damaged")
+    assert same_bytes(whole, probe())
+
+
+KILLED = """
+import sys
+from tests.probe.killed import probe_for_ever
+probe_for_ever(sys.argv[1])
+"""
+
+
+def test_a_killed_probe_repeats_one_shard_at_most(tmp_path: Path) -> None:
+    """The process is killed outright while it writes shards of one row; what it finished is never read again."""
+    from tests.probe.killed import probe_stream
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{PROJECT}:{PROJECT / 'src'}"}
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    process = subprocess.Popen(command, env=environment, cwd=PROJECT)
+    store = tmp_path / "s/probe"
+    deadline = time.monotonic() + 240
+    while len(list(store.rglob("*.safetensors"))) < 3 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = {path: path.read_bytes() for path in store.rglob("*.safetensors")}
+    assert len(finished) >= 3
+    resumed = probe_stream(tmp_path, "s")
+    assert resumed.record["rows read"] == len(resumed.sample_ids) - len(finished)
+    assert same_bytes(resumed, probe_stream(tmp_path, "whole"))
+
+
+def test_a_proxy_reads_in_place_of_the_base_model(
+    probe: Probe, base_model: Checkpoint, warm_adapter: Adapter, tmp_path: Path
+) -> None:
+    write_adapter(warm_adapter, tmp_path / "proxy")
+    through = replace(PARAMS, proxy=str(base_model.location), proxy_adapter=str(tmp_path / "proxy"))
+    read = probe(through, adapter=moved(warm_adapter, 1.0), stream="proxy")
+    assert same_bytes(probe(), read)
+    later = probe(through, adapter=moved(warm_adapter, 2.0), stream="proxy", round=2)
+    assert later.record["rows read"] == 0, "the proxy's adapter does not change from round to round"
+
+
+def test_without_gradients_the_embedding_is_the_row(probe: Probe) -> None:
+    made = probe(replace(PARAMS, feature="embedding"))
+    assert "grand" not in made.scores.columns
+    assert made.gradients.tobytes() == made.embeddings.tobytes()
+
+
+def test_a_fresh_adapter_is_read_all_the_same_and_said_to_be_fresh(
+    probe: Probe, base_model: Checkpoint, model_params: ModelParams, caplog: pytest.LogCaptureFixture
 ) -> None:
     fresh = new_adapter(load_vlm(base_model, model_params), model_params, seed=0)
-    (block, *_) = probe_pool(pool, pictures, base_model, fresh, model_params, PARAMS).blocks
-    assert (block.scores["grand"] > 0).all()
+    made = probe(adapter=fresh)
+    assert (made.scores["grand"] > 0).all()
+    assert "no gradient reaches 2.mlp.down_proj.lora_A" in caplog.text
 
 
-@pytest.mark.parametrize(("layer", "message"), [(9, r"probe.layer must lie in 0..3 or be -1, got 9"), (-2, "got -2")])
-def test_a_layer_that_is_not_there_is_named(
-    layer: int,
-    message: str,
-    pool: Pool,
-    pictures: Pictures,
-    base_model: Checkpoint,
-    warm_adapter: Adapter,
-    model_params: ModelParams,
-) -> None:
-    params = ProbeParams(layer=layer, embedding_layer=-1, dim=8, token_budget=9, window=9)
-    with pytest.raises(ValueError, match=message):
-        probe_pool(pool, pictures, base_model, warm_adapter, model_params, params)
+WRONG: dict[str, dict[str, Any]] = {
+    "probe.layers must lie in 0..3, got 9": {"layers": 9},
+    "probe.layers must lie in 0..3, got -2": {"layers": [1, -2]},
+    "probe.layers must be middle, all": {"layers": "top"},
+    "probe.embedding_layer must lie in 0..3, got 4": {"embedding_layer": 4},
+    "there is no 'cloud' in executors; known: local, ray": {"executor": "cloud"},
+}
 
 
-def test_a_sample_without_gradient_is_named() -> None:
-    from adapt_infinity.probe.features import _refuse_empty
-    from adapt_infinity.probe.reading import Reading
+@pytest.mark.parametrize("message", WRONG)
+def test_what_is_not_there_is_named(probe: Probe, message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace(".", r"\.").replace("[", r"\[")):
+        probe(replace(PARAMS, **WRONG[message]))
 
-    reading = Reading(torch.zeros(2, 4), torch.zeros(2, 4), {"grand": torch.tensor([1.0, float("nan")])})
-    with pytest.raises(ValueError, match=r"no usable gradient for samples \[8\]"):
-        _refuse_empty(reading, [7, 8])
+
+@pytest.mark.parametrize(
+    "wrong", [{"reuse": "often"}, {"drift_share": 0.0}, {"workers": -1}, {"shard": 0}, {"proxy": "somewhere"}], ids=str
+)
+def test_wrong_parameters_are_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"probe\.{next(iter(wrong))}"):
+        replace(PARAMS, **wrong)
+
+
+def test_a_sample_without_gradient_is_named(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_batch = vars(reader)["read_batch"]
+
+    def silent(*args: Any) -> Any:
+        reading = read_batch(*args)
+        reading.features[-1] = 0
+        return reading
+
+    monkeypatch.setattr(reader, "read_batch", silent)
+    with pytest.raises(ValueError, match=r"no usable gradient for samples \[\d\]"):
+        probe()
+
+
+def test_several_layers_are_probed_at_once(probe: Probe) -> None:
+    one, all_layers = probe(), probe(replace(PARAMS, layers="all"))
+    assert (all_layers.scores["grand"] > one.scores["grand"]).all()
+    pd.testing.assert_series_equal(one.scores["nll"], all_layers.scores["nll"])

@@ -1,4 +1,4 @@
-"""This machine: one process a device, or as many as are asked for on the CPU.
+"""On one machine: one process a device, or as many as are asked for on the CPU.
 
 With one worker nothing is spawned. Otherwise workers are spawned, not forked: torch's threads do not survive a fork.
 Each sees one CUDA device, or has its share of the cores. When a worker dies (the kernel's out-of-memory killer, say),

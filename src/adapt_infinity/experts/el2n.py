@@ -10,6 +10,5 @@ from adapt_infinity.experts import IGNORED, Outputs, mean_over_answers
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
     """From 0 (certain and right) to sqrt(2) (certain and wrong)."""
     word = outputs.labels.where(outputs.labels != IGNORED, 0).unsqueeze(-1)
-    error = torch.softmax(outputs.logits, dim=-1)
-    error = error.scatter_add(-1, word, -torch.ones_like(word, dtype=error.dtype))
+    error = outputs.p.scatter_add(-1, word, -torch.ones_like(word, dtype=outputs.p.dtype))
     return mean_over_answers(error.norm(dim=-1), outputs.labels)

@@ -9,5 +9,4 @@ from adapt_infinity.experts import Outputs, mean_over_answers
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
     """From 0 (one word is certain) to the logarithm of the vocabulary's size."""
-    log_p = torch.log_softmax(outputs.logits, dim=-1)
-    return mean_over_answers(-(log_p.exp() * log_p).sum(dim=-1), outputs.labels)
+    return mean_over_answers(-torch.linalg.vecdot(outputs.p, outputs.log_p), outputs.labels)

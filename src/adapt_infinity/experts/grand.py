@@ -5,7 +5,10 @@ from torch import Tensor
 
 from adapt_infinity.experts import Outputs
 
+NEEDS = ("gradient_norm",)
+
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
     """The norm before sketching and before normalisation."""
+    assert outputs.gradient_norm is not None, "NEEDS says so"
     return outputs.gradient_norm

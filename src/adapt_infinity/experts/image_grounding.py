@@ -7,9 +7,9 @@ two losses. The sign says whether the picture helps, and a text-only sample has 
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity.experts import Outputs, answer_nll
+from adapt_infinity.experts import Outputs
 
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
     """Nats an answer token; above 0 the picture helps."""
-    return outputs.nll_without_image - answer_nll(outputs.logits, outputs.labels)
+    return outputs.nll_without_image - outputs.nll

@@ -3,9 +3,9 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity.experts import Outputs, answer_nll
+from adapt_infinity.experts import Outputs
 
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
     """0 for an answer that the model was certain of."""
-    return answer_nll(outputs.logits, outputs.labels)
+    return outputs.nll

@@ -1,21 +1,28 @@
-"""Per-sample LoRA gradients of a whole batch, from one forward and half a backward pass.
+"""Per-sample LoRA gradients of a whole batch, from one forward pass and the upper part of a backward pass.
 
 For a linear map y = Wx the gradient of sample n is Σ_t g[n,t] x[n,t]ᵀ, with g the gradient that arrives at y. The loss
 is the *sum* of the samples' mean answer losses, so nothing in g mixes samples. PEFT's `lora_A` and `lora_B` are plain
 linear maps and the adapter's scaling already sits in g.
 
-Only the probed layer is opened to autograd: its input is cut off and made a leaf, so that everything below runs
-without a graph and the backward pass ends there. One module's [batch, out, in] lives at a time.
+Weights are frozen, so nothing is recorded until the first LoRA map of the lowest probed layer, whose output is made a
+leaf: what lies below runs without a graph, and the backward pass ends there. One module's [batch, out, in] lives at a
+time. A module is never skipped silently: what cannot be taken apart by sample is refused in one line.
+
+Two conversations packed into one row cannot be told from one: the row's gradient is then that of both together.
 """
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from jaxtyping import Float
+from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 from torch import Tensor, nn
 
 from adapt_infinity.model import Vlm
@@ -24,29 +31,66 @@ Visit = Callable[[str, Float[Tensor, "batch out inside"]], None]
 
 
 @dataclass
-class Capture:
+class Kept:
+    """What a forward pass leaves behind: the embedding layer's output."""
+
+    hidden: Float[Tensor, "batch time width"] = field(default_factory=lambda: torch.empty(0, 0, 0))
+
+
+@dataclass
+class Capture(Kept):
     """What the hooks of one forward pass leave behind."""
 
-    leaf: Tensor = field(default_factory=lambda: torch.empty(0))  # the probed layer's input
-    hidden: Tensor | None = None  # the embedding layer's output
-    visits: list[str] = field(default_factory=list)  # modules whose gradient was seen
+    wanted: frozenset[str] = frozenset()  # every map that must be visited
+    visits: list[str] = field(default_factory=list)  # maps whose gradient was seen
+    leaves: list[Tensor] = field(default_factory=list)  # where the backward pass ends
+    called: set[str] = field(default_factory=set)  # maps that the forward pass came through
+    turned: bool = False  # the backward pass has begun
+
+    def backward(self, losses: Float[Tensor, " batch"]) -> None:
+        """Visit every map's per-sample gradient of these losses.
+
+        `ValueError` when a map was not reached: its gradient is not known to be zero.
+        """
+        if not self.leaves or not losses.requires_grad:
+            raise ValueError(
+                "the loss does not depend on the probed layers through autograd: call the model's "
+                'gradient_checkpointing_enable with gradient_checkpointing_kwargs={"use_reentrant": False}, '
+                "or leave checkpointing off"
+            )
+        self.turned = True
+        torch.autograd.grad(losses.sum(), self.leaves, allow_unused=True)
+        missed = sorted(self.wanted - set(self.visits))
+        if missed:
+            raise ValueError(f"no gradient arrived at {_few(missed)}: leave that layer out of probe.layers")
 
 
 @contextmanager
-def capturing(vlm: Vlm, layer: int, embedding_layer: int, visit: Visit) -> Iterator[Capture]:
-    """While open, a backward pass from `capture.leaf` calls `visit(module name, per-sample gradient)` per module.
+def keeping(vlm: Vlm, layer: int) -> Iterator[Kept]:
+    """While open, a forward pass leaves the output of this decoder layer behind."""
+    kept = Kept()
+    handle = vlm.layers[layer].register_forward_hook(_keep_hidden(kept))
+    try:
+        yield kept
+    finally:
+        handle.remove()
 
-    `ValueError` when the layer has no LoRA module, or one of a kind that is not a plain linear map: a module is never
-    skipped silently.
+
+@contextmanager
+def capturing(vlm: Vlm, layers: Sequence[int], embedding_layer: int, visit: Visit) -> Iterator[Capture]:
+    """While open, `capture.backward` after a forward pass calls `visit(name, per-sample gradient)` for each weight.
+
+    Names are "<decoder layer>.<name within the layer>"; a bias has its map's name and ".bias", and its gradient
+    [batch, out, 1]. fp32 throughout. `ValueError`: see `probed_maps`.
     """
-    capture = Capture()
-    probed = vlm.layers[layer]
-    handles = [
-        probed.register_forward_pre_hook(_cut_off(capture), with_kwargs=True),
-        vlm.layers[embedding_layer].register_forward_hook(_keep_hidden(capture)),
-    ]
-    for name, module in lora_linears(probed):
-        handles.append(module.register_forward_hook(_watch(name, capture, visit)))
+    maps = probed_maps(vlm, layers)
+    _require_still(vlm)
+    capture = Capture(wanted=frozenset(maps))
+    handles = [vlm.layers[embedding_layer].register_forward_hook(_keep_hidden(capture))]
+    for layer in vlm.layers[: min(layers) + 1]:
+        handles.append(layer.register_forward_pre_hook(_cut_off, with_kwargs=True))
+    for name, linear in maps.items():
+        handles.append(linear.register_forward_hook(_watch(name, capture, visit)))
     try:
         yield capture
     finally:
@@ -54,40 +98,110 @@ def capturing(vlm: Vlm, layer: int, embedding_layer: int, visit: Visit) -> Itera
             handle.remove()
 
 
-def lora_linears(layer: nn.Module) -> list[tuple[str, nn.Linear]]:
-    """The `lora_A` and `lora_B` maps of a decoder layer, by name within the layer."""
-    found: list[tuple[str, nn.Linear]] = []
+def probed_maps(vlm: Vlm, layers: Sequence[int]) -> dict[str, nn.Linear]:
+    """Every trained linear map of these decoder layers: `lora_A`, `lora_B`, and linear `modules_to_save`.
+
+    `ValueError`, in one line with the remedy, when a layer has none, when an adapter is not plain LoRA of a linear map
+    (DoRA and other variants, quantised, embeddings, convolutions, experts), when anything else in the layer is trained,
+    or when a weight is used in two places.
+    """
+    if isinstance(vlm.model, PeftModel) and getattr(vlm.model.active_peft_config, "bias", "none") != "none":
+        raise ValueError(
+            "the adapter trains biases of the base model: train it with bias='none' (lora_bias is possible)"
+        )
+    maps: dict[str, nn.Linear] = {}
+    for number in layers:
+        found = {f"{number}.{name}".rstrip("."): linear for name, linear in _trained(vlm.layers[number], number)}
+        if not found:
+            raise ValueError(f"decoder layer {number} has no LoRA module: check probe.layers and model.adapter_targets")
+        maps |= found
+    places = Counter(id(weight) for _, weight in vlm.model.named_parameters(remove_duplicate=False))
+    shared = sorted(name for name, linear in maps.items() if any(places[id(w)] > 1 for w in linear.parameters()))
+    if shared:
+        raise ValueError(f"{_few(shared)} shares its weights with another module: leave its layer out of probe.layers")
+    return maps
+
+
+def probed_weights(vlm: Vlm, layers: Sequence[int]) -> dict[str, nn.Parameter]:
+    """The weights and biases of `probed_maps`, under the names that `visit` sees."""
+    weights: dict[str, nn.Parameter] = {}
+    for name, linear in probed_maps(vlm, layers).items():
+        weights[name] = linear.weight
+        if linear.bias is not None:
+            weights[f"{name}.bias"] = linear.bias
+    return weights
+
+
+def _trained(layer: nn.Module, number: int) -> Iterator[tuple[str, nn.Linear]]:
     for name, module in layer.named_modules():
-        if not hasattr(module, "lora_A"):
-            continue
-        if not isinstance(module, LoraLinear) or any(module.use_dora.values()):
-            raise ValueError(f"the probe cannot take per-sample gradients of {name} ({type(module).__name__})")
-        for part, maps in (("lora_A", module.lora_A), ("lora_B", module.lora_B)):
-            for linear in maps.values():
-                assert isinstance(linear, nn.Linear), "PEFT's LoRA of a linear map is made of linear maps"
-                found.append((f"{name}.{part}", linear))
-    if not found:
-        raise ValueError("the probed layer has no LoRA module: check probe.layer and model.adapter_targets")
-    return found
+        if isinstance(module, BaseTunerLayer):
+            yield from _lora_maps(name, module, f"{number}.{name}")
+        elif isinstance(module, AuxiliaryTrainingWrapper):
+            yield from _saved_map(name, module, f"{number}.{name}")
 
 
-def _cut_off(capture: Capture) -> Callable[..., Any]:
-    """Make the layer's input a leaf; everything below is then outside the graph."""
+def _lora_maps(name: str, module: Any, full_name: str) -> Iterator[tuple[str, nn.Linear]]:
+    """`lora_A` and `lora_B` of the one active adapter (none, where the active adapter is not on this module)."""
+    if type(module) is not LoraLinear:
+        raise ValueError(
+            f"the probe cannot take per-sample gradients of {full_name} ({type(module).__module__}."
+            f"{type(module).__name__}): load the checkpoint unquantised and put plain LoRA on linear modules only"
+        )
+    active = [adapter for adapter in module.active_adapters if adapter in module.lora_A]
+    if not active:
+        return
+    if len(active) > 1:
+        raise ValueError(f"{full_name} has {len(active)} active adapters: activate one with model.set_adapter")
+    if module.merged or module.disable_adapters:
+        raise ValueError(f"the adapter of {full_name} is merged or disabled: unmerge and enable it before the probe")
+    (adapter,) = active
+    variant = module.lora_variant.get(adapter)
+    if variant is not None or module.use_dora.get(adapter):
+        kind = type(variant).__name__ if variant is not None else "DoRA"
+        raise ValueError(
+            f"the probe cannot take per-sample gradients of {full_name} ({kind}): train the adapter as plain LoRA"
+        )
+    for part in ("lora_A", "lora_B"):
+        linear = getattr(module, part)[adapter]
+        assert type(linear) is nn.Linear, "PEFT's plain LoRA of a linear map is made of linear maps"
+        yield f"{name}.{part}", linear
 
-    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        given = args[0] if args else kwargs["hidden_states"]
-        capture.leaf = given.detach().requires_grad_(True)
-        if args:
-            return (capture.leaf, *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": capture.leaf}
 
-    return hook
+def _saved_map(name: str, wrapper: Any, full_name: str) -> Iterator[tuple[str, nn.Linear]]:
+    """The copy of a linear module that is trained whole."""
+    if isinstance(wrapper, ModulesToSaveWrapper):
+        active = [adapter for adapter in wrapper.active_adapters if adapter in wrapper.modules_to_save]
+        if not active:
+            return
+        linear = wrapper.modules_to_save[active[0]]
+        if type(linear) is nn.Linear:
+            yield name, linear
+            return
+    raise ValueError(
+        f"{full_name} ({type(wrapper.original_module).__name__}) is trained whole, and the probe takes per-sample "
+        "gradients of linear maps only: leave it out of modules_to_save, or its layer out of probe.layers"
+    )
 
 
-def _keep_hidden(capture: Capture) -> Callable[..., None]:
+def _require_still(vlm: Vlm) -> None:
+    """Dropout would make a row depend on the batch, and trainable weights a graph of what lies below."""
+    dropping = (module for module in vlm.model.modules() if isinstance(module, nn.Dropout) and module.p > 0)
+    if vlm.model.training or any(module.training for module in dropping):
+        raise ValueError("the probe needs the model in eval mode: call model.eval() after the adapter is attached")
+    if any(weight.requires_grad for weight in vlm.model.parameters()):
+        raise ValueError("the probe needs frozen weights: call model.requires_grad_(False)")
+
+
+def _cut_off(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """Take a layer's input out of the graph that transformers begins at the embeddings for gradient checkpointing."""
+    if args:
+        return (args[0].detach(), *args[1:]), kwargs
+    return args, {**kwargs, "hidden_states": kwargs["hidden_states"].detach()}
+
+
+def _keep_hidden(kept: Kept) -> Callable[..., None]:
     def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-        hidden = output[0] if isinstance(output, tuple) else output
-        capture.hidden = hidden.detach()
+        kept.hidden = (output[0] if isinstance(output, tuple) else output).detach()
 
     return hook
 
@@ -95,15 +209,34 @@ def _keep_hidden(capture: Capture) -> Callable[..., None]:
 def _watch(name: str, capture: Capture, visit: Visit) -> Callable[..., None]:
     """On the backward pass, contract this map's inputs with the gradients that arrive at its outputs."""
 
-    def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def hook(linear: nn.Linear, args: tuple[Tensor, ...], output: Tensor) -> None:
         inputs = args[0].detach()
         if inputs.dim() != 3:
-            raise ValueError(f"{name} sees inputs of shape {tuple(inputs.shape)}; the probe needs [batch, time, width]")
+            raise ValueError(
+                f"{name} sees inputs of shape {tuple(inputs.shape)}, in which samples cannot be told apart (experts?): "
+                "put no LoRA on it, or leave its layer out of probe.layers"
+            )
+        grows_here = not output.requires_grad
+        if grows_here:
+            output.requires_grad_(True)
+        if capture.turned:  # gradient checkpointing computes a layer again: the first pass is watched already
+            return
+        if name in capture.called:
+            raise ValueError(f"{name} is used twice in one forward pass: leave its layer out of probe.layers")
+        capture.called.add(name)
+        if grows_here:
+            capture.leaves.append(output)
 
         def contract(arriving: Tensor) -> None:
             capture.visits.append(name)
             visit(name, torch.bmm(arriving.transpose(1, 2).float(), inputs.float()))
+            if linear.bias is not None:
+                visit(f"{name}.bias", arriving.sum(dim=1, dtype=torch.float32).unsqueeze(-1))
 
         output.register_hook(contract)
 
     return hook
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -18,9 +18,9 @@ def drift(now: Rows, before: Rows) -> dict[str, float]:
         found[f"{name}, median cosine"] = float(np.median(cosines))
         found[f"{name}, 5th percentile of cosines"] = float(np.percentile(cosines, 5))
     for name in sorted(set(now.scores) & set(before.scores)):
-        ranks = [_ranks(rows.scores[name]) for rows in (now, before)]
-        if min(rank.std() for rank in ranks) > 0:
-            found[f"{name}, rank correlation"] = float(np.corrcoef(*ranks)[0, 1])
+        one, other = (_ranks(rows.scores[name]) for rows in (now, before))
+        if one.std() > 0 and other.std() > 0:
+            found[f"{name}, rank correlation"] = float(np.corrcoef(one, other)[0, 1])
     return found
 
 

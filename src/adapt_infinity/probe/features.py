@@ -181,13 +181,13 @@ class _Reading:
         dead = sorted({name for done in self.done for name in done.dead})
         if dead:
             log.warning(
-                "no gradient reaches %s (%d maps): the adapter is fresh there (B = 0), so their part of the features is 0",
+                "no gradient reaches %s (%d weights): the adapter is fresh (B = 0); their part of the features is 0",
                 dead[0],
                 len(dead),
             )
         return [table for _, table in sorted(tables, key=lambda found: found[0])]
 
-    def record(self) -> dict[str, float]:
+    def record(self) -> dict[str, int | float]:
         """What was read and what it took."""
         return {
             "rows read": sum(done.rows for done in self.done),

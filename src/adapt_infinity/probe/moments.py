@@ -14,7 +14,7 @@ def moments_of(vlm: Vlm, adapter: Adapter, layers: Sequence[int]) -> dict[str, t
         return {}
     names = {id(weight): name for name, weight in vlm.model.named_parameters()}
     found = {}
-    for module, weight in probed_weights(vlm, layers):
+    for module, weight in probed_weights(vlm, layers).items():
         name = names[id(weight)]
         pair = tuple(adapter.moments[f"{name}.{moment}"].to(vlm.device) for moment in (FIRST, SECOND))
         found[module] = (pair[0], pair[1])

@@ -14,7 +14,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from adapt_infinity.experts import answer_nll
 from adapt_infinity.model import (
     Adapter,
     Batch,
@@ -22,14 +21,13 @@ from adapt_infinity.model import (
     ModelParams,
     Reader,
     Vlm,
-    answer_logits,
     load_reader,
     load_vlm,
 )
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.probe.batching import Budget, in_batches
 from adapt_infinity.probe.moments import moments_of
-from adapt_infinity.probe.reading import Reading, read_batch
+from adapt_infinity.probe.reading import Reading, read_batch, read_losses
 from adapt_infinity.probe.shards import KEY, STORED, Rows, shard_name, stored_keys, write_shard
 from adapt_infinity.probe.spec import Spec
 from adapt_infinity.probe.tower import remember_pictures
@@ -137,7 +135,8 @@ class Opened:
             embeddings[places] = _unit(reading.embeddings)
             for name, values in reading.scores.items():
                 scores[name][places] = values.numpy()
-            dead = reading.dead if dead is None else dead & reading.dead
+            mine = frozenset(reading.dead_modules)
+            dead = mine if dead is None else dead & mine
         assert features is not None, "a window has at least one row"
         return Window(Rows(pa.nulls(len(whole), KEY), features, embeddings, scores), dead or frozenset())
 
@@ -148,9 +147,7 @@ class Opened:
         rows = [row for row in bare if row is not None]
 
         def work(places: list[int], length: int) -> Tensor:
-            with torch.no_grad():
-                logits, labels = answer_logits(self.vlm, self._collated([rows[place] for place in places], length))
-                return answer_nll(logits, labels).cpu()
+            return read_losses(self.vlm, self._collated([rows[place] for place in places], length))
 
         for places, nll in in_batches([len(row) for row in rows], self._budget, work):
             losses[present[places]] = nll.numpy()

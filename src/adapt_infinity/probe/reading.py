@@ -1,68 +1,119 @@
-"""What the model says of a batch of samples: features, scores and embeddings, from one forward and half a backward pass."""
+"""What the model says of a batch: features, scores and embeddings, from one forward and half a backward pass."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from adapt_infinity import experts
 from adapt_infinity.experts import Outputs
 from adapt_infinity.model import Batch, Vlm, answer_logits
-from adapt_infinity.probe.capture import capturing
-from adapt_infinity.probe.sketch import sketch
-from adapt_infinity.prompts import Encoded, batches, collate, pad_token
+from adapt_infinity.probe import gradients, sketches
+from adapt_infinity.probe.capture import capturing, keeping
+from adapt_infinity.probe.spec import Spec
+from adapt_infinity.probe.zero_order import loss_differences
 
 
 @dataclass(frozen=True)
 class Reading:
     """A batch as the model sees it, fp32, on the CPU, not yet normalised."""
 
-    gradients: Float[Tensor, "batch dim"]
+    features: Float[Tensor, "batch dim"]
     embeddings: Float[Tensor, "batch width"]
-    scores: dict[str, Float[Tensor, " batch"]]
+    scores: dict[str, Float[Tensor, " batch"]]  # `grand` only where a gradient was taken
+    dead_modules: tuple[str, ...] = ()  # weights whose gradient is exactly 0 for the whole batch (B = 0 kills all of A)
 
 
 def read_batch(
-    vlm: Vlm, batch: Batch, nll_bare: Float[np.ndarray, " batch"], dim: int, layer: int, embedding_layer: int
+    vlm: Vlm,
+    batch: Batch,
+    nll_bare: Float[np.ndarray, " batch"],
+    spec: Spec,
+    moments: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    optimiser_steps: int = 0,
 ) -> Reading:
-    """One forward and half a backward pass: everything that the selector needs to know of these samples.
+    """Everything that the selector needs to know of these samples.
 
-    `nll_bare` is each sample's loss without its pictures, NaN for a sample that has none.
+    `nll_bare` is each sample's loss without its pictures, NaN for a sample that has none. `moments` are Adam's, by
+    "<decoder layer>.<name within the layer>", after `optimiser_steps`; put them on the model's device to spare a
+    transfer a batch. `ValueError`: a row without an answer token; `probe.gradient=adam` without moments; a model whose
+    gradients cannot be taken apart by sample (see `capturing`).
     """
-    total = torch.zeros(len(batch.input_ids), dim, device=vlm.device)
-    squares = torch.zeros(len(batch.input_ids), device=vlm.device)
-
-    def visit(module: str, gradient: Float[Tensor, "batch out inside"]) -> None:
-        squares.add_(gradient.square().sum(dim=(1, 2)))
-        total.add_(sketch(gradient, f"{layer}.{module}", dim))
-
-    with torch.enable_grad(), capturing(vlm, layer, embedding_layer, visit) as capture:
-        logits, labels = answer_logits(vlm, batch)
-        nll = experts.answer_nll(logits, labels)
-        torch.autograd.grad(nll.sum(), capture.leaf)
-    assert capture.hidden is not None
-    bare = torch.from_numpy(nll_bare).to(nll)
-    outputs = Outputs(logits.detach(), labels, squares.sqrt(), bare.where(~bare.isnan(), nll.detach()))
-    scores = {name: experts.load(name)(outputs).cpu() for name in experts.names()}
-    scores["answer_tokens"] = (labels != experts.IGNORED).sum(dim=1).float().cpu()
-    text = _text_positions(vlm, batch).to(vlm.device)
-    embeddings = (capture.hidden.float() * text.unsqueeze(-1)).sum(dim=1) / text.sum(dim=1, keepdim=True)
-    return Reading(total.cpu(), embeddings.cpu(), scores)
+    _refuse_unanswered(batch.labels, range(len(batch.labels)))
+    bare = torch.from_numpy(nll_bare).to(vlm.device, torch.float32)
+    if spec.feature == "gradient":
+        return _with_gradients(vlm, batch, bare, spec, moments or {}, optimiser_steps)
+    with torch.no_grad(), keeping(vlm, spec.embedding_layer) as kept:
+        outputs = Outputs(*answer_logits(vlm, batch), gradient_norm=None, nll_without_image=bare)
+    features = loss_differences(vlm, batch, spec.layers, spec.dim) if spec.feature == "zero_order" else None
+    return _reading(vlm, batch, outputs, bare, features, kept.hidden, {})
 
 
-def nll_without_image(vlm: Vlm, bare: Sequence[Encoded | None], token_budget: int) -> Float[np.ndarray, " rows"]:
-    """Loss of the same answers when the pictures are left out; NaN where there was none to leave out."""
-    losses = np.full(len(bare), np.nan)
-    present = [place for place, row in enumerate(bare) if row is not None]
-    rows = [row for row in bare if row is not None]
+def _with_gradients(
+    vlm: Vlm,
+    batch: Batch,
+    bare: Float[Tensor, " batch"],
+    spec: Spec,
+    moments: Mapping[str, tuple[Tensor, Tensor]],
+    optimiser_steps: int,
+) -> Reading:
+    features = torch.zeros(len(bare), spec.dim, device=vlm.device)
+    norms: dict[str, Tensor] = {}
+    prepare, sketch = gradients.load(spec.gradient), sketches.load(spec.sketch)
+
+    def visit(name: str, gradient: Float[Tensor, "batch out inside"]) -> None:
+        norms[name] = torch.linalg.vector_norm(gradient, dim=(1, 2))
+        features.add_(sketch(prepare(gradient, moments.get(name), optimiser_steps), name, spec.dim))
+
+    with torch.enable_grad(), capturing(vlm, spec.layers, spec.embedding_layer, visit) as capture:
+        outputs = Outputs(*answer_logits(vlm, batch), gradient_norm=None, nll_without_image=bare)
+        capture.backward(outputs.nll)
+    return _reading(vlm, batch, outputs, bare, features, capture.hidden, norms)
+
+
+@torch.no_grad()
+def _reading(
+    vlm: Vlm,
+    batch: Batch,
+    outputs: Outputs,
+    bare: Float[Tensor, " batch"],
+    features: Float[Tensor, "batch dim"] | None,
+    hidden: Float[Tensor, "batch time width"],
+    norms: Mapping[str, Tensor],
+) -> Reading:
+    """Scores and embeddings; the device is waited for here and nowhere earlier."""
+    by_module = torch.stack([norms[name] for name in sorted(norms)]) if norms else None
+    grand = None if by_module is None else torch.linalg.vector_norm(by_module, dim=0)
+    outputs = outputs.completed(grand, bare.where(~bare.isnan(), outputs.nll))
+    columns = {name: experts.load(name)(outputs) for name in experts.possible(outputs)}
+    columns["answer_tokens"] = (outputs.labels != experts.IGNORED).sum(dim=1).float()
+    scores = dict(zip(columns, torch.stack(list(columns.values())).cpu(), strict=True))
+    text = _text_positions(vlm, batch).to(hidden.device, torch.float32)
+    shares = text / text.sum(dim=1, keepdim=True)
+    embeddings = torch.bmm(shares.unsqueeze(1), hidden.float()).squeeze(1).cpu()
+    dead: tuple[str, ...] = ()
+    if by_module is not None:
+        silent = (by_module == 0).all(dim=1).tolist()
+        dead = tuple(name for name, is_silent in zip(sorted(norms), silent, strict=True) if is_silent)
+    return Reading(embeddings if features is None else features.cpu(), embeddings, scores, dead)
+
+
+def read_losses(vlm: Vlm, batch: Batch) -> Float[Tensor, " batch"]:
+    """Each sample's mean answer loss, fp32, on the CPU; `ValueError` names a row without an answer token."""
+    _refuse_unanswered(batch.labels, range(len(batch.labels)))
     with torch.no_grad():
-        for places in batches([len(row) for row in rows], token_budget):
-            logits, labels = answer_logits(vlm, collate([rows[place] for place in places], pad_token(vlm)))
-            losses[[present[place] for place in places]] = experts.answer_nll(logits, labels).cpu().numpy()
-    return losses
+        return experts.answer_nll(*answer_logits(vlm, batch)).cpu()
+
+
+def _refuse_unanswered(labels: Int[Tensor, "batch time"], rows: Sequence[int]) -> None:
+    """A mean over no answer token would be NaN: the rows are named instead. The first token is never an answer."""
+    answered = (labels[:, 1:] != experts.IGNORED).any(dim=1).tolist()
+    bare = [row for row, has_answer in zip(rows, answered, strict=True) if not has_answer]
+    if bare:
+        raise ValueError(f"no answer token in rows {bare[:5]} of the batch: leave out conversations without an answer")
 
 
 def _text_positions(vlm: Vlm, batch: Batch) -> Tensor:

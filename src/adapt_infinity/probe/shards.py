@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -48,12 +48,12 @@ def keys_of(content_hashes: pa.Array | pa.ChunkedArray | Sequence[str]) -> pa.Ar
     return pa.array([bytes.fromhex(digest[:32]) for digest in listed], KEY)
 
 
-def key_bytes(keys: pa.Array) -> Int[np.ndarray, "rows 16"]:
+def key_bytes(keys: pa.Array) -> UInt8[np.ndarray, "rows 16"]:
     """Keys as an array of bytes."""
     return np.frombuffer(b"".join(keys.to_pylist()), np.uint8).reshape(-1, 16)
 
 
-def keys_from(array: Int[np.ndarray, "rows 16"]) -> pa.Array:
+def keys_from(array: UInt8[np.ndarray, "rows 16"]) -> pa.Array:
     """What `key_bytes` made."""
     buffer = pa.py_buffer(np.ascontiguousarray(array).tobytes())
     return pa.Array.from_buffers(KEY, len(array), [None, buffer])

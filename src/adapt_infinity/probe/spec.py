@@ -7,6 +7,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
+from adapt_infinity.probe import gradients, sketches
+
 VERSION = 2  # of how rows are computed; raise it whenever the same spec would give other numbers
 FEATURES = ("gradient", "zero_order", "embedding")
 
@@ -22,6 +24,15 @@ class Spec:
     gradient: str  # a file in probe/gradients: what is made of a module's gradient before it is sketched
     sketch: str  # a file in probe/sketches
     version: int = VERSION
+
+    def __post_init__(self) -> None:
+        for key, known in (("feature", FEATURES), ("gradient", gradients.names()), ("sketch", sketches.names())):
+            if getattr(self, key) not in known:
+                raise ValueError(f"probe.{key} must be one of {', '.join(known)}, got {getattr(self, key)!r}")
+        if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
+            raise ValueError(f"the probe's layers must be numbers in rising order, got {self.layers}")
+        if self.dim < 1:
+            raise ValueError(f"probe.dim must be at least 1, got {self.dim}")
 
     def digest(self) -> str:
         """16 hexadecimal digits that name this spec."""

@@ -56,7 +56,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Features:
-    """The reading of a pool: rows in pool order (memory-mapped), the table of scores, what they are and what they cost."""
+    """The reading of a pool: rows in pool order (memory-mapped), scores, what the rows are and what they cost."""
 
     sample_ids: Int[np.ndarray, " rows"]
     gradients: Float[np.ndarray, "rows dim"]

@@ -40,7 +40,7 @@ def remember_pictures(vlm: Vlm, cache_mb: int) -> "Memory | None":
     layers = getattr(vlm.base.config, "vision_feature_layer", None)
     listed = [layers] if isinstance(layers, int) else list(layers or [])
     memory = Memory(tower, listed, cache_mb * 2**20)
-    tower.forward = memory.forward  # type: ignore[method-assign]
+    tower.forward = memory.forward
     return memory
 
 
@@ -82,7 +82,7 @@ class Memory:
             self._keep(key, found[key])
         stacked = {name: torch.stack([found[key][name] for key in keys]) for name in found[keys[0]]}
         hidden = _Layers({name: values for name, values in stacked.items() if isinstance(name, int)})
-        return BaseModelOutputWithPooling(last_hidden_state=stacked[LAST], hidden_states=hidden or None)
+        return BaseModelOutputWithPooling(last_hidden_state=stacked[LAST], hidden_states=hidden or None)  # type: ignore[arg-type]
 
     def _taken(self, output: Any) -> Mapping[int | str, Tensor]:
         taken: dict[int | str, Tensor] = {LAST: output.last_hidden_state}

@@ -1,0 +1,13 @@
+"""The gradient's signs: the direction of Adam's first step, in which large entries do not outweigh small ones."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from adapt_infinity.probe.gradients import Moments
+
+
+def prepare(
+    gradient: Float[Tensor, "batch out inside"], _moments: Moments | None, _steps: int
+) -> Float[Tensor, "batch out inside"]:
+    """-1, 0 or 1; 0 where the gradient is exactly 0."""
+    return gradient.sign()

@@ -1,0 +1,58 @@
+"""Whoever does the tasks: each is done, also when a worker is killed; a mistake is reported as it is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapt_infinity import executors
+from tests.executors import work
+
+EVERY = executors.names()
+
+
+def test_there_are_two() -> None:
+    assert EVERY == ["local", "ray"]
+
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_task_is_done(name: str, workers: int) -> None:
+    assert sorted(executors.load(name)(work.add, 10, iter(range(7)), workers)) == list(range(10, 17))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_task_is_lost_with_a_killed_worker(name: str, tmp_path: Path) -> None:
+    done = list(executors.load(name)(work.add_unless_killed, tmp_path, range(9), 3))
+    assert (tmp_path / "killed").exists()
+    assert sorted(set(done)) == list(range(9))
+    assert len(done) == 9
+
+
+def test_workers_that_die_again_and_again_are_given_up(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"workers died 3 times.*fewer workers or smaller batches"):
+        list(executors.load("local")(work.always_killed, tmp_path, range(2), 2))
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_mistake_of_a_task_is_its_own(name: str, workers: int) -> None:
+    with pytest.raises(ValueError, match="task 0 is wrong"):
+        list(executors.load(name)(work.refuse, 0, [0], workers))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_tasks_are_drawn_as_workers_become_free(name: str) -> None:
+    drawn = []
+
+    def tasks() -> Iterator[int]:
+        for number in range(100):
+            drawn.append(number)
+            yield number
+
+    results = executors.load(name)(work.add, 0, tasks(), 2)
+    next(iter(results))
+    assert len(drawn) <= 2 * executors.AHEAD + 2

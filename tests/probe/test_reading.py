@@ -1,0 +1,329 @@
+"""Laws of a reading, for every form of feature: alone as in company, plain autograd's numbers, no quiet gaps."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+
+from adapt_infinity import experts
+from adapt_infinity.experts import IGNORED, el2n, entropy
+from adapt_infinity.intake import Source
+from adapt_infinity.model import Adapter, Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm, new_adapter
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.probe import gradients, sketches
+from adapt_infinity.probe.capture import probed_weights
+from adapt_infinity.probe.reading import Reading, read_batch, read_losses
+from adapt_infinity.probe.spec import Spec
+from adapt_infinity.probe.zero_order import loss_differences
+from adapt_infinity.prompts import collate, encode, pad_token
+from adapt_infinity.sample import samples_of
+from tests.conftest import checked, llava
+from tests.probe.test_capture import Tune, autograd, rows, tune  # noqa: F401  (fixtures)
+from tests.test_prompts import samples  # noqa: F401  (a fixture)
+
+SPEC = Spec(feature="gradient", layers=(2,), embedding_layer=3, dim=128, gradient="sgd", sketch="segments")
+STEPS = 20
+
+
+def moments_of(vlm: Vlm) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Moments of plausible size, as a training of some steps would leave them."""
+    draw = torch.Generator().manual_seed(3)
+    return {
+        name: (
+            1e-2 * torch.randn(weight.shape, generator=draw),
+            1e-3 * torch.rand(weight.shape, generator=draw) + 1e-5,
+        )
+        for name, weight in probed_weights(vlm, range(4)).items()
+    }
+
+
+def read(vlm: Vlm, spec: Spec, rows: Sequence[Any], side: str = "right") -> Reading:  # noqa: F811
+    nll_bare = np.linspace(1, 2, len(rows))
+    nll_bare[0] = np.nan
+    moments = moments_of(vlm) if spec.gradient == "adam" else None
+    return read_batch(vlm, collate(rows, pad_token(vlm), side), nll_bare, spec, moments, STEPS)
+
+
+@pytest.fixture(scope="session")
+def half(base_model: Checkpoint, model_params: ModelParams, warm_adapter: Adapter) -> Vlm:
+    return load_vlm(base_model, replace(model_params, dtype="bfloat16"), warm_adapter)
+
+
+EVERY = [
+    replace(SPEC, gradient=gradient, sketch=sketch, layers=layers)
+    for gradient, sketch, layers in itertools.product(gradients.names(), sketches.names(), [(2,), (0, 1, 2, 3)])
+] + [replace(SPEC, feature="embedding")]
+
+
+def named(spec: Spec) -> str:
+    return f"{spec.feature}-{spec.gradient}-{spec.sketch}-{len(spec.layers)}"
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("spec", EVERY, ids=named)
+def test_a_row_alone_is_its_row_in_a_batch(vlm: Vlm, rows: list[Any], spec: Spec, side: str) -> None:  # noqa: F811
+    """Signs flip where an entry is rounding noise around zero: there the direction is what stays."""
+    many = read(vlm, spec, rows, side)
+    for place in (1, 3, 6):
+        alone = read(vlm, spec, [rows[0], rows[place]], side) if side == "left" else read(vlm, spec, [rows[place]])
+        one = alone.features[-1]
+        if spec.gradient == "sign":
+            assert torch.cosine_similarity(one, many.features[place], dim=0) >= 0.999
+        else:
+            assert (one - many.features[place]).norm() <= 1e-5 * one.norm()
+        assert torch.allclose(alone.embeddings[-1], many.embeddings[place], rtol=1e-4, atol=1e-5)
+        for name in set(alone.scores) - {"image_grounding"}:
+            assert alone.scores[name][-1].item() == pytest.approx(many.scores[name][place].item(), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("spec", EVERY, ids=named)
+def test_half_precision(vlm: Vlm, half: Vlm, rows: list[Any], spec: Spec) -> None:  # noqa: F811
+    """Signs of a half-precision gradient are another matter: small entries are noise, and every entry counts alike."""
+    whole, many = read(vlm, spec, rows).features, read(half, spec, rows).features
+    alone = torch.cat([read(half, spec, [row]).features for row in rows[:3]])
+    close, same = (0.9, 0.9) if spec.gradient == "sign" else (0.995, 0.99)
+    assert torch.cosine_similarity(many, whole).min() >= close
+    assert torch.cosine_similarity(alone, many[:3]).min() >= same
+
+
+@pytest.mark.parametrize("spec", [spec for spec in EVERY if spec.feature == "gradient"], ids=named)
+def test_a_row_is_the_sketch_of_what_autograd_gives(vlm: Vlm, rows: list[Any], spec: Spec) -> None:  # noqa: F811
+    prepare, sketch = gradients.load(spec.gradient), sketches.load(spec.sketch)
+    moments = moments_of(vlm)
+    slow = autograd(vlm, spec.layers, collate([rows[4]], pad_token(vlm)))
+    expected = sum(
+        sketch(prepare(gradient.unsqueeze(0), moments[name], STEPS), name, spec.dim) for name, gradient in slow.items()
+    )
+    reading = read(vlm, spec, rows[3:6])
+    assert isinstance(expected, torch.Tensor)
+    assert torch.cosine_similarity(reading.features[1:2], expected).item() >= (
+        0.999 if spec.gradient == "sign" else 1 - 1e-6
+    )
+    if spec.gradient != "sign":
+        assert (reading.features[1] - expected[0]).norm() <= 1e-5 * expected.norm()
+    plain = torch.cat([gradient.flatten() for gradient in slow.values()]).norm().item()
+    assert reading.scores["grand"][1].item() == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.parametrize("sketch", sketches.names())
+def test_rows_add_up_to_the_sketch_of_the_summed_loss(vlm: Vlm, rows: list[Any], sketch: str) -> None:  # noqa: F811
+    spec = replace(SPEC, sketch=sketch, layers=(1, 2))
+    slow = autograd(vlm, spec.layers, collate(rows, pad_token(vlm)))
+    expected = sum(sketches.load(sketch)(slow[name].unsqueeze(0), name, spec.dim) for name in slow)
+    assert torch.allclose(read(vlm, spec, rows).features.sum(dim=0), expected[0], rtol=1e-4, atol=1e-4)  # type: ignore[index]
+
+
+def test_layers_and_modules_add_up(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+    one, other, both = (read(vlm, replace(SPEC, layers=layers), rows[:3]) for layers in ((1,), (3,), (1, 3)))
+    assert torch.allclose(both.features, one.features + other.features, atol=1e-5)
+    squares = one.scores["grand"] ** 2 + other.scores["grand"] ** 2
+    assert torch.allclose(both.scores["grand"], squares.sqrt(), rtol=1e-5)
+
+
+def test_scores_are_those_of_a_plain_forward_pass(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+    """Written out without anything shared."""
+    with torch.no_grad():
+        logits, labels = answer_logits(vlm, collate(rows[:4], pad_token(vlm)))
+    scores = read(vlm, SPEC, rows[:4]).scores
+    assert set(scores) == {*experts.names(), "answer_tokens"}
+    for place in range(4):
+        kept = labels[place] != IGNORED
+        said, words = logits[place][kept], labels[place][kept]
+        p = said.softmax(dim=-1)
+        nll = torch.nn.functional.cross_entropy(said, words).item()
+        error = p - torch.nn.functional.one_hot(words, p.shape[-1])
+        assert scores["answer_tokens"][place] == kept.sum()
+        assert scores["nll"][place].item() == pytest.approx(nll, rel=1e-5)
+        assert scores["perplexity"][place].item() == pytest.approx(np.exp(nll), rel=1e-4)
+        assert scores["el2n"][place].item() == pytest.approx(error.norm(dim=-1).mean().item(), rel=1e-4)
+        assert scores["entropy"][place].item() == pytest.approx(-(p * p.log()).sum(-1).mean().item(), rel=1e-4)
+        expected = np.linspace(1, 2, 4)[place] - nll if place else 0.0
+        assert scores["image_grounding"][place].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_vocabulary_is_gone_through_once(monkeypatch: pytest.MonkeyPatch, vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+    calls: list[str] = []
+    softmax = torch.log_softmax
+    monkeypatch.setattr(
+        torch, "log_softmax", lambda *args, **kwargs: (calls.append("log"), softmax(*args, **kwargs))[1]
+    )  # type: ignore[func-returns-value]
+    monkeypatch.setattr(torch, "softmax", lambda *_args, **_kwargs: pytest.fail("another softmax"))
+    read(vlm, SPEC, rows[:2])
+    assert calls == ["log"]
+    assert entropy.score.__module__ != el2n.score.__module__
+
+
+def test_without_a_gradient_there_is_no_gradient_norm_and_no_graph(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+    with_gradient = read(vlm, SPEC, rows[:3])
+    recorded: list[bool] = []
+    handle = vlm.layers[3].register_forward_hook(lambda _module, _args, out: recorded.append(out.requires_grad))
+    embedding = read(vlm, replace(SPEC, feature="embedding"), rows[:3])
+    zero_order = read(vlm, replace(SPEC, feature="zero_order", dim=2), rows[:3])
+    handle.remove()
+    assert not any(recorded)
+    assert torch.equal(embedding.features, embedding.embeddings)
+    for reading in (embedding, zero_order):
+        assert set(with_gradient.scores) - set(reading.scores) == {"grand"}
+        assert torch.allclose(reading.embeddings, with_gradient.embeddings, atol=1e-5)
+        for name, values in reading.scores.items():
+            assert torch.allclose(values, with_gradient.scores[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_embedding_is_the_mean_over_words(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+    row = rows[2]
+    with torch.no_grad():
+        hidden = vlm.model(
+            **collate([row], pad_token(vlm)).inputs(vlm.device), output_hidden_states=True
+        ).hidden_states[2]
+    words = row.input_ids != vlm.base.config.image_token_id
+    assert 0 < words.sum() < len(row)
+    made = read(vlm, replace(SPEC, embedding_layer=1), [rows[0], row]).embeddings[1]
+    assert torch.allclose(made, hidden[0][words].mean(dim=0), atol=1e-5)
+
+
+def test_an_untrained_adapter_names_its_dead_modules(
+    base_model: Checkpoint,
+    model_params: ModelParams,
+    vlm: Vlm,
+    rows: list[Any],  # noqa: F811
+) -> None:
+    """B = 0: every A is dead."""
+    fresh = load_vlm(base_model, model_params, new_adapter(load_vlm(base_model, model_params), model_params, seed=0))
+    dead = read(fresh, SPEC, rows[:3]).dead_modules
+    assert len(dead) == 7
+    assert all(name.startswith("2.") and name.endswith(".lora_A") for name in dead)
+    assert read(vlm, SPEC, rows[:3]).dead_modules == ()
+
+
+def test_rows_without_an_answer_are_named(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+    batch = collate(rows[:4], pad_token(vlm))
+    batch.labels[2] = IGNORED
+    batch.labels[3] = IGNORED
+    batch.labels[3, 0] = 5  # nothing precedes it that could predict it
+    for feature in ("gradient", "zero_order", "embedding"):
+        with pytest.raises(ValueError, match=r"no answer token in rows \[2, 3\]"):
+            read_batch(vlm, batch, np.full(4, np.nan), replace(SPEC, feature=feature))
+    mute = replace(rows[1], answers=torch.zeros_like(rows[1].answers))
+    with pytest.raises(ValueError, match=r"no answer token in rows \[1\]"):
+        read_losses(vlm, collate([rows[0], mute], pad_token(vlm)))
+
+
+def test_adam_without_moments_says_what_to_do(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+    with pytest.raises(ValueError, match="train it once with this version"):
+        read_batch(vlm, collate(rows[:2], pad_token(vlm)), np.full(2, np.nan), replace(SPEC, gradient="adam"))
+
+
+def test_nothing_global_is_touched(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+    before, weights = torch.random.get_rng_state(), {n: w.clone() for n, w in vlm.model.named_parameters()}
+    for feature in ("gradient", "zero_order", "embedding"):
+        read(vlm, replace(SPEC, feature=feature, dim=3), rows[:2])
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(weights[name], weight) for name, weight in vlm.model.named_parameters())
+    assert not any(weight.requires_grad for weight in vlm.model.parameters())
+
+
+# Zero order
+
+
+def test_zero_order_is_the_gradient_along_the_rademacher_directions(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+    for layers in ((2,), (0, 1)):
+        spec = replace(SPEC, layers=layers, dim=48, sketch="rademacher")
+        exact = read(vlm, spec, rows[:4]).features * spec.dim**0.5
+        differences = read(vlm, replace(spec, feature="zero_order"), rows[:4]).features
+        for one, other in zip(exact, differences, strict=True):
+            assert np.corrcoef(one, other)[0, 1] >= 0.999
+            assert (one - other).norm() <= 0.05 * one.norm()
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_zero_order_alone_as_in_a_batch(vlm: Vlm, rows: list[Any], side: str) -> None:  # noqa: F811
+    """A difference of losses divided by 2ε has 1/2ε times their rounding: no five digits to be had."""
+    spec = replace(SPEC, feature="zero_order", dim=24)
+    many, alone = read(vlm, spec, rows[:5], side).features[4], read(vlm, spec, rows[4:5]).features[0]
+    assert (many - alone).norm() <= 1e-2 * alone.norm()
+
+
+def test_zero_order_restores_the_weights_even_after_an_error(tune: Tune, rows: list[Any]) -> None:  # noqa: F811
+    vlm = tune()
+    before = {name: weight.clone() for name, weight in vlm.model.named_parameters()}
+    calls: list[int] = []
+
+    def fail(_module: Any, _args: Any, _output: Any) -> None:
+        calls.append(1)
+        if len(calls) == 4:
+            assert not torch.equal(next(iter(probed_weights(vlm, (2,)).values())), before[probed_name])
+            raise RuntimeError("halt")
+
+    probed_name = next(
+        n for n, w in vlm.model.named_parameters() if w is next(iter(probed_weights(vlm, (2,)).values()))
+    )
+    handle = vlm.layers[3].register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="halt"):
+        loss_differences(vlm, collate(rows[:2], pad_token(vlm)), (2,), 5)
+    handle.remove()
+    assert all(torch.equal(before[name], weight) for name, weight in vlm.model.named_parameters())
+    assert not any("forward" in vars(layer) or layer._forward_pre_hooks or layer._forward_hooks for layer in vlm.layers)
+
+
+def test_zero_order_spares_the_layers_below(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+    calls: list[int] = []
+    handles = [
+        layer.mlp.register_forward_pre_hook(lambda _module, _args, number=number: calls.append(number))
+        for number, layer in enumerate(vlm.layers)
+    ]
+    loss_differences(vlm, collate(rows[:2], pad_token(vlm)), (2,), 3)
+    for handle in handles:
+        handle.remove()
+    assert [calls.count(number) for number in range(4)] == [1, 1, 7, 7]
+
+
+def test_zero_order_is_refused_in_half_precision(half: Vlm, rows: list[Any]) -> None:  # noqa: F811
+    with pytest.raises(ValueError, match=r"needs model\.dtype=float32"):
+        read(half, replace(SPEC, feature="zero_order"), rows[:2])
+
+
+# Skills
+
+
+def test_planted_skills_cluster_the_same_on_sketched_and_on_exact_gradients(vlm: Vlm, pictures: Pictures) -> None:
+    """PERFORMANCE, goal 7: an adjusted Rand index of at least 0.95, on gradients of the embedded model."""
+    numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "red", "blue"]
+    skills = [
+        lambda word: ("What colour is the circle?", f"The circle is {word}."),
+        lambda word: (f"Translate {word} into Chinese.", "很多颜色"),
+        lambda word: (f"How many {word} squares are there?", "3"),
+        lambda word: (f"Say no to {word}.", "no"),
+        lambda word: ("Where is it? Give a box.", f"[0.{len(word)}0, 0.25, 0.75, 0.50]"),
+    ]
+    records = [llava(f"{n}-{word}", skill(word)) for n, skill in enumerate(skills) for word in numbers]
+    source = Source("toy", "llava", records, {"talk": "exact"})
+    encoded = [encode(vlm, sample, pictures) for sample in samples_of(checked(source, pictures)[0])]
+    batch = collate(encoded, pad_token(vlm))
+    exact: dict[str, torch.Tensor] = {}
+    made = {
+        name: read_batch(vlm, batch, np.full(60, np.nan), replace(SPEC, sketch=name)).features
+        for name in sketches.names()
+    }
+    from tests.probe.test_capture import batched
+
+    exact = batched(vlm, (2,), batch)
+    made["exact"] = torch.cat([exact[name].flatten(1) for name in sorted(exact)], dim=1)
+    labels = {
+        name: KMeans(5, n_init=10, random_state=0).fit_predict(torch.nn.functional.normalize(features).numpy())
+        for name, features in made.items()
+    }
+    for name in sketches.names():
+        assert adjusted_rand_score(labels[name], labels["exact"]) >= 0.95, name
+
+
+def test_a_batch_stays_what_it_was(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+    batch: Batch = collate(rows[:2], pad_token(vlm))
+    before = batch.labels.clone()
+    read_batch(vlm, batch, np.full(2, np.nan), SPEC)
+    assert torch.equal(batch.labels, before)

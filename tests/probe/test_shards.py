@@ -1,0 +1,67 @@
+"""Shards: the same bytes for the same rows, found by key, refused when they are another's."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from adapt_infinity.probe.drift import drift
+from adapt_infinity.probe.shards import KEY, Places, Rows, keys_of, read_shard, shard_name, stored_keys, write_shard
+
+
+def rows(count: int, seed: int = 0) -> Rows:
+    draw = np.random.default_rng(seed)
+    features = draw.normal(size=(count, 8)).astype(np.float16)
+    scores = {"nll": draw.random(count), "grand": draw.random(count)}
+    return Rows(keys_of([f"{n:064x}"[::-1] for n in range(count)]), features, features[:, :3], scores)
+
+
+def test_what_is_written_is_read_and_always_the_same_bytes(tmp_path: Path) -> None:
+    made = rows(5)
+    for name in ("a", "b"):
+        write_shard(tmp_path / name, made, "mark")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    back = read_shard(tmp_path / "a", "mark")
+    assert back.keys.equals(made.keys)
+    assert (back.features == made.features).all()
+    assert (back.scores["nll"] == made.scores["nll"]).all()
+    assert shard_name(made.keys) != shard_name(made.keys.slice(1))
+
+
+def test_a_shard_of_another_model_and_a_damaged_one_are_refused(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a", rows(3), "mark")
+    with pytest.raises(ValueError, match="was made by mark, not by other"):
+        read_shard(tmp_path / "a", "other")
+    assert stored_keys(tmp_path / "a", "other") is None
+    content = (tmp_path / "a").read_bytes()
+    (tmp_path / "a").write_bytes(content[:-4])
+    with pytest.raises(ValueError, match="damaged"):
+        read_shard(tmp_path / "a", "mark")
+    assert stored_keys(tmp_path / "a", "mark") is None
+
+
+def test_keys_are_found_in_the_first_table_that_has_them() -> None:
+    a, b, c, d = (bytes([n]) * 16 for n in range(4))
+    tables = [pa.array([a, b], KEY), pa.array([], KEY), pa.array([b, c], KEY)]
+    table, row = Places(tables).find(pa.array([c, d, b, a], KEY))
+    assert table.tolist() == [2, -1, 0, 0]
+    assert row.tolist() == [1, -1, 1, 0]
+    assert Places([]).find(pa.array([a], KEY))[0].tolist() == [-1]
+
+
+def test_drift_by_hand() -> None:
+    keys = keys_of(["00" * 32, "11" * 32, "22" * 32])
+    one = np.array([[1, 0], [1, 0], [1, 0]], np.float16)
+    other = np.array([[1, 0], [0, 1], [-1, 0]], np.float16)
+    now = Rows(keys, one, one, {"nll": np.array([1.0, 2.0, 3.0]), "flat": np.ones(3)})
+    before = Rows(keys, other, one, {"nll": np.array([3.0, 2.0, 1.0]), "flat": np.ones(3)})
+    assert drift(now, before) == {
+        "rows": 3,
+        "features, median cosine": 0,
+        "features, 5th percentile of cosines": pytest.approx(-0.9),
+        "embeddings, median cosine": 1,
+        "embeddings, 5th percentile of cosines": 1,
+        "nll, rank correlation": pytest.approx(-1),
+    }
