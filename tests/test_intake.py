@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from adapt_infinity.conversation import mend, question_hash
 from adapt_infinity.formats import Conversation
-from adapt_infinity.intake import REJECTS, Source, check_records, general, mend, question_hash
+from adapt_infinity.intake import REJECTS, Source, check_records, general
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.records import Records, Unreadable
 from adapt_infinity.sample import IMAGE, ROWS
@@ -393,7 +394,7 @@ def test_mending_invents_no_word_and_writes_into_nothing(images: int, said: list
     given_ = conversation(images, *said)
     before = json.dumps(given_.turns)
     try:
-        turns, repairs = mend(given_)
+        turns, repairs = mend(given_.turns, images)
     except ValueError:
         turns, repairs = [], []
     assert json.dumps(given_.turns) == before
