@@ -168,19 +168,21 @@ class _Reading:
         numbered = enumerate(tqdm(self._source.records, f"reading {self._source.name}", unit="row", disable=None))
         with ThreadPoolExecutor(self._params.workers) as pool:
             while True:
-                with _uncollected():
-                    block = list(islice(numbered, BLOCK))
-                    candidates = [found for position, record in block for found in self._candidates(position, record)]
-                if not block:
+                with _collection(False):
+                    table = self._next(numbered, pool)
+                if table is None:
                     break
-                seen = self._check_pictures(candidates, pool)
-                with _uncollected():
-                    rows = [row for candidate in candidates if (row := self._row(candidate, seen)) is not None]
-                    table = _table(rows)
-                    del block, candidates, rows
                 yield table
         self._drained = True
         self._check_yield()
+
+    def _next(self, numbered: Iterator[tuple[int, Any]], pool: ThreadPoolExecutor) -> pa.Table | None:
+        """The rows of the next block, or None at the end of the source."""
+        block = list(islice(numbered, BLOCK))
+        candidates = [found for position, record in block for found in self._candidates(position, record)]
+        seen = self._check_pictures(candidates, pool)
+        rows = [row for candidate in candidates if (row := self._row(candidate, seen)) is not None]
+        return _table(rows) if block else None
 
     def rejects(self) -> Iterator[pa.Table]:
         """What was set aside while the arrivals were drained."""
@@ -231,7 +233,8 @@ class _Reading:
             image: self._seen[image] for image in wanted if isinstance(image, str) and image in self._seen
         }
         fresh = [image for image in wanted if image not in known]
-        checked = dict(zip(fresh, pool.map(self._check_picture, fresh), strict=True))
+        with _collection(True):  # decoders are not ours
+            checked = dict(zip(fresh, pool.map(self._check_picture, fresh), strict=True))
         if len(self._seen) > REMEMBERED:
             self._seen.clear()
         self._seen |= {
@@ -337,15 +340,14 @@ def general(reason: str) -> str:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without looking for reference cycles: records have none, and looking takes a quarter of intake's time."""
-    collecting = gc.isenabled()
-    gc.disable()
+def _collection(on: bool) -> Iterator[None]:
+    """With or without looking for reference cycles: records have none, and looking takes a quarter of intake's time."""
+    before = gc.isenabled()
+    (gc.enable if on else gc.disable)()
     try:
         yield
     finally:
-        if collecting:
-            gc.enable()
+        (gc.enable if before else gc.disable)()
 
 
 def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
