@@ -109,6 +109,7 @@ def read_all(first: int, last: int) -> dict[str, int]:
     from PIL import Image
 
     from adapt_infinity import intake as door
+    from adapt_infinity.conversation import check_conversation
     from adapt_infinity.pictures import Pictures
     from adapt_infinity.records import Unreadable, read_json, read_lines
 
@@ -143,7 +144,7 @@ def read_all(first: int, last: int) -> dict[str, int]:
             assert sorted(row["sample_id"] for row in arrived) == list(range(len(arrived))), begin
             assert len({row["source_id"] for row in arrived}) == len(arrived), begin
             for row in arrived:
-                door.check_conversation(row["turns"], len(row["images"]), params.max_text)
+                check_conversation(row["turns"], len(row["images"]), params.max_text)
             assert all(row["reason"] for row in aside), begin
             found["arrived"] += len(arrived)
             found["aside"] += len(aside)

@@ -1,5 +1,6 @@
 """Intake: nothing bad gets through, nothing disappears, and what was mended is on record."""
 
+import gc
 import hashlib
 import io
 import json
@@ -14,15 +15,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
-from adapt_infinity.formats import Conversation
-from adapt_infinity.intake import REJECTS, Source, check_records, general, mend, question_hash
-from adapt_infinity.pictures import Pictures
+from adapt_infinity.intake import REJECTS, Source, check_records, general
+from adapt_infinity.pictures import Pictures, Seen
 from adapt_infinity.records import Records, Unreadable
-from adapt_infinity.sample import IMAGE, ROWS
+from adapt_infinity.sample import ROWS
 from tests.conftest import checked, intake, llava
 
 PARAMS = intake(max_text=1000, max_reject_share=1.0)
@@ -313,10 +311,6 @@ def test_urls_are_fetched_only_where_they_are_allowed(
 # ---- what is mended --------------------------------------------------------------------------------------------------
 
 
-def conversation(images: int, *said: tuple[str, str]) -> Conversation:
-    return Conversation("a", "", ["p0.png"] * images, [{"role": role, "text": text} for role, text in said])
-
-
 U, A, S = "user", "assistant", "system"
 
 
@@ -383,23 +377,6 @@ def test_what_is_not_safe_to_mend_is_set_aside(images: int, said: list[tuple[str
     record = {"id": "a", "image": ["p0.png"] * images, "conversations": turns}
     arrivals, rejects = checked(toy(GOOD, record), pictures, PARAMS)
     assert (len(arrivals), len(rejects)) == (1, 1)
-
-
-SAID = st.lists(st.tuples(st.sampled_from([U, A, S]), st.sampled_from(["", "a", "<image>", "<image>\nb", "c <image>"])))
-
-
-@given(st.integers(0, 3), SAID)
-def test_mending_invents_no_word_and_writes_into_nothing(images: int, said: list[tuple[str, str]]) -> None:
-    given_ = conversation(images, *said)
-    before = json.dumps(given_.turns)
-    try:
-        turns, repairs = mend(given_)
-    except ValueError:
-        turns, repairs = [], []
-    assert json.dumps(given_.turns) == before
-    words = "".join(text for _, text in said)
-    assert set("".join(turn["text"] for turn in turns).replace(IMAGE, "")) <= set(words.replace(IMAGE, "") + "\n")
-    assert len(set(repairs)) == len(repairs)
 
 
 def test_a_byte_order_mark_is_counted_once(tmp_path: Path, pictures: Pictures) -> None:
@@ -486,18 +463,6 @@ def test_every_record_is_accounted_for_once_across_blocks(pictures: Pictures, mo
     assert one_thread.equals(arrivals)
 
 
-def test_like_questions_have_one_hash() -> None:
-    def of(*questions: str) -> int:
-        return question_hash(
-            [{"role": role, "text": text} for asked in questions for role, text in ((U, asked), (A, "any"))]
-        )
-
-    assert of("<image>\nWhat IS this?") == of("what is  this") == of("What is this, <image>?") >= 0
-    assert of("这是什么？") == of("这是什么")
-    assert of("What is this?") != of("What is that?")
-    assert of("?") != of("!")  # a question of nothing but punctuation is its own
-
-
 def test_reasons_are_counted_without_their_names_and_numbers() -> None:
     assert general("picture 'a.png' has 20x30 pixels") == general('picture "b" has 1x2 pixels')
 
@@ -540,3 +505,35 @@ def test_blocks_come_while_records_are_still_being_read(pictures: Pictures) -> N
     first = next(arrivals)
     assert isinstance(first, pa.Table)
     assert len(taken) < 5000
+
+
+def test_collection_is_put_off_within_a_block_and_nowhere_else(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """Not while a block is with whoever asked for it, while a picture is decoded, or after an accident."""
+    monkeypatch.setattr("adapt_infinity.intake.BLOCK", 1)
+    reading, decoding = [], []
+
+    class Watched(Pictures):
+        def check(self, source: str, picture: str | bytes) -> Seen:
+            decoding.append(gc.isenabled())
+            return super().check(source, picture)
+
+    def records() -> Iterator[dict[str, Any]]:
+        for number in range(3):
+            reading.append(gc.isenabled())
+            yield llava(str(number), ("<image>Hello?", "Hi."), image=f"p{number}.png")
+        raise OSError("the disk is gone")
+
+    arrivals, _ = check_records(Source("toy", "llava", records(), {}), Watched({"toy": root}, 10_000), PARAMS)
+    next(arrivals)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        next(arrivals)
+        assert not gc.isenabled(), "who put it off before still has it put off"
+    finally:
+        gc.enable()
+    next(arrivals)
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(arrivals)
+    assert gc.isenabled()
+    assert (reading, decoding) == ([False] * 3, [True] * 3)

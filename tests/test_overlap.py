@@ -255,3 +255,106 @@ def test_duplicates_are_those_whose_content_came_before(
     later = together[together["sample_id"] >= len(before)]
     keys = ["sample_id", "kind", "other", "bits"]
     assert found[keys].values.tolist() == later[keys].values.tolist()
+
+
+def leader(mark: bytes, leaders: list[bytes], led: dict[bytes, tuple[int, int]], grows: bool) -> Any:
+    """The nearest leader of a mark and the bits between them, all leaders being compared."""
+    if mark not in led:
+        bits = [int.from_bytes(mark, "big") ^ int.from_bytes(one, "big") for one in leaders]
+        near = [(one.bit_count(), place) for place, one in enumerate(bits) if one.bit_count() <= NEAR]
+        if near:
+            nearest = min(near)[::-1]
+        elif grows:
+            leaders.append(mark)
+            nearest = (len(leaders) - 1, 0)
+        else:
+            return None
+        if not grows:
+            return nearest
+        led[mark] = nearest
+    return led[mark]
+
+
+def plainly(before: list[dict[str, Any]], now: list[dict[str, Any]], tests: list[dict[str, Any]]) -> list[tuple]:
+    """By the definition: each arriving sample against everything that was there before it."""
+    everything = [*before, *now]
+    seen: tuple[list[bytes], dict[bytes, tuple[int, int]]] = ([], {})
+    led = [[leader(one, *seen, True) for one in sample["picture_marks"]] for sample in everything]
+    shown: tuple[list[bytes], dict[bytes, tuple[int, int]]] = ([], {})
+    items = [[leader(one, *shown, True) for one in item["picture_marks"]] for item in tests]
+
+    def asks(one: dict[str, Any], marks: list[Any]) -> tuple[Any, ...]:
+        return one["question_hash"], [found and found[0] for found in marks]
+
+    def first(those: Any) -> int | None:
+        return next(iter(those), None)
+
+    rows: list[tuple] = []
+    for place in range(len(before), len(everything)):
+        one, marks = everything[place], [leader(mark, *shown, False) for mark in everything[place]["picture_marks"]]
+        near = [found for found in marks if found is not None]
+        item = first(n for n, t in enumerate(tests) if asked(t) == asked(one))
+        alike = first(n for n, t in enumerate(tests) if marks and asks(t, items[n]) == asks(one, marks))
+        picture = first(n for d in one["picture_hashes"] for n, t in enumerate(tests) if d in t["picture_hashes"])
+        if item is not None:
+            rows.append((place, "benchmark", "item", item, 0))
+        elif alike is not None:
+            rows.append((place, "benchmark", "near item", alike, max(bits for _, bits in near)))
+        elif picture is not None:
+            rows.append((place, "benchmark", "picture", picture, 0))
+        elif near:
+            number, bits = min(near, key=lambda found: found[1])
+            holder = first(n for n, found in enumerate(items) if number in [one for one, _ in found])
+            rows.append((place, "benchmark", "near picture", holder, bits))
+        earlier = everything[:place]
+        same = first(n for n, other in enumerate(earlier) if other["content_hash"] == one["content_hash"])
+        like = first(
+            n for n, other in enumerate(earlier) if led[place] and asks(other, led[n]) == asks(one, led[place])
+        )
+        if same is not None:
+            rows.append((place, "pool", "duplicate", same, 0))
+        elif like is not None:
+            rows.append((place, "pool", "near duplicate", like, max(bits for _, bits in led[place])))
+    return rows
+
+
+def asked(one: dict[str, Any]) -> tuple[Any, ...]:
+    return one["question_hash"], one["picture_hashes"]
+
+
+PICTURES = st.lists(
+    st.tuples(st.sampled_from("abc"), st.sampled_from([A, NEAR_A, FAR_A, B, mark(3, seed=2), mark(seed=3)])), max_size=2
+)
+MANY = st.lists(
+    st.builds(lambda c, q, s: sample(c, q, *s), st.sampled_from("vwxyz"), st.integers(0, 3), PICTURES), max_size=12
+)
+
+
+@given(MANY, MANY, MANY, st.integers(1, 5), st.booleans())
+def test_what_is_found_is_what_comparing_all_with_all_finds(
+    before: list[dict[str, Any]], now: list[dict[str, Any]], tests: list[dict[str, Any]], size: int, collide: bool
+) -> None:
+    """However rows lie in shards, and though 8 bytes of all contents should be the same."""
+    pool = Pool()
+    for round, start in enumerate(range(0, len(before), size)):
+        pool = join_pool(pool, unread(rows(*before[start : start + size], first_id=start, source=f"d{round}")), round)
+    arriving = rows(*now, first_id=len(before), source="new") if now else NOBODY
+    with pytest.MonkeyPatch.context() as patch:
+        if collide:
+            patch.setattr("adapt_infinity.overlap._digests", lambda contents: np.zeros(len(contents), np.uint64))
+        assert overlaps(arriving, pool, items(*tests)) == plainly(before, now, tests)
+
+
+def test_contents_of_one_digest_are_no_duplicates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only those that are the same whole; in the pool, and in the same arrival."""
+    monkeypatch.setattr("adapt_infinity.overlap._digests", lambda contents: np.full(len(contents), 7, np.uint64))
+    pool = pool_with(sample("x", 1), sample("y", 2))
+    arriving = rows(sample("z", 3), sample("y", 4), sample("w", 5), sample("z", 6), first_id=2, source="d2")
+    assert overlaps(arriving, pool) == [(3, "pool", "duplicate", 1, 0), (5, "pool", "duplicate", 2, 0)]
+
+
+def test_source_ids_are_those_of_the_samples_found() -> None:
+    pool = pool_with(sample("x", 1), sample("y", 2))
+    arriving = rows(sample("z", 3), sample("y", 4), sample("x", 5), first_id=2, source="d2")
+    found = find_overlaps(unread(arriving), pool, NOBODY, NEAR)
+    assert found[["sample_id", "source_id"]].values.tolist() == [[3, "y-4-0/1"], [4, "x-5-0/2"]]

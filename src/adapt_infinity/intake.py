@@ -13,14 +13,15 @@ What is mended, and counted in `repairs`:
 - with `duplicate_ids: number`, a repeated id gets a number ("7", "7#2"); the default is to reject the record.
 """
 
+import gc
 import hashlib
 import json
 import logging
 import re
-import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from tempfile import SpooledTemporaryFile
@@ -31,10 +32,11 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from adapt_infinity import formats
+from adapt_infinity.conversation import check_unicode, in_order, question_hash
 from adapt_infinity.formats import Conversation
 from adapt_infinity.pictures import Pictures, Seen
 from adapt_infinity.records import Unreadable
-from adapt_infinity.sample import IMAGE, ROWS, Sample, Turn, content_hash
+from adapt_infinity.sample import ROWS, Sample, Turn, content_hash
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,6 @@ REJECTS = pa.schema(
 )
 BLOCK = 2048  # records checked together
 REMEMBERED = 100_000  # pictures whose check is remembered
-_BETWEEN_WORDS = dict.fromkeys(map(ord, string.punctuation + string.whitespace + "，。！？：；、（）「」“”‘’…¿¡"))
 SPOOLED = 1 << 24  # bytes of rejects in memory; more of them wait on disk
 DUPLICATE_IDS = ("reject", "number")
 
@@ -132,8 +133,9 @@ class _Candidate(NamedTuple):
 
     position: int
     record: Any
+    source_id: str
     conversation: Conversation
-    turns: list[dict[str, str]]
+    turns: list[dict[str, str]]  # of the conversation, mended
     repairs: list[str]
 
 
@@ -165,13 +167,22 @@ class _Reading:
         """Checked rows, block by block, and an empty table for a block without any."""
         numbered = enumerate(tqdm(self._source.records, f"reading {self._source.name}", unit="row", disable=None))
         with ThreadPoolExecutor(self._params.workers) as pool:
-            while block := list(islice(numbered, BLOCK)):
-                candidates = [found for position, record in block for found in self._candidates(position, record)]
-                seen = self._check_pictures(candidates, pool)
-                rows = [row for candidate in candidates if (row := self._row(candidate, seen)) is not None]
-                yield _table(rows)
+            while True:
+                with _collection(False):
+                    table = self._next(numbered, pool)
+                if table is None:
+                    break
+                yield table
         self._drained = True
         self._check_yield()
+
+    def _next(self, numbered: Iterator[tuple[int, Any]], pool: ThreadPoolExecutor) -> pa.Table | None:
+        """The rows of the next block, or None at the end of the source."""
+        block = list(islice(numbered, BLOCK))
+        candidates = [found for position, record in block for found in self._candidates(position, record)]
+        seen = self._check_pictures(candidates, pool)
+        rows = [row for candidate in candidates if (row := self._row(candidate, seen)) is not None]
+        return _table(rows) if block else None
 
     def rejects(self) -> Iterator[pa.Table]:
         """What was set aside while the arrivals were drained."""
@@ -194,35 +205,22 @@ class _Reading:
             self._conversations += 1
             self._reject(position, record, _id_of(record), str(error))
             return []
-        self._conversations += 1 if isinstance(parsed, Conversation) else len(parsed)
+        single = isinstance(parsed, Conversation)
+        conversations = [parsed] if isinstance(parsed, Conversation) else parsed
+        self._conversations += len(conversations)
         found = []
-        for place, conversation in enumerate([parsed] if isinstance(parsed, Conversation) else parsed):
+        for place, conversation in enumerate(conversations):
             try:
-                turns, repairs = self._in_order(conversation)
+                for name in (conversation.source_id, conversation.skill, *conversation.references):
+                    if not name.isascii():
+                        check_unicode(name)
+                turns, repairs = in_order(conversation.turns, len(conversation.images), self._params.max_text)
             except ValueError as error:
                 self._reject(position, record, conversation.source_id, str(error))
                 continue
-            if not conversation.source_id:
-                name = f"{position}" if isinstance(parsed, Conversation) else f"{position}-{place}"
-                conversation = Conversation(
-                    name, conversation.skill, conversation.images, turns, conversation.references
-                )
-            found.append(_Candidate(position, record, conversation, turns, repairs))
+            source_id = conversation.source_id or (f"{position}" if single else f"{position}-{place}")
+            found.append(_Candidate(position, record, source_id, conversation, turns, repairs))
         return found
-
-    def _in_order(self, conversation: Conversation) -> tuple[list[dict[str, str]], list[str]]:
-        """The turns, mended if they have to be, and the repairs."""
-        for name in (conversation.source_id, conversation.skill, *conversation.references):
-            if not name.isascii():
-                _check_unicode(name)
-        pictures, longest = len(conversation.images), self._params.max_text
-        try:
-            check_conversation(conversation.turns, pictures, longest)
-        except ValueError:
-            turns, repairs = mend(conversation)
-            check_conversation(turns, pictures, longest)
-            return turns, repairs
-        return conversation.turns, []
 
     def _check_pictures(
         self, candidates: list[_Candidate], pool: ThreadPoolExecutor
@@ -235,7 +233,8 @@ class _Reading:
             image: self._seen[image] for image in wanted if isinstance(image, str) and image in self._seen
         }
         fresh = [image for image in wanted if image not in known]
-        checked = dict(zip(fresh, pool.map(self._check_picture, fresh), strict=True))
+        with _collection(True):  # decoders are not ours
+            checked = dict(zip(fresh, pool.map(self._check_picture, fresh), strict=True))
         if len(self._seen) > REMEMBERED:
             self._seen.clear()
         self._seen |= {
@@ -249,12 +248,13 @@ class _Reading:
         except ValueError as error:
             return error
 
-    def _row(self, candidate: _Candidate, seen: Mapping[str | bytes, Seen | ValueError]) -> dict[str, Any] | None:
-        """The row of a candidate, or None once it has been rejected."""
-        conversation = candidate.conversation
-        repairs = candidate.repairs if self._arrived else [*self._source.repairs, *candidate.repairs]
+    def _row(self, candidate: _Candidate, seen: Mapping[str | bytes, Seen | ValueError]) -> tuple[Any, ...] | None:
+        """The row of a candidate, in the order of ROWS, or None once it has been rejected."""
+        conversation, turns, repairs = candidate.conversation, candidate.turns, candidate.repairs
+        if not self._arrived:
+            repairs = [*self._source.repairs, *repairs]
         try:
-            source_id = self._own_id(conversation.source_id, repairs)
+            source_id = self._own_id(candidate.source_id, repairs)
             shown: list[Seen] = []
             for image in conversation.images:
                 found = seen[image]
@@ -265,30 +265,30 @@ class _Reading:
             images = [picture.name for picture in shown]
             skill = conversation.skill or self._source.name
             if self._readable is not None:
-                turns = tuple(Turn(turn["role"], turn["text"]) for turn in candidate.turns)  # type: ignore[arg-type]
-                sample = Sample(self._next_id, self._source.name, source_id, skill, tuple(images), turns)
+                said = tuple([Turn(turn["role"], turn["text"]) for turn in turns])  # type: ignore[arg-type]
+                sample = Sample(self._next_id, self._source.name, source_id, skill, tuple(images), said)
                 self._readable(sample, [picture.size for picture in shown])
         except ValueError as error:
-            self._reject(candidate.position, candidate.record, conversation.source_id, str(error))
+            self._reject(candidate.position, candidate.record, candidate.source_id, str(error))
             return None
         self._used.add(source_id)
         self._arrived += 1
         hashes = [picture.sha256 for picture in shown]
-        row = {
-            "sample_id": self._next_id,
-            "round": self._round,
-            "source": self._source.name,
-            "source_id": source_id,
-            "skill": skill,
-            "images": images,
-            "turns": candidate.turns,
-            "references": conversation.references,
-            "content_hash": content_hash(candidate.turns, hashes),
-            "question_hash": question_hash(candidate.turns),
-            "picture_hashes": hashes,
-            "picture_marks": [picture.mark for picture in shown],
-            "repairs": repairs,
-        }
+        row = (
+            self._next_id,
+            self._round,
+            self._source.name,
+            source_id,
+            skill,
+            images,
+            turns,
+            conversation.references,
+            content_hash(turns, hashes),
+            question_hash(turns),
+            hashes,
+            [picture.mark for picture in shown],
+            repairs,
+        )
         self._next_id += 1
         return row
 
@@ -334,96 +334,25 @@ class _Reading:
             log.warning("source %s: %d samples, %d were expected", name, self._conversations, self._source.expected)
 
 
-def mend(conversation: Conversation) -> tuple[list[dict[str, str]], list[str]]:
-    """The turns after the safe repairs that this file's head lists, and which repairs were made."""
-    turns, repairs = conversation.turns, []
-    if any(turn["role"] == "system" for turn in turns):
-        turns = _join_system(turns)
-        repairs.append("system prompt put before its question")
-    first = next((place for place, turn in enumerate(turns) if turn["role"] == "user"), len(turns))
-    last = len(turns) - (turns[-1]["role"] == "user" if turns else 0)
-    if first >= last:
-        raise ValueError("no question is followed by an answer: turns do not alternate between user and assistant")
-    if first > 0:
-        repairs.append("answer without a question left out")
-    if last < len(turns):
-        repairs.append("question without an answer left out")
-    turns = turns[first:last]
-    pictures = len(conversation.images)
-    if not pictures:
-        return turns, repairs
-    marks = [turn["text"].count(IMAGE) for turn in turns]
-    if sum(marks) == 0:
-        turns = [{**turns[0], "text": f"{IMAGE}\n" * pictures + turns[0]["text"]}, *turns[1:]]
-        repairs.append("pictures put before the first question")
-    elif pictures == 1 and len(turns) > 2 and marks == [int(turn["role"] == "user") for turn in turns]:
-        rest = [{**turn, "text": turn["text"].replace(IMAGE, "").strip()} for turn in turns[1:]]
-        turns = [turns[0], *rest]
-        repairs.append("repeated placeholder left out")
-    return turns, repairs
-
-
-def check_conversation(turns: list[dict[str, str]], pictures: int, max_text: int) -> None:
-    """`ValueError` for a conversation that cannot be trained on, whatever the model."""
-    if not turns or len(turns) % 2:
-        raise ValueError("turns do not alternate between user and assistant, ending with an answer")
-    placeholders = length = 0
-    for place, turn in enumerate(turns):
-        text, answer = turn["text"], place % 2 == 1
-        if turn["role"] != ("assistant" if answer else "user"):
-            raise ValueError("turns do not alternate between user and assistant, ending with an answer")
-        if not text or text.isspace():
-            raise ValueError(f"{'an answer' if answer else 'a question'} is empty")
-        marks = text.count(IMAGE)
-        if answer and marks:
-            raise ValueError("an answer contains an image placeholder")
-        placeholders += marks
-        length += len(text)
-        if not text.isascii():
-            _check_unicode(text)
-    if placeholders != pictures:
-        raise ValueError(f"{placeholders} image placeholders but {pictures} pictures")
-    if length > max_text:
-        raise ValueError(f"{length} characters of text, intake.max_text is {max_text}")
-
-
-def question_hash(turns: list[dict[str, str]]) -> int:
-    """63 bits of the questions' words: equal for questions that differ in case, space and punctuation only."""
-    asked = " ".join([turn["text"] for turn in turns if turn["role"] == "user"]).replace(IMAGE, "")
-    words = asked.casefold().translate(_BETWEEN_WORDS) or asked
-    return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "big") >> 1
-
-
 def general(reason: str) -> str:
     """A reason without names and numbers, so that like counts with like."""
     return re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", reason)
 
 
-def _join_system(turns: list[dict[str, str]]) -> list[dict[str, str]]:
-    """System prompts put before the question that follows them; without one, they are lost with the rest."""
-    joined: list[dict[str, str]] = []
-    waiting = ""
-    for turn in turns:
-        if turn["role"] == "system":
-            waiting += turn["text"].strip() + "\n"
-        elif turn["role"] == "user" and waiting.strip():
-            joined.append({"role": "user", "text": waiting + turn["text"]})
-            waiting = ""
-        else:
-            joined.append(turn)
-    return joined
-
-
-def _check_unicode(text: str) -> None:
+@contextmanager
+def _collection(on: bool) -> Iterator[None]:
+    """With or without looking for reference cycles: records have none, and looking takes a quarter of intake's time."""
+    before = gc.isenabled()
+    (gc.enable if on else gc.disable)()
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError("the text is not valid Unicode") from error
+        yield
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
-def _table(rows: list[dict[str, Any]]) -> pa.Table:
-    columns = {name: [row[name] for row in rows] for name in ROWS.names}
-    return pa.table([pa.array(columns[name], ROWS.field(name).type) for name in ROWS.names], schema=ROWS)
+def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else [()] * len(ROWS)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, ROWS, strict=True)], schema=ROWS)
 
 
 def _id_of(record: Any) -> str:

@@ -13,6 +13,9 @@ has at most one row a scope, its strongest overlap:
                near picture    … shows a picture that looks like a test item's
 
 Likeness is to the first picture of its kind (a leader): every picture within `near_bits` of a leader belongs to it.
+
+Rows are read once, block by block. Kept of each are 8 bytes of its content's hash, and of pictures the marks; what
+these 8 bytes make look equal is fetched and compared whole.
 """
 
 from collections.abc import Iterator
@@ -24,16 +27,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from adapt_infinity.pool import Pool
+from adapt_infinity import parquet
+from adapt_infinity.pool import Part, Pool
 
 KINDS = {
     "pool": ("duplicate", "near duplicate"),
     "benchmark": ("item", "near item", "picture", "near picture"),
 }
+SCOPE = {kind: scope for scope, kinds in KINDS.items() for kind in kinds}
+RANK = {kind: rank for rank, kind in enumerate([kind for kinds in KINDS.values() for kind in kinds])}
 LEAKS = ("item",)  # kinds that put a test item's answer among the training data
 COLUMNS = ["sample_id", "source_id", "scope", "kind", "other", "bits"]
-COMPARED = ["sample_id", "source_id", "content_hash", "question_hash", "picture_hashes", "picture_marks"]
+COMPARED = ["content_hash", "question_hash", "picture_hashes", "picture_marks"]
 BITS = 240
+NONE = np.empty(0, np.int64)
 
 
 @dataclass
@@ -88,16 +95,22 @@ def find_overlaps(arrivals: ds.Dataset, pool: Pool, items: pd.DataFrame, near_bi
     `other` is the sample_id of the earlier sample, or the number of the test item; `bits` the most in which a picture
     differs from its like. `pool` is all that ever arrived before, pruned or not.
     """
-    arriving = arrivals.to_table(columns=COMPARED)
-    before = [part.rows.to_table(columns=COMPARED) for part in pool.shards]
-    everything = pa.concat_tables([*before, arriving])
-    first_new = len(everything) - len(arriving)
-    found = [_duplicates(everything, first_new), _near_duplicates(everything, first_new, near_bits)]
-    found.append(_leaks(arriving, items, near_bits))
+    everything = Pool((*pool.shards, Part(0, arrivals)))  # a sample's id is its place in it
+    digests = np.empty(everything.size, np.uint64)
+    asked, known = _Asked(near_bits), _Items(items, near_bits)
+    found = [_rows(kind) for kind in RANK]
+    for first, batch in _blocks(everything):
+        digests[first : first + len(batch)] = _digests(batch["content_hash"])
+        arriving = first >= pool.size
+        near = asked.again(first, batch)
+        if arriving:
+            found += [near, *known.leaks(first, batch)]
+    found.append(_duplicates(everything, digests, pool.size))
     rows = pd.concat(found, ignore_index=True)
-    order = {kind: rank for kinds in KINDS.values() for rank, kind in enumerate(kinds)}
-    rows = rows.sort_values(["sample_id", "scope", "kind"], key=lambda c: c.map(order) if c.name == "kind" else c)
-    return rows.drop_duplicates(["sample_id", "scope"]).reset_index(drop=True)[COLUMNS]
+    rows = rows.sort_values(["sample_id", "scope", "kind"], key=lambda c: c.map(RANK) if c.name == "kind" else c)
+    rows = rows.drop_duplicates(["sample_id", "scope"]).reset_index(drop=True)
+    names = everything.fetch(rows["sample_id"].to_numpy(), ["source_id"]).to_pandas()
+    return rows.assign(source_id=names["source_id"])[COLUMNS]
 
 
 def summarise(overlaps: pd.DataFrame) -> dict[str, int]:
@@ -111,31 +124,50 @@ def summarise(overlaps: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def _duplicates(everything: pa.Table, first_new: int) -> pd.DataFrame:
+def _blocks(everything: Pool) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """What is compared of all rows, in their order, each block with the place of its first row."""
+    first = 0
+    for part in everything.shards:
+        for batch in part.rows.to_batches(columns=COMPARED, batch_readahead=parquet.AHEAD, fragment_readahead=1):
+            yield first, batch
+            first += len(batch)
+
+
+def _digests(contents: pa.Array) -> np.ndarray:
+    """8 bytes (uint64) of each content's hash: equal for equal contents."""
+    return pd.util.hash_array(contents.to_numpy(zero_copy_only=False), categorize=False)
+
+
+def _duplicates(everything: Pool, digests: np.ndarray, first_new: int) -> pd.DataFrame:
     """Samples whose content an earlier one has."""
-    codes = everything["content_hash"].combine_chunks().dictionary_encode().indices.to_numpy()
+    values, counts = np.unique(digests, return_counts=True)
+    repeated = np.intersect1d(values[counts > 1], digests[first_new:])
+    alike = np.flatnonzero(np.isin(digests, repeated))
+    contents = everything.fetch(alike, ["content_hash"])["content_hash"]
+    codes = contents.combine_chunks().dictionary_encode().indices.to_numpy()
     _, first = np.unique(codes, return_index=True)
-    earliest = first[codes]  # codes are given in order of appearance, so each code's first row is its earliest
-    later = np.flatnonzero(earliest < np.arange(len(codes)))
-    later = later[later >= first_new]
-    return _rows(everything, later, "pool", "duplicate", everything["sample_id"].to_numpy()[earliest[later]])
+    earliest = alike[first[codes]]
+    later = (earliest < alike) & (alike >= first_new)
+    return _rows("duplicate", alike[later], earliest[later])
 
 
-def _near_duplicates(everything: pa.Table, first_new: int, near_bits: int) -> pd.DataFrame:
-    """Samples with pictures that ask what an earlier one asks, about pictures that look alike."""
-    likeness = Likeness(near_bits)
-    first: dict[tuple[int, ...], int] = {}
-    later, others, bits = [], [], []
-    ids = everything["sample_id"].to_numpy()
-    for place, question, marks in _with_pictures(everything):
-        like = [likeness.add(mark) for mark in marks]
-        key = (question, *(leader for leader, _ in like))
-        other = first.setdefault(key, place)
-        if other != place and place >= first_new:
-            later.append(place)
-            others.append(int(ids[other]))
-            bits.append(max(differing for _, differing in like))
-    return _rows(everything, np.array(later, np.int64), "pool", "near duplicate", np.array(others, np.int64), bits)
+class _Asked:
+    """What was asked about which pictures, and where first."""
+
+    def __init__(self, near_bits: int) -> None:
+        self.likeness = Likeness(near_bits)
+        self.first: dict[tuple[int, ...], int] = {}  # question and leaders of the pictures
+
+    def again(self, first: int, batch: pa.RecordBatch) -> pd.DataFrame:
+        """Samples that ask what an earlier one asks, about pictures that look alike; they are remembered."""
+        found = []
+        for row, question, marks in _with_pictures(batch):
+            like = [self.likeness.add(mark) for mark in marks]
+            place = first + row
+            other = self.first.setdefault((question, *(leader for leader, _ in like)), place)
+            if other != place:
+                found.append((place, other, max(bits for _, bits in like)))
+        return _rows("near duplicate", *_columns(found))
 
 
 class _Items:
@@ -155,6 +187,7 @@ class _Items:
             for digest, leader in zip(hashes, leaders, strict=True):
                 self.by_hash.setdefault(digest, number)
                 self.by_leader.setdefault(leader, number)
+        self.bare = np.array([key[0] for key in self.same if len(key) == 1], np.int64)
 
     def overlap(self, question: int, hashes: list[str], marks: list[bytes]) -> tuple[str, int, int] | None:
         """The strongest overlap of a sample that has pictures: kind, item, bits."""
@@ -172,47 +205,32 @@ class _Items:
             return "near picture", self.by_leader[leader], bits
         return None
 
-
-def _leaks(arriving: pa.Table, items: pd.DataFrame, near_bits: int) -> pd.DataFrame:
-    """Samples that share questions or pictures with test items."""
-    known = _Items(items, near_bits)
-    questions = arriving["question_hash"].to_numpy()
-    bare = pc.equal(pc.list_value_length(arriving["picture_hashes"]), 0).to_numpy()
-    alone = {key[0]: number for key, number in known.same.items() if len(key) == 1}
-    leaking = np.flatnonzero(bare & np.isin(questions, np.array(list(alone), np.int64)))
-    others = np.array([alone[question] for question in questions[leaking].tolist()], np.int64)
-    found: dict[str, list[tuple[int, int, int]]] = {kind: [] for kind in KINDS["benchmark"]}
-    for place, question, marks in _with_pictures(arriving):
-        overlap = known.overlap(question, arriving["picture_hashes"][place].as_py(), marks)
-        if overlap is not None:
-            kind, other, bits = overlap
-            found[kind].append((place, other, bits))
-    rows = [_rows(arriving, leaking, "benchmark", "item", others)]
-    for kind, those in found.items():
-        columns = np.array(those, np.int64).reshape(-1, 3).T
-        rows.append(_rows(arriving, columns[0], "benchmark", kind, columns[1], columns[2]))
-    return pd.concat(rows, ignore_index=True)
+    def leaks(self, first: int, batch: pa.RecordBatch) -> list[pd.DataFrame]:
+        """Samples that share questions or pictures with test items."""
+        questions = batch["question_hash"].to_numpy()
+        bare = pc.fill_null(batch["picture_hashes"].value_lengths(), 0).to_numpy(zero_copy_only=False) == 0
+        asked = np.flatnonzero(bare & np.isin(questions, self.bare))
+        others = [self.same[(question,)] for question in questions[asked].tolist()]
+        found: dict[str, list[tuple[int, int, int]]] = {kind: [] for kind in KINDS["benchmark"]}
+        for row, question, marks in _with_pictures(batch):
+            overlap = self.overlap(question, batch["picture_hashes"][row].as_py(), marks)
+            if overlap is not None:
+                kind, other, bits = overlap
+                found[kind].append((first + row, other, bits))
+        rows = [_rows(kind, *_columns(those)) for kind, those in found.items()]
+        return [_rows("item", first + asked, np.array(others, np.int64)), *rows]
 
 
-def _with_pictures(table: pa.Table) -> Iterator[tuple[int, int, list[bytes]]]:
-    """Place, question hash and marks of every sample that has pictures."""
-    place = 0
-    for batch in table.select(["question_hash", "picture_marks"]).to_batches():
-        lengths = batch["picture_marks"].value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-        for row in np.flatnonzero(lengths):
-            yield place + int(row), batch["question_hash"][row].as_py(), batch["picture_marks"][row].as_py()
-        place += batch.num_rows
+def _with_pictures(batch: pa.RecordBatch) -> Iterator[tuple[int, int, list[bytes]]]:
+    """Row, question hash and marks of every sample that has pictures."""
+    lengths = pc.fill_null(batch["picture_marks"].value_lengths(), 0).to_numpy(zero_copy_only=False)
+    for row in np.flatnonzero(lengths).tolist():
+        yield row, batch["question_hash"][row].as_py(), batch["picture_marks"][row].as_py()
 
 
-def _rows(
-    table: pa.Table,
-    places: np.ndarray,
-    scope: str,
-    kind: str,
-    others: np.ndarray,
-    bits: list[int] | np.ndarray | None = None,
-) -> pd.DataFrame:
-    named = table.select(["sample_id", "source_id"]).take(pa.array(places, pa.int64())).to_pandas()
-    return named.assign(
-        scope=scope, kind=kind, other=others.astype(np.int64), bits=np.zeros(len(places), int) if bits is None else bits
-    )
+def _columns(found: list[tuple[int, int, int]]) -> np.ndarray:
+    return np.array(found, np.int64).reshape(-1, 3).T
+
+
+def _rows(kind: str, places: np.ndarray = NONE, others: np.ndarray = NONE, bits: np.ndarray | int = 0) -> pd.DataFrame:
+    return pd.DataFrame({"sample_id": places, "kind": kind, "scope": SCOPE[kind], "other": others, "bits": bits})
