@@ -26,6 +26,7 @@ from adapt_infinity.model import (
 )
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.probe.batching import Budget, in_batches
+from adapt_infinity.probe.folding import fold_adapter
 from adapt_infinity.probe.moments import moments_of
 from adapt_infinity.probe.reading import Reading, read_batch, read_losses
 from adapt_infinity.probe.shards import KEY, STORED, Rows, shard_name, stored_keys, write_shard
@@ -105,6 +106,8 @@ class Opened:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.vlm = load_vlm(job.base, job.model, job.adapter)
+        if job.spec.feature == "gradient":
+            fold_adapter(self.vlm, job.spec.layers)
         if job.image_cache_mb:
             remember_pictures(self.vlm, job.image_cache_mb)
         self.loader = Loader(job)
