@@ -1,4 +1,4 @@
-"""Folding: where no gradient is wanted, the adapter becomes part of the base weights before the pool is read."""
+"""Folding: where no gradient is wanted, the adapter becomes part of the base weights before the pool is read.
 
 A LoRA map costs two small multiplications and two passes over the output on top of the base's own. Outside the probed
 layers none of that is needed. In fp32 the sum is exact to rounding. In half precision it would keep only a few bits of
