@@ -139,7 +139,7 @@ def ours(folder: Path, rows: int) -> Work:
 
     def overlaps() -> None:
         (arrivals,) = pool("pool", "first", None).load().shards
-        items = arrivals.rows.head(100).to_pandas()
+        items = parquet.head(arrivals.rows, 100).to_pandas()
         found = find_overlaps(arrivals.rows, Pool(), items, params.near_bits)
         assert (found["scope"] == "benchmark").sum() == len(items)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -353,3 +354,12 @@ class PoolMachine(RuleBasedStateMachine):
 
 TestPoolMachine = PoolMachine.TestCase
 TestPoolMachine.settings = settings(max_examples=20, stateful_step_count=12)
+
+
+def test_the_head_of_a_table_is_its_first_rows(tmp_path: Path) -> None:
+    """From a file or from memory, and all of it where it is shorter."""
+    table = pa.table({"number": range(50_000)})
+    parquet.write(tmp_path / "numbers.parquet", [table])
+    for opened in (parquet.opened(tmp_path / "numbers.parquet"), ds.InMemoryDataset(table)):
+        for rows in (1, 100, parquet.GROUP + 1, 60_000):
+            assert parquet.head(opened, rows).equals(table.slice(0, rows))

@@ -140,9 +140,9 @@ def _digests(contents: pa.Array) -> np.ndarray:
 
 def _duplicates(everything: Pool, digests: np.ndarray, first_new: int) -> pd.DataFrame:
     """Samples whose content an earlier one has."""
-    values, counts = np.unique(digests, return_counts=True)
-    repeated = np.intersect1d(values[counts > 1], digests[first_new:])
-    alike = np.flatnonzero(np.isin(digests, repeated))
+    ordered = np.sort(digests)
+    alike = np.flatnonzero(np.isin(digests, ordered[1:][ordered[1:] == ordered[:-1]]))
+    alike = alike[np.isin(digests[alike], digests[alike[alike >= first_new]])]
     contents = everything.fetch(alike, ["content_hash"])["content_hash"]
     codes = contents.combine_chunks().dictionary_encode().indices.to_numpy()
     _, first = np.unique(codes, return_index=True)

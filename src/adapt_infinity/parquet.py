@@ -75,6 +75,11 @@ def write(path: Path, blocks: Iterable[pa.Table]) -> int:
     return rows
 
 
+def head(table: ds.Dataset, rows: int) -> pa.Table:
+    """The first rows, and nothing read ahead of them: of wide tables that would be gigabytes."""
+    return table.head(rows, batch_size=rows, batch_readahead=0, fragment_readahead=0)
+
+
 def take(table: ds.Dataset, places: np.ndarray, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows at the given places, in that order; a row group is in memory at a time, and what was taken."""
     order = np.argsort(places, kind="stable")

@@ -22,4 +22,4 @@ class RowsDataset(AtomicDataset):
         parquet.write(path, data)
 
     def preview(self, nrows: int = 8) -> TablePreview:
-        return preview_rows(self.load().head(nrows).to_pandas(), nrows)
+        return preview_rows(parquet.head(self.load(), nrows).to_pandas(), nrows)
