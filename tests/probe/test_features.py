@@ -124,14 +124,19 @@ HOW = {
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_how_rows_are_read_changes_no_byte(probe: Probe, how: str) -> None:
+def test_how_rows_are_batched_changes_a_last_bit_at_most(probe: Probe, how: str) -> None:
+    """Matrices of other shapes are multiplied in another order: in fp16 one number in hundreds is one step off."""
     usual = probe()
     otherwise = probe(replace(PARAMS, **HOW[how]), stream="other")  # type: ignore[arg-type]
     assert otherwise.record["rows read"] == len(usual.sample_ids)
-    assert same_bytes(usual, otherwise)
+    for one, other in ((usual.gradients, otherwise.gradients), (usual.embeddings, otherwise.embeddings)):
+        steps = np.abs(one.view(np.int16).astype(np.int32) - other.view(np.int16))
+        assert steps.max() <= 1
+        assert (steps > 0).mean() <= 0.01
+    pd.testing.assert_frame_equal(usual.scores, otherwise.scores, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("how", [{"workers": 2}, {"workers": 2, "executor": "ray"}, {"loaders": 2}], ids=str)
+@pytest.mark.parametrize("how", [{"workers": 2, "loaders": 1}, {"workers": 2, "executor": "ray"}], ids=str)
 @pytest.mark.usefixtures("cluster")
 def test_who_reads_the_rows_changes_no_byte(probe: Probe, how: dict[str, Any]) -> None:
     assert same_bytes(probe(), probe(replace(PARAMS, **how), stream="other"))

@@ -5,6 +5,7 @@ whatever order they end. `shared` reaches each worker once (or where that is che
 iterator and is drawn on only as workers become free, so that its memory stays bounded.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -24,3 +25,9 @@ def load(name: str) -> Run:
     """The executor `name`; `ValueError` names the known ones."""
     run: Run = rooms.load(__name__, name, "run")
     return run
+
+
+def limit_threads(count: int) -> None:
+    """A worker has its share of the cores, if its work is torch's at all (whose import takes seconds)."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)

@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from typing import Any
 
-from adapt_infinity.executors import AHEAD, ATTEMPTS
+from adapt_infinity.executors import AHEAD, ATTEMPTS, limit_threads
 
 log = logging.getLogger(__name__)
 _work: tuple[Callable[[Any, Any], Any], Any] | None = None  # of a worker: the function and what is shared
@@ -82,9 +82,7 @@ def _begin(function: Callable[[Any, Any], Any], shared: Any, numbers: Any, devic
     global _work
     if devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[numbers.get() % len(devices)]
-    import torch
-
-    torch.set_num_threads(threads)
+    limit_threads(threads)
     _work = (function, shared)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from adapt_infinity.executors import ATTEMPTS
+from adapt_infinity.executors import ATTEMPTS, limit_threads
 
 
 def run(function: Callable[[Any, Any], Any], shared: Any, tasks: Iterable[Any], workers: int) -> Iterator[Any]:
@@ -33,8 +33,6 @@ def run(function: Callable[[Any, Any], Any], shared: Any, tasks: Iterable[Any], 
 
 
 def _call(work: tuple[Callable[[Any, Any], Any], Any], task: Any) -> Any:
-    import torch
-
-    torch.set_num_threads(1)
+    limit_threads(1)
     function, shared = work
     return function(shared, task)
