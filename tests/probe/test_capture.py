@@ -13,42 +13,9 @@ from torch import Tensor, nn
 
 from adapt_infinity import experts
 from adapt_infinity.model import IGNORED, Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
-from adapt_infinity.pictures import Pictures
 from adapt_infinity.probe.capture import capturing, probed_maps, probed_weights
-from adapt_infinity.prompts import collate, encode, pad_token
-from adapt_infinity.sample import Sample
-from tests.conftest import TARGETS
-from tests.test_prompts import samples  # noqa: F401  (a fixture)
-
-Tune = Callable[..., Vlm]
-
-
-@pytest.fixture(scope="session")
-def tune(base_model: Checkpoint, model_params: ModelParams) -> Tune:
-    """The embedded model with an adapter of any kind on it, none of whose parts is zero."""
-
-    def with_options(**options: Any) -> Vlm:
-        vlm = load_vlm(base_model, model_params)
-        config = LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": TARGETS, **options})
-        return still(replace(vlm, model=get_peft_model(vlm.model, config)))
-
-    return with_options
-
-
-def still(vlm: Vlm) -> Vlm:
-    draw = torch.Generator().manual_seed(0)
-    for name, weight in vlm.model.named_parameters():
-        if "lora_B" in name:
-            weight.data += 0.02 * torch.randn(weight.shape, generator=draw).to(weight)
-    vlm.model.requires_grad_(False)
-    vlm.model.eval()
-    return vlm
-
-
-@pytest.fixture(scope="session")
-def rows(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> list[Any]:  # noqa: F811
-    """Text only, one picture, several pictures, of very different lengths."""
-    return [encode(vlm, sample, pictures) for sample in samples]
+from adapt_infinity.prompts import collate, pad_token
+from tests.probe.conftest import Tune, still
 
 
 def batched(vlm: Vlm, layers: Sequence[int], batch: Batch) -> dict[str, Tensor]:

@@ -24,8 +24,8 @@ from adapt_infinity.probe.zero_order import loss_differences
 from adapt_infinity.prompts import collate, encode, pad_token
 from adapt_infinity.sample import samples_of
 from tests.conftest import checked, llava
-from tests.probe.test_capture import Tune, autograd, rows, tune  # noqa: F401  (fixtures)
-from tests.test_prompts import samples  # noqa: F401  (a fixture)
+from tests.probe.conftest import Tune
+from tests.probe.test_capture import autograd, batched
 
 SPEC = Spec(feature="gradient", layers=(2,), embedding_layer=3, dim=128, gradient="sgd", sketch="segments")
 STEPS = 20
@@ -43,7 +43,7 @@ def moments_of(vlm: Vlm) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     }
 
 
-def read(vlm: Vlm, spec: Spec, rows: Sequence[Any], side: str = "right") -> Reading:  # noqa: F811
+def read(vlm: Vlm, spec: Spec, rows: Sequence[Any], side: str = "right") -> Reading:
     nll_bare = np.linspace(1, 2, len(rows))
     nll_bare[0] = np.nan
     moments = moments_of(vlm) if spec.gradient == "adam" else None
@@ -67,10 +67,10 @@ def named(spec: Spec) -> str:
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("spec", EVERY, ids=named)
-def test_a_row_alone_is_its_row_in_a_batch(vlm: Vlm, rows: list[Any], spec: Spec, side: str) -> None:  # noqa: F811
+def test_a_row_alone_is_its_row_in_a_batch(vlm: Vlm, rows: list[Any], spec: Spec, side: str) -> None:
     """Signs flip where an entry is rounding noise around zero: there the direction is what stays."""
     many = read(vlm, spec, rows, side)
-    for place in (1, 3, 6):
+    for place in (1, 7):
         alone = read(vlm, spec, [rows[0], rows[place]], side) if side == "left" else read(vlm, spec, [rows[place]])
         one = alone.features[-1]
         if spec.gradient == "sign":
@@ -83,17 +83,17 @@ def test_a_row_alone_is_its_row_in_a_batch(vlm: Vlm, rows: list[Any], spec: Spec
 
 
 @pytest.mark.parametrize("spec", EVERY, ids=named)
-def test_half_precision(vlm: Vlm, half: Vlm, rows: list[Any], spec: Spec) -> None:  # noqa: F811
+def test_half_precision(vlm: Vlm, half: Vlm, rows: list[Any], spec: Spec) -> None:
     """Signs of a half-precision gradient are another matter: small entries are noise, and every entry counts alike."""
-    whole, many = read(vlm, spec, rows).features, read(half, spec, rows).features
-    alone = torch.cat([read(half, spec, [row]).features for row in rows[:3]])
+    whole, many = read(vlm, spec, rows[:4]).features, read(half, spec, rows[:4]).features
+    alone = torch.cat([read(half, spec, [row]).features for row in rows[:2]])
     close, same = (0.9, 0.9) if spec.gradient == "sign" else (0.995, 0.99)
     assert torch.cosine_similarity(many, whole).min() >= close
-    assert torch.cosine_similarity(alone, many[:3]).min() >= same
+    assert torch.cosine_similarity(alone, many[:2]).min() >= same
 
 
 @pytest.mark.parametrize("spec", [spec for spec in EVERY if spec.feature == "gradient"], ids=named)
-def test_a_row_is_the_sketch_of_what_autograd_gives(vlm: Vlm, rows: list[Any], spec: Spec) -> None:  # noqa: F811
+def test_a_row_is_the_sketch_of_what_autograd_gives(vlm: Vlm, rows: list[Any], spec: Spec) -> None:
     prepare, sketch = gradients.load(spec.gradient), sketches.load(spec.sketch)
     moments = moments_of(vlm)
     slow = autograd(vlm, spec.layers, collate([rows[4]], pad_token(vlm)))
@@ -112,21 +112,21 @@ def test_a_row_is_the_sketch_of_what_autograd_gives(vlm: Vlm, rows: list[Any], s
 
 
 @pytest.mark.parametrize("sketch", sketches.names())
-def test_rows_add_up_to_the_sketch_of_the_summed_loss(vlm: Vlm, rows: list[Any], sketch: str) -> None:  # noqa: F811
+def test_rows_add_up_to_the_sketch_of_the_summed_loss(vlm: Vlm, rows: list[Any], sketch: str) -> None:
     spec = replace(SPEC, sketch=sketch, layers=(1, 2))
     slow = autograd(vlm, spec.layers, collate(rows, pad_token(vlm)))
     expected = sum(sketches.load(sketch)(slow[name].unsqueeze(0), name, spec.dim) for name in slow)
     assert torch.allclose(read(vlm, spec, rows).features.sum(dim=0), expected[0], rtol=1e-4, atol=1e-4)  # type: ignore[index]
 
 
-def test_layers_and_modules_add_up(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+def test_layers_and_modules_add_up(vlm: Vlm, rows: list[Any]) -> None:
     one, other, both = (read(vlm, replace(SPEC, layers=layers), rows[:3]) for layers in ((1,), (3,), (1, 3)))
     assert torch.allclose(both.features, one.features + other.features, atol=1e-5)
     squares = one.scores["grand"] ** 2 + other.scores["grand"] ** 2
     assert torch.allclose(both.scores["grand"], squares.sqrt(), rtol=1e-5)
 
 
-def test_scores_are_those_of_a_plain_forward_pass(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+def test_scores_are_those_of_a_plain_forward_pass(vlm: Vlm, rows: list[Any]) -> None:
     """Written out without anything shared."""
     with torch.no_grad():
         logits, labels = answer_logits(vlm, collate(rows[:4], pad_token(vlm)))
@@ -147,7 +147,7 @@ def test_scores_are_those_of_a_plain_forward_pass(vlm: Vlm, rows: list[Any]) -> 
         assert scores["image_grounding"][place].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_vocabulary_is_gone_through_once(monkeypatch: pytest.MonkeyPatch, vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+def test_the_vocabulary_is_gone_through_once(monkeypatch: pytest.MonkeyPatch, vlm: Vlm, rows: list[Any]) -> None:
     calls: list[str] = []
     softmax = torch.log_softmax
     monkeypatch.setattr(
@@ -159,7 +159,7 @@ def test_the_vocabulary_is_gone_through_once(monkeypatch: pytest.MonkeyPatch, vl
     assert entropy.score.__module__ != el2n.score.__module__
 
 
-def test_without_a_gradient_there_is_no_gradient_norm_and_no_graph(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+def test_without_a_gradient_there_is_no_gradient_norm_and_no_graph(vlm: Vlm, rows: list[Any]) -> None:
     with_gradient = read(vlm, SPEC, rows[:3])
     recorded: list[bool] = []
     handle = vlm.layers[3].register_forward_hook(lambda _module, _args, out: recorded.append(out.requires_grad))
@@ -175,7 +175,7 @@ def test_without_a_gradient_there_is_no_gradient_norm_and_no_graph(vlm: Vlm, row
             assert torch.allclose(values, with_gradient.scores[name], rtol=1e-4, atol=1e-5)
 
 
-def test_the_embedding_is_the_mean_over_words(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+def test_the_embedding_is_the_mean_over_words(vlm: Vlm, rows: list[Any]) -> None:
     row = rows[2]
     with torch.no_grad():
         hidden = vlm.model(
@@ -191,7 +191,7 @@ def test_an_untrained_adapter_names_its_dead_modules(
     base_model: Checkpoint,
     model_params: ModelParams,
     vlm: Vlm,
-    rows: list[Any],  # noqa: F811
+    rows: list[Any],
 ) -> None:
     """B = 0: every A is dead."""
     fresh = load_vlm(base_model, model_params, new_adapter(load_vlm(base_model, model_params), model_params, seed=0))
@@ -201,7 +201,7 @@ def test_an_untrained_adapter_names_its_dead_modules(
     assert read(vlm, SPEC, rows[:3]).dead_modules == ()
 
 
-def test_rows_without_an_answer_are_named(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+def test_rows_without_an_answer_are_named(vlm: Vlm, rows: list[Any]) -> None:
     batch = collate(rows[:4], pad_token(vlm))
     batch.labels[2] = IGNORED
     batch.labels[3] = IGNORED
@@ -214,12 +214,12 @@ def test_rows_without_an_answer_are_named(vlm: Vlm, rows: list[Any]) -> None:  #
         nll_without_image(vlm, [None, rows[0], mute], 400)
 
 
-def test_adam_without_moments_says_what_to_do(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+def test_adam_without_moments_says_what_to_do(vlm: Vlm, rows: list[Any]) -> None:
     with pytest.raises(ValueError, match="train it once with this version"):
         read_batch(vlm, collate(rows[:2], pad_token(vlm)), np.full(2, np.nan), replace(SPEC, gradient="adam"))
 
 
-def test_nothing_global_is_touched(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+def test_nothing_global_is_touched(vlm: Vlm, rows: list[Any]) -> None:
     before, weights = torch.random.get_rng_state(), {n: w.clone() for n, w in vlm.model.named_parameters()}
     for feature in ("gradient", "zero_order", "embedding"):
         read(vlm, replace(SPEC, feature=feature, dim=3), rows[:2])
@@ -231,9 +231,9 @@ def test_nothing_global_is_touched(vlm: Vlm, rows: list[Any]) -> None:  # noqa: 
 # Zero order
 
 
-def test_zero_order_is_the_gradient_along_the_rademacher_directions(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+def test_zero_order_is_the_gradient_along_the_rademacher_directions(vlm: Vlm, rows: list[Any]) -> None:
     for layers in ((2,), (0, 1)):
-        spec = replace(SPEC, layers=layers, dim=48, sketch="rademacher")
+        spec = replace(SPEC, layers=layers, dim=24, sketch="rademacher")
         exact = read(vlm, spec, rows[:4]).features * spec.dim**0.5
         differences = read(vlm, replace(spec, feature="zero_order"), rows[:4]).features
         for one, other in zip(exact, differences, strict=True):
@@ -242,14 +242,14 @@ def test_zero_order_is_the_gradient_along_the_rademacher_directions(vlm: Vlm, ro
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_zero_order_alone_as_in_a_batch(vlm: Vlm, rows: list[Any], side: str) -> None:  # noqa: F811
+def test_zero_order_alone_as_in_a_batch(vlm: Vlm, rows: list[Any], side: str) -> None:
     """A difference of losses divided by 2ε has 1/2ε times their rounding: no five digits to be had."""
-    spec = replace(SPEC, feature="zero_order", dim=24)
+    spec = replace(SPEC, feature="zero_order", dim=12)
     many, alone = read(vlm, spec, rows[:5], side).features[4], read(vlm, spec, rows[4:5]).features[0]
     assert (many - alone).norm() <= 1e-2 * alone.norm()
 
 
-def test_zero_order_restores_the_weights_even_after_an_error(tune: Tune, rows: list[Any]) -> None:  # noqa: F811
+def test_zero_order_restores_the_weights_even_after_an_error(tune: Tune, rows: list[Any]) -> None:
     vlm = tune()
     before = {name: weight.clone() for name, weight in vlm.model.named_parameters()}
     calls: list[int] = []
@@ -271,7 +271,7 @@ def test_zero_order_restores_the_weights_even_after_an_error(tune: Tune, rows: l
     assert not any("forward" in vars(layer) or layer._forward_pre_hooks or layer._forward_hooks for layer in vlm.layers)
 
 
-def test_zero_order_spares_the_layers_below(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+def test_zero_order_spares_the_layers_below(vlm: Vlm, rows: list[Any]) -> None:
     calls: list[int] = []
     handles = [
         layer.mlp.register_forward_pre_hook(lambda _module, _args, number=number: calls.append(number))
@@ -283,7 +283,7 @@ def test_zero_order_spares_the_layers_below(vlm: Vlm, rows: list[Any]) -> None: 
     assert [calls.count(number) for number in range(4)] == [1, 1, 7, 7]
 
 
-def test_zero_order_is_refused_in_half_precision(half: Vlm, rows: list[Any]) -> None:  # noqa: F811
+def test_zero_order_is_refused_in_half_precision(half: Vlm, rows: list[Any]) -> None:
     with pytest.raises(ValueError, match=r"needs model\.dtype=float32"):
         read(half, replace(SPEC, feature="zero_order"), rows[:2])
 
@@ -305,13 +305,10 @@ def test_planted_skills_cluster_the_same_on_sketched_and_on_exact_gradients(vlm:
     source = Source("toy", "llava", records, {"talk": "exact"})
     encoded = [encode(vlm, sample, pictures) for sample in samples_of(checked(source, pictures)[0])]
     batch = collate(encoded, pad_token(vlm))
-    exact: dict[str, torch.Tensor] = {}
     made = {
         name: read_batch(vlm, batch, np.full(60, np.nan), replace(SPEC, sketch=name)).features
         for name in sketches.names()
     }
-    from tests.probe.test_capture import batched
-
     exact = batched(vlm, (2,), batch)
     made["exact"] = torch.cat([exact[name].flatten(1) for name in sorted(exact)], dim=1)
     labels = {
@@ -322,7 +319,7 @@ def test_planted_skills_cluster_the_same_on_sketched_and_on_exact_gradients(vlm:
         assert adjusted_rand_score(labels[name], labels["exact"]) >= 0.95, name
 
 
-def test_a_batch_stays_what_it_was(vlm: Vlm, rows: list[Any]) -> None:  # noqa: F811
+def test_a_batch_stays_what_it_was(vlm: Vlm, rows: list[Any]) -> None:
     batch: Batch = collate(rows[:2], pad_token(vlm))
     before = batch.labels.clone()
     read_batch(vlm, batch, np.full(2, np.nan), SPEC)

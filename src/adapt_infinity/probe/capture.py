@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,7 +70,7 @@ class Capture(Kept):
 def keeping(vlm: Vlm, layer: int) -> Iterator[Kept]:
     """While open, a forward pass leaves the output of this decoder layer behind."""
     kept = Kept()
-    handle = vlm.layers[layer].register_forward_hook(_keep_hidden(kept))
+    handle = vlm.layers[layer].register_forward_hook(partial(_keep_hidden, kept))
     try:
         yield kept
     finally:
@@ -86,11 +87,11 @@ def capturing(vlm: Vlm, layers: Sequence[int], embedding_layer: int, visit: Visi
     maps = probed_maps(vlm, layers)
     _require_still(vlm)
     capture = Capture(wanted=frozenset(maps))
-    handles = [vlm.layers[embedding_layer].register_forward_hook(_keep_hidden(capture))]
+    handles = [vlm.layers[embedding_layer].register_forward_hook(partial(_keep_hidden, capture))]
     for layer in vlm.layers[: min(layers) + 1]:
         handles.append(layer.register_forward_pre_hook(_cut_off, with_kwargs=True))
     for name, linear in maps.items():
-        handles.append(linear.register_forward_hook(_watch(name, capture, visit)))
+        handles.append(linear.register_forward_hook(partial(_watch, name, capture, visit)))
     try:
         yield capture
     finally:
@@ -199,43 +200,41 @@ def _cut_off(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     return args, {**kwargs, "hidden_states": kwargs["hidden_states"].detach()}
 
 
-def _keep_hidden(kept: Kept) -> Callable[..., None]:
-    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-        kept.hidden = (output[0] if isinstance(output, tuple) else output).detach()
-
-    return hook
+def _keep_hidden(kept: Kept, _module: nn.Module, _args: Any, output: Any) -> None:
+    kept.hidden = (output[0] if isinstance(output, tuple) else output).detach()
 
 
-def _watch(name: str, capture: Capture, visit: Visit) -> Callable[..., None]:
-    """On the backward pass, contract this map's inputs with the gradients that arrive at its outputs."""
+def _watch(
+    name: str, capture: Capture, visit: Visit, linear: nn.Linear, args: tuple[Tensor, ...], output: Tensor
+) -> None:
+    """On the forward pass: keep this map's inputs for the gradients that will arrive at its outputs."""
+    inputs = args[0].detach()
+    if inputs.dim() != 3:
+        raise ValueError(
+            f"{name} sees inputs of shape {tuple(inputs.shape)}, in which samples cannot be told apart (experts?): "
+            "put no LoRA on it, or leave its layer out of probe.layers"
+        )
+    begins_here = not output.requires_grad
+    if begins_here:
+        output.requires_grad_(True)
+    if capture.turned:  # gradient checkpointing computes a layer again: the first pass is watched already
+        return
+    if name in capture.called:
+        raise ValueError(f"{name} is used twice in one forward pass: leave its layer out of probe.layers")
+    capture.called.add(name)
+    if begins_here:
+        capture.leaves.append(output)
+    output.register_hook(partial(_contract, name, capture, visit, inputs, linear.bias is not None))
 
-    def hook(linear: nn.Linear, args: tuple[Tensor, ...], output: Tensor) -> None:
-        inputs = args[0].detach()
-        if inputs.dim() != 3:
-            raise ValueError(
-                f"{name} sees inputs of shape {tuple(inputs.shape)}, in which samples cannot be told apart (experts?): "
-                "put no LoRA on it, or leave its layer out of probe.layers"
-            )
-        grows_here = not output.requires_grad
-        if grows_here:
-            output.requires_grad_(True)
-        if capture.turned:  # gradient checkpointing computes a layer again: the first pass is watched already
-            return
-        if name in capture.called:
-            raise ValueError(f"{name} is used twice in one forward pass: leave its layer out of probe.layers")
-        capture.called.add(name)
-        if grows_here:
-            capture.leaves.append(output)
 
-        def contract(arriving: Tensor) -> None:
-            capture.visits.append(name)
-            visit(name, torch.bmm(arriving.transpose(1, 2).float(), inputs.float()))
-            if linear.bias is not None:
-                visit(f"{name}.bias", arriving.sum(dim=1, dtype=torch.float32).unsqueeze(-1))
-
-        output.register_hook(contract)
-
-    return hook
+def _contract(
+    name: str, capture: Capture, visit: Visit, inputs: Tensor, has_bias: bool, arriving: Float[Tensor, "batch time out"]
+) -> None:
+    """On the backward pass: Σ_t g[n,t] x[n,t]ᵀ, in fp32."""
+    capture.visits.append(name)
+    visit(name, torch.bmm(arriving.transpose(1, 2).float(), inputs.float()))
+    if has_bias:
+        visit(f"{name}.bias", arriving.sum(dim=1, dtype=torch.float32).unsqueeze(-1))
 
 
 def _few(names: list[str]) -> str:

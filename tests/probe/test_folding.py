@@ -1,0 +1,35 @@
+"""A folded adapter changes no row."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+
+from adapt_infinity.model import Checkpoint, ModelParams, load_vlm
+from adapt_infinity.probe.folding import fold_adapter
+from tests.probe.conftest import Tune
+from tests.probe.test_reading import SPEC, read
+
+
+def test_rows_stay_what_they_were(tune: Tune, rows: list[Any]) -> None:
+    vlm, spec = tune(), replace(SPEC, layers=(1, 3))
+    plain = read(vlm, spec, rows)
+    fold_adapter(vlm, spec.layers)
+    fold_adapter(vlm, spec.layers)
+    merged = {name for name, module in vlm.model.named_modules() if isinstance(module, LoraLinear) and module.merged}
+    assert len(merged) == 2 * 7 + 2
+    assert not any(".layers.1." in name or ".layers.3." in name for name in merged)
+    folded = read(vlm, spec, rows)
+    assert not torch.equal(folded.features, plain.features)
+    assert ((folded.features - plain.features).norm(dim=1) <= 2e-5 * plain.features.norm(dim=1)).all()
+    for name, values in plain.scores.items():
+        assert torch.allclose(folded.scores[name], values, rtol=1e-4, atol=1e-5), name
+
+
+def test_half_precision_keeps_the_adapter_apart(
+    base_model: Checkpoint, model_params: ModelParams, warm_adapter: Any
+) -> None:
+    vlm = load_vlm(base_model, replace(model_params, dtype="bfloat16"), warm_adapter)
+    fold_adapter(vlm, (2,))
+    assert not any(module.merged for module in vlm.model.modules() if isinstance(module, LoraLinear))
