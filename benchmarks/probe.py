@@ -12,6 +12,7 @@ the clock on the wall. Prints the table and writes JSON.
 """
 
 import argparse
+import copy
 import json
 import os
 import platform
@@ -35,6 +36,7 @@ from adapt_infinity.model import Checkpoint, ModelParams, Vlm, answer_logits, lo
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.probe.capture import probed_weights
 from adapt_infinity.probe.features import ProbeParams, read_window
+from adapt_infinity.probe.folding import fold_adapter
 from adapt_infinity.probe.reading import nll_without_image, read_batch
 from adapt_infinity.probe.spec import Spec
 from adapt_infinity.prompts import batches, collate, encode, pad_token
@@ -68,12 +70,14 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         samples, pictures, vlm = prepare(Path(folder), options.rows)
+        reader = copy.deepcopy(vlm)
+        fold_adapter(reader, SPEC.layers)
         peers: dict[str, Callable[[], object]] = {
-            "probe": lambda: probe(vlm, samples, pictures),
+            "probe": lambda: probe(reader, samples, pictures),
             "training": lambda: train(vlm, samples, pictures),
             "batch 1 + dense": lambda: one_by_one(vlm, samples, pictures),
         }
-        error = largest_error(vlm, samples, pictures)
+        error = largest_error(reader, samples, pictures)
         seconds: dict[str, list[float]] = {name: [] for name in peers}
         for run in range(options.runs + 1):
             for name, peer in peers.items():
