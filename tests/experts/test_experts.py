@@ -51,13 +51,31 @@ def test_one_of_many_is_as_alone(name: str) -> None:
         torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(1)),
         torch.zeros(4, 3, dtype=torch.int64),
     )
-    many = Outputs(logits, labels, torch.arange(1.0, 5), torch.arange(2.0, 6))
+    norms = torch.arange(1.0, 5)
+    many = Outputs(logits, labels, norms, torch.arange(2.0, 6))
     for row in range(4):
         part = slice(row, row + 1)
-        alone = Outputs(logits[part], labels[part], many.gradient_norm[part], many.nll_without_image[part])
+        alone = Outputs(logits[part], labels[part], norms[part], many.nll_without_image[part])
         assert experts.load(name)(alone).item() == pytest.approx(experts.load(name)(many)[row].item(), abs=1e-6)
 
 
 @pytest.mark.parametrize(("certain", "expected"), [([30.0, -30.0], 0.0), ([-30.0, 30.0], math.sqrt(2))])
 def test_el2n_bounds(certain: list[float], expected: float) -> None:
     assert el2n.score(outputs(torch.tensor([[certain]]), torch.tensor([[0]]))).item() == pytest.approx(expected)
+
+
+def test_a_score_that_needs_a_gradient_says_so() -> None:
+    assert [name for name in experts.names() if experts.needs(name)] == ["grand"]
+    without = TOSS.completed(None, TOSS.nll_without_image)
+    assert experts.possible(TOSS) == experts.names()
+    assert experts.possible(without) == [name for name in experts.names() if name != "grand"]
+
+
+def test_completed_outputs_keep_what_was_computed() -> None:
+    before = outputs(torch.randn(2, 3, 5), torch.zeros(2, 3, dtype=torch.int64))
+    shared = before.log_p
+    after = before.completed(torch.tensor([5.0, 6.0]), before.nll)
+    assert after.log_p is shared
+    assert grand.score(after).tolist() == [5, 6]
+    assert grand.score(before).tolist() == [1, 2]
+    assert image_grounding.score(after).tolist() == [0, 0]

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from adapt_infinity import experts
 from adapt_infinity.model import IGNORED, Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
 from adapt_infinity.probe.capture import capturing, probed_maps, probed_weights
 from adapt_infinity.prompts import collate, pad_token
-from tests.probe.conftest import Tune, still
+from tests.probe.conftest import Tune, layer_of, still
 
 
 def batched(vlm: Vlm, layers: Sequence[int], batch: Batch) -> dict[str, Tensor]:
@@ -103,7 +104,8 @@ def test_hooks_survive_gradient_checkpointing(tune: Tune, rows: list[Any]) -> No
     plain = batched(vlm, (1, 2), batch)
     vlm.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     again: list[int] = []
-    for layer in vlm.layers:  # checkpointing asks for training mode, of the layers alone: nothing in them drops out
+    for layer in map(partial(layer_of, vlm), range(4)):
+        # checkpointing asks for training mode, of the layers alone: nothing in them drops out
         layer.training = True
         layer.mlp.register_forward_pre_hook(lambda _module, _args: again.append(1))
     found = batched(vlm, (1, 2), batch)
@@ -143,7 +145,7 @@ def test_nothing_below_the_lowest_layer_is_recorded(vlm: Vlm, rows: list[Any]) -
     ]
     norms: list[bool] = []
     handles.append(
-        vlm.layers[2].input_layernorm.register_forward_hook(
+        layer_of(vlm, 2).input_layernorm.register_forward_hook(
             lambda _m, _args, output: norms.append(output.requires_grad)
         )
     )
@@ -188,8 +190,8 @@ def test_what_cannot_be_read_is_refused(tune: Tune, options: dict[str, Any], mes
     assert "\n" not in str(caught.value)
 
 
-def in_layer(vlm: Vlm, module: nn.Module) -> Vlm:
-    vlm.layers[2].extra = module
+def in_layer(vlm: Vlm, holder: Any) -> Vlm:
+    layer_of(vlm, 2).extra = holder.base_model.model
     return vlm
 
 
@@ -201,13 +203,13 @@ def test_any_other_class_of_lora_is_refused(tune: Tune) -> None:
         pass
 
     vlm = tune()
-    vlm.layers[2].mlp.up_proj.__class__ = Linear4bit
+    layer_of(vlm, 2).mlp.up_proj.__class__ = Linear4bit
     with pytest.raises(ValueError, match=r"2\.mlp\.up_proj \(.*Linear4bit\): load the checkpoint unquantised"):
         probed_maps(vlm, (2,))
     for module in (nn.Embedding(4, 3), nn.Conv1d(3, 3, 1)):
         holder = get_peft_model(nn.Sequential(module), LoraConfig(r=2, target_modules=["0"]))
         with pytest.raises(ValueError, match=rf"2\.extra\.\S*0 \(peft.*{type(module).__name__}\)"):
-            probed_maps(in_layer(tune(), holder.base_model.model), (2,))
+            probed_maps(in_layer(tune(), holder), (2,))
 
 
 def test_another_kind_of_adapter_is_refused(tune: Tune) -> None:
@@ -215,7 +217,7 @@ def test_another_kind_of_adapter_is_refused(tune: Tune) -> None:
 
     holder = get_peft_model(nn.Sequential(nn.Linear(3, 3)), LoHaConfig(r=2, target_modules=["0"]))
     with pytest.raises(ValueError, match=r"2\.extra\.0 \(peft\.tuners\.loha"):
-        probed_maps(in_layer(tune(), holder.base_model.model), (2,))
+        probed_maps(in_layer(tune(), holder), (2,))
 
 
 def test_a_variant_on_the_active_adapter_only_counts(tune: Tune) -> None:
@@ -241,7 +243,7 @@ def test_merged_disabled_and_doubly_active_adapters_are_refused(tune: Tune) -> N
 
 def test_shared_weights_are_refused(tune: Tune) -> None:
     vlm = tune()
-    vlm.layers[3].mlp.up_proj.lora_A["default"].weight = vlm.layers[2].mlp.up_proj.lora_A["default"].weight
+    layer_of(vlm, 3).mlp.up_proj.lora_A["default"].weight = layer_of(vlm, 2).mlp.up_proj.lora_A["default"].weight
     for layers in ((2,), (3,), (2, 3)):
         with pytest.raises(ValueError, match=r"\.mlp\.up_proj\.lora_A.* shares its weights"):
             probed_maps(vlm, layers)
@@ -250,8 +252,8 @@ def test_shared_weights_are_refused(tune: Tune) -> None:
 
 def test_a_map_that_is_used_twice_is_refused(tune: Tune, rows: list[Any]) -> None:
     vlm = tune()
-    once = vlm.layers[2].mlp.forward
-    vlm.layers[2].mlp.forward = lambda hidden: once(once(hidden))
+    once = layer_of(vlm, 2).mlp.forward
+    layer_of(vlm, 2).mlp.forward = lambda hidden: once(once(hidden))
     with pytest.raises(ValueError, match=r"2\.mlp\.gate_proj\.lora_A is used twice"):
         batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
 
@@ -259,11 +261,11 @@ def test_a_map_that_is_used_twice_is_refused(tune: Tune, rows: list[Any]) -> Non
 def test_a_map_that_no_gradient_reaches_is_refused(tune: Tune, rows: list[Any]) -> None:
     """An expert that no token chose, a branch that is not taken: not known to be zero, so not taken for zero."""
     vlm = tune()
-    whole = vlm.layers[2].mlp.forward
-    vlm.layers[2].mlp.forward = lambda hidden: whole(hidden).detach()
+    whole = layer_of(vlm, 2).mlp.forward
+    layer_of(vlm, 2).mlp.forward = lambda hidden: whole(hidden).detach()
     with pytest.raises(ValueError, match=r"no gradient arrived at 2\.mlp\.down_proj\.lora_A, .* and 3 more"):
         batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
-    vlm.layers[2].mlp.forward = lambda hidden: 0 * hidden
+    layer_of(vlm, 2).mlp.forward = lambda hidden: 0 * hidden
     with pytest.raises(ValueError, match=r"no gradient arrived at 2\.mlp\.down_proj\.lora_A"):
         batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
 
@@ -271,22 +273,22 @@ def test_a_map_that_no_gradient_reaches_is_refused(tune: Tune, rows: list[Any]) 
 def test_flattened_inputs_are_refused(tune: Tune, rows: list[Any]) -> None:
     """Experts see the tokens of all samples in one heap."""
     vlm = tune()
-    whole = vlm.layers[2].mlp.forward
-    vlm.layers[2].mlp.forward = lambda hidden: whole(hidden.flatten(0, 1)).view_as(hidden)
+    whole = layer_of(vlm, 2).mlp.forward
+    layer_of(vlm, 2).mlp.forward = lambda hidden: whole(hidden.flatten(0, 1)).view_as(hidden)
     with pytest.raises(ValueError, match=r"2\.mlp\.gate_proj\.lora_A sees inputs of shape \(\d+, 128\).*put no LoRA"):
         batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
 
 
 def test_dropout_and_trainable_weights_are_refused(tune: Tune) -> None:
     vlm = tune(lora_dropout=0.1)
-    vlm.layers[2].self_attn.q_proj.lora_dropout.train()
+    layer_of(vlm, 2).self_attn.q_proj.lora_dropout.train()
     with pytest.raises(ValueError, match=r"model\.eval\(\) after the adapter"), capturing(vlm, (2,), 3, print):
         pass
     vlm.model.train()
     with pytest.raises(ValueError, match=r"model\.eval\(\) after the adapter"), capturing(vlm, (2,), 3, print):
         pass
     vlm.model.eval()
-    vlm.layers[0].mlp.up_proj.base_layer.weight.requires_grad_(True)
+    layer_of(vlm, 0).mlp.up_proj.base_layer.weight.requires_grad_(True)
     with pytest.raises(ValueError, match="frozen weights"), capturing(vlm, (2,), 3, print):
         pass
 
@@ -317,7 +319,8 @@ def idefics3() -> Any:
 
     vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision |= {"image_size": 16, "patch_size": 4}
-    config = Idefics3Config(
+    whole: Any = Idefics3Config
+    config = whole(
         text_config={"model_type": "llama", **TEXT},
         vision_config=vision,
         image_token_id=60,

@@ -24,7 +24,7 @@ from adapt_infinity.probe.zero_order import loss_differences
 from adapt_infinity.prompts import collate, encode, pad_token
 from adapt_infinity.sample import samples_of
 from tests.conftest import checked, llava
-from tests.probe.conftest import Tune
+from tests.probe.conftest import Tune, layer_of
 from tests.probe.test_capture import autograd, batched
 
 SPEC = Spec(feature="gradient", layers=(2,), embedding_layer=3, dim=128, gradient="sgd", sketch="segments")
@@ -276,8 +276,8 @@ def test_zero_order_restores_the_weights_even_after_an_error(tune: Tune, rows: l
 def test_zero_order_spares_the_layers_below(vlm: Vlm, rows: list[Any]) -> None:
     calls: list[int] = []
     handles = [
-        layer.mlp.register_forward_pre_hook(lambda _module, _args, number=number: calls.append(number))
-        for number, layer in enumerate(vlm.layers)
+        layer_of(vlm, number).mlp.register_forward_pre_hook(lambda _module, _args, number=number: calls.append(number))
+        for number in range(4)
     ]
     loss_differences(vlm, collate(rows[:2], pad_token(vlm)), (2,), 3)
     for handle in handles:

@@ -127,9 +127,8 @@ def probed_weights(vlm: Vlm, layers: Sequence[int]) -> dict[str, nn.Parameter]:
     """The weights and biases of `probed_maps`, under the names that `visit` sees."""
     weights: dict[str, nn.Parameter] = {}
     for name, linear in probed_maps(vlm, layers).items():
-        weights[name] = linear.weight
-        if linear.bias is not None:
-            weights[f"{name}.bias"] = linear.bias
+        for part, weight in linear.named_parameters():
+            weights[name if part == "weight" else f"{name}.{part}"] = weight
     return weights
 
 
