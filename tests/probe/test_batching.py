@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapt_infinity.probe import batching
 from adapt_infinity.probe.batching import Budget, in_batches, padded
 
 CPU = torch.device("cpu")
@@ -83,6 +82,6 @@ def test_a_target_that_cannot_be_measured_is_refused(monkeypatch: pytest.MonkeyP
     def absent(_self: Path, _text: str) -> int:
         raise FileNotFoundError
 
-    monkeypatch.setattr(batching.Path, "write_text", absent)
+    monkeypatch.setattr(Path, "write_text", absent)
     with pytest.raises(ValueError, match=r"probe\.memory_mb can be kept on CUDA devices and on Linux only"):
         Budget(10, 10, CPU)

@@ -4,6 +4,7 @@ The model is opened once a process and stays for the shards that follow. A shard
 """
 
 import multiprocessing
+import multiprocessing.util
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -172,6 +173,8 @@ class Loader:
         if job.loaders:
             spawn = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(job.loaders, spawn, _begin_loading, self._here)
+            # a worker that ends waits for its children, before it closes queues (priority 10), before it would close this
+            multiprocessing.util.Finalize(self, self._pool.shutdown, exitpriority=100)
 
     def windows(self, samples: Sequence[Sample], size: int) -> Iterator[tuple[Sequence[Sample], list[Pair]]]:
         """The samples window by window, with their tokens."""
