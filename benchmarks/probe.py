@@ -2,6 +2,7 @@
 
     python benchmarks/probe.py --rows 256 --runs 5 --threads 2
 
+- *probe*: as a worker of the pipeline reads a window: encoding with and without pictures, features, scores, embeddings.
 - *training*: a plain LoRA forward and backward pass of the same samples (all adapter weights), without the optimiser
   step.
 - *batch 1 + dense*: one sample per ordinary backward pass, the layer's LoRA gradient then multiplied with a cached
@@ -12,7 +13,6 @@ the clock on the wall. Prints the table and writes JSON.
 """
 
 import argparse
-import copy
 import json
 import os
 import platform
@@ -35,9 +35,8 @@ from adapt_infinity.intake import IntakeParams, Source, check_records, whole
 from adapt_infinity.model import Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.probe.capture import probed_weights
-from adapt_infinity.probe.features import ProbeParams, read_window
-from adapt_infinity.probe.folding import fold_adapter
-from adapt_infinity.probe.reading import nll_without_image, read_batch
+from adapt_infinity.probe.reader import Job, Opened
+from adapt_infinity.probe.reading import read_batch
 from adapt_infinity.probe.spec import Spec
 from adapt_infinity.prompts import batches, collate, encode, pad_token
 from adapt_infinity.sample import ROWS, Sample, samples_of
@@ -69,15 +68,14 @@ def main() -> None:
     options = asked.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
-        samples, pictures, vlm = prepare(Path(folder), options.rows)
-        reader = copy.deepcopy(vlm)
-        fold_adapter(reader, SPEC.layers)
+        samples, job = prepare(Path(folder), options.rows)
+        pictures, vlm, opened = job.pictures, load_vlm(job.base, job.model, job.adapter), Opened(job)
         peers: dict[str, Callable[[], object]] = {
-            "probe": lambda: probe(reader, samples, pictures),
+            "probe": lambda: probe(opened, samples),
             "training": lambda: train(vlm, samples, pictures),
             "batch 1 + dense": lambda: one_by_one(vlm, samples, pictures),
         }
-        error = largest_error(reader, samples, pictures)
+        error = largest_error(opened.vlm, samples, pictures)
         seconds: dict[str, list[float]] = {name: [] for name in peers}
         for run in range(options.runs + 1):
             for name, peer in peers.items():
@@ -102,7 +100,7 @@ def main() -> None:
         print(f"{name:40} {value if not isinstance(value, float) else f'{value:.3g}'}")
 
 
-def prepare(folder: Path, rows: int) -> tuple[list[Sample], Pictures, Vlm]:
+def prepare(folder: Path, rows: int) -> tuple[list[Sample], Job]:
     """Samples of all arrivals in equal parts, and the embedded model with a warmed-up adapter."""
     write_stream(folder, EmbeddedStreamParams(train_size=rows // len(ARRIVALS) + 1, design_size=1, test_size=1))
     pictures = Pictures(dict.fromkeys(ARRIVALS, folder), 10**6)
@@ -134,15 +132,26 @@ def prepare(folder: Path, rows: int) -> tuple[list[Sample], Pictures, Vlm]:
     )
     pool = pd.concat(checked, ignore_index=True).head(rows)
     samples = samples_of(pool.assign(sample_id=range(len(pool))))
-    return samples, pictures, load_vlm(checkpoint, model, adapter)
-
-
-def probe(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> np.ndarray:
-    """Features, all scores and embeddings."""
-    params = ProbeParams(
-        layer=LAYER, embedding_layer=EMBEDDING_LAYER, dim=DIM, token_budget=TOKENS, window=len(samples)
+    return samples, Job(
+        base=checkpoint,
+        adapter=adapter,
+        model=model,
+        pictures=pictures,
+        spec=SPEC,
+        fingerprint="benchmark",
+        folder=folder / "shards",
+        token_budget=TOKENS,
+        memory_mb=0,
+        window=rows,
+        loaders=0,
+        image_cache_mb=0,
     )
-    return read_window(vlm, samples, pictures, params, 0, LAYER, EMBEDDING_LAYER).gradients
+
+
+def probe(opened: Opened, samples: list[Sample]) -> None:
+    """Tokens, features, all scores and embeddings, as a worker reads them; without the writing of the shard."""
+    for window, pairs in opened.loader.windows(samples, len(samples)):
+        opened.read(window, pairs)
 
 
 def train(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> None:
@@ -177,7 +186,7 @@ def one_by_one(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> torch.Ten
 def largest_error(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> float:
     """Of a sample's row probed in a batch of many against the same probed alone, relative, before rounding to fp16."""
     rows = [encode(vlm, sample, pictures) for sample in samples[:32]]
-    bare = nll_without_image(vlm, [None] * len(rows), TOKENS)
+    bare = np.full(len(rows), np.nan, np.float32)
     many = read_batch(vlm, collate(rows, pad_token(vlm)), bare, SPEC).features
     alone = torch.cat([read_batch(vlm, collate([row], pad_token(vlm)), bare[:1], SPEC).features for row in rows])
     return float(((many - alone).norm(dim=1) / alone.norm(dim=1)).max())

@@ -18,13 +18,15 @@ import torch
 from adapt_infinity import experts
 from adapt_infinity.datasets.features import FeaturesDataset, ProbeStoreDataset
 from adapt_infinity.intake import Source
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams, load_vlm, new_adapter, write_adapter
+from adapt_infinity.model import Adapter, Checkpoint, ModelParams, load_vlm, new_adapter, read_adapter, write_adapter
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool, join_pool
 from adapt_infinity.probe import reader
 from adapt_infinity.probe.features import ProbeParams, probe_pool
 from adapt_infinity.probe.store import Features
+from adapt_infinity.training.finetune import train_adapter
 from tests.conftest import PROJECT, checked, llava, unread
+from tests.training.test_finetune import PARAMS as TRAINING
 
 PARAMS = ProbeParams(
     feature="gradient",
@@ -315,3 +317,25 @@ def test_several_layers_are_probed_at_once(probe: Probe) -> None:
     one, all_layers = probe(), probe(replace(PARAMS, layers="all"))
     assert (all_layers.scores["grand"] > one.scores["grand"]).all()
     pd.testing.assert_series_equal(one.scores["nll"], all_layers.scores["nll"])
+
+
+def test_adam_features_need_the_moments_of_a_training_and_take_them(
+    probe: Probe,
+    pool: Pool,
+    pictures: Pictures,
+    base_model: Checkpoint,
+    warm_adapter: Adapter,
+    model_params: ModelParams,
+    tmp_path: Path,
+) -> None:
+    params = replace(PARAMS, gradient="adam")
+    with pytest.raises(ValueError, match="train it once with this version"):
+        probe(params)
+    subset = pd.DataFrame({"sample_id": pool.index["sample_id"], "selected": True})
+    trained, _ = train_adapter(pool, subset, pictures, base_model, warm_adapter, model_params, TRAINING, 1)
+    write_adapter(trained, tmp_path / "adapter")
+    made = probe(params, adapter=read_adapter(tmp_path / "adapter"))
+    plain = probe(adapter=trained)
+    assert (made.scores["grand"] == plain.scores["grand"]).all(), "the norm is the plain gradient's"
+    cosines = (made.gradients.astype(np.float32) * plain.gradients).sum(axis=1)
+    assert (np.abs(cosines) < 0.9).all()

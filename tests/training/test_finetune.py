@@ -58,7 +58,9 @@ def test_the_adapter_learns_and_nothing_else(
     assert log["samples"].sum() == 8 * 6
     assert log["loss"].iloc[-2:].mean() < 0.5 * log["loss"].iloc[:2].mean()
     assert all(not torch.equal(tensor, warm_adapter.tensors[name]) for name, tensor in trained.tensors.items())
-    assert trained.record == {"policy": "continue", "rounds": [3], "steps": 16}
+    assert trained.record == {"policy": "continue", "rounds": [3], "steps": 16, "moment_steps": 16}
+    assert {name.rsplit(".", 1)[1] for name in trained.moments} == {"exp_avg", "exp_avg_sq"}
+    assert all(moment.abs().sum() > 0 for moment in trained.moments.values())
     forgetful = TrainingParams(**{**vars(PARAMS), "cache_mb": 0})
     again, _ = train_adapter(
         pool, chosen(pool, 6), pictures, base_model, warm_adapter, model_params, forgetful, round=3

@@ -173,7 +173,7 @@ class Loader:
         if job.loaders:
             spawn = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(job.loaders, spawn, _begin_loading, self._here)
-            # a worker that ends waits for its children, before it closes queues (priority 10), before it would close this
+            # at a worker's end: before queues are closed (priority 10), and before it waits for its children
             multiprocessing.util.Finalize(self, self._pool.shutdown, exitpriority=100)
 
     def windows(self, samples: Sequence[Sample], size: int) -> Iterator[tuple[Sequence[Sample], list[Pair]]]:
