@@ -4,6 +4,9 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side: a core each, for what they start, too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
 
