@@ -4,6 +4,7 @@ A row is padded to a length that depends on its own length alone, never on its n
 arithmetic for it whatever the batch. At most an eighth of a batch is padding.
 """
 
+import ctypes
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+GROWTH = 2  # from a batch to the next at most: what a small batch took says little of a large one
 SPARE = 0.9  # of the memory target: what a batch costs a token varies a little
 
 
@@ -52,7 +54,7 @@ class Budget:
         result = work()
         self._per_token = max(self._per_token, (_peak(self._device) - before) / tokens)
         fitting = int(SPARE * self._memory / self._per_token) if self._per_token > 0 else self._most
-        self.tokens = max(1, min(self._most, fitting))
+        self.tokens = max(1, min(self._most, fitting, GROWTH * tokens))
         return result
 
 
@@ -100,6 +102,9 @@ def _reset_peak(device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return int(torch.cuda.memory_allocated(device))
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # memory that was freed and kept would hide what the next batch takes
+        trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError as error:
