@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,20 @@ def test_every_row_has_unit_features_and_every_score(probe: Probe, pool: Pool) -
     for rows in (made.gradients, made.embeddings):
         assert isinstance(rows, np.memmap)
         assert np.linalg.norm(rows.astype(np.float32), axis=1) == pytest.approx(1, abs=2e-3)
+
+
+def test_the_model_is_let_go_when_the_pool_is_read(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[weakref.ref[Any]] = []
+    load = reader.Opened.__init__
+
+    def watched(self: Any, job: Any) -> None:
+        load(self, job)
+        opened.append(weakref.ref(self.vlm.base))
+
+    monkeypatch.setattr(reader.Opened, "__init__", watched)
+    probe(replace(PARAMS, image_cache_mb=8))
+    assert len(opened) == 1, "opened once for all shards"
+    assert opened[0]() is None
 
 
 HOW = {

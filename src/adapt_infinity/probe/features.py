@@ -30,7 +30,7 @@ from adapt_infinity.model import (
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool
 from adapt_infinity.probe.drift import drift
-from adapt_infinity.probe.reader import Done, Job, Task, read_task
+from adapt_infinity.probe.reader import Done, Job, Task, read_task, release
 from adapt_infinity.probe.shards import Places, keys_of
 from adapt_infinity.probe.spec import Spec
 from adapt_infinity.probe.store import FeatureStream, Identity, ProbeStore, Table, gather
@@ -130,6 +130,7 @@ def probe_pool(
             if drifted["features, median cosine"] >= params.drift_limit:
                 known.append(before)
     known += reading.read(_absent(known, keys))
+    release()
     record = {**reading.record(), "rows": len(ids), "drift": drifted}
     return FeatureStream(ids, keys, known, identity, round, record)
 

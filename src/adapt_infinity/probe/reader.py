@@ -3,11 +3,12 @@
 The model is opened once a process and stays for the shards that follow. A shard that is there already is not read.
 """
 
+import gc
 import multiprocessing
 import multiprocessing.util
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ class Job:
     """What is the same for all shards."""
 
     base: Checkpoint
-    adapter: Adapter
+    adapter: Adapter = field(compare=False)  # the fingerprint names it
     model: ModelParams
     pictures: Pictures
     spec: Spec
@@ -220,10 +221,17 @@ _latest: Opened | None = None  # of this process
 
 def _open(job: Job) -> Opened:
     global _latest
-    if _latest is None or _latest.job.fingerprint != job.fingerprint or _latest.job.folder != job.folder:
-        _latest = None  # the former model goes before the next one comes
+    if _latest is None or _latest.job != job:
+        release()  # the former model goes before the next one comes
         _latest = Opened(job)
     return _latest
+
+
+def release() -> None:
+    """Let go of this process's model: the stages that follow need its memory."""
+    global _latest
+    _latest = None
+    gc.collect()  # a tower with a memory refers to itself
 
 
 def _joined(keys: pa.Array, windows: Sequence[Rows]) -> Rows:
