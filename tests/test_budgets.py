@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt_infinity.budgets import equal_shares, shuffled, take, weighted_shares
+from adapt_infinity.budgets import at_least, equal_shares, shuffled, take, weighted_shares
 
 SIZES = st.lists(st.integers(0, 50) | st.integers(0, 10**12), max_size=20).map(
     lambda sizes: np.array(sizes, dtype=np.int64)
@@ -92,3 +92,17 @@ def test_a_shuffle_depends_on_ids_only(order: list[int]) -> None:
     listed = ids[order]
     expected = ids[shuffled(ids, np.random.default_rng(3))]
     assert listed[shuffled(listed, np.random.default_rng(3))].tolist() == expected.tolist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=8), st.integers(0, 200))
+def test_least_shares_are_given_and_the_sum_is_exact(rows: list[tuple[int, int]], budget: int) -> None:
+    sizes = np.array([max(row) for row in rows], dtype=np.int64)
+    least = np.array([min(row) for row in rows], dtype=np.int64)
+    budget = max(budget, int(least.sum()))
+    shares = at_least(lambda some, left: equal_shares(sizes[some], left), least, budget)
+    assert shares.sum() == min(budget, sizes.sum())
+    assert ((least <= shares) & (shares <= sizes)).all()
+    free = shares > least
+    if free.any() and budget < sizes.sum():
+        level = shares[free & (shares < sizes)]
+        assert len(level) == 0 or level.max() - level.min() <= 1

@@ -5,9 +5,13 @@ a group cannot use flows to the larger ones. Selection shares out the training b
 pool size, and coverage-centric sampling the budget of one cluster over its strata.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+Rule = Callable[[Bool[np.ndarray, " groups"], int], Int[np.ndarray, " some"]]
+"""some groups, a budget → the shares of these groups."""
 NEGLIGIBLE = 1e-12  # of the largest weight: what is less counts as 0
 
 
@@ -78,6 +82,22 @@ def weighted_shares(
         remainder -= len(chosen)
     shares[weighted[order]] = filled
     return shares
+
+
+def at_least(rule: Rule, least: Int[np.ndarray, " groups"], budget: int) -> Int[np.ndarray, " groups"]:
+    """Shares by `rule`, none below `least`: a group that would get less gets that, and the others share the rest anew.
+
+    `least` must add up to no more than `budget`.
+    """
+    free = np.ones(len(least), dtype=bool)
+    shares = least.astype(np.int64)
+    while True:
+        shares[free] = rule(free, budget - int(least[~free].sum()))
+        below = free & (shares < least)
+        if not below.any():
+            return shares
+        free &= ~below
+        shares[below] = least[below]
 
 
 def take(

@@ -131,7 +131,7 @@ def test_scores_are_those_of_a_plain_forward_pass(vlm: Vlm, rows: list[Any]) -> 
     with torch.no_grad():
         logits, labels = answer_logits(vlm, collate(rows[:4], pad_token(vlm)))
     scores = read(vlm, SPEC, rows[:4]).scores
-    assert set(scores) == {*experts.names(), "answer_tokens"}
+    assert set(scores) == {*experts.names(), "answer_tokens", "tokens"}
     for place in range(4):
         kept = labels[place] != IGNORED
         said, words = logits[place][kept], labels[place][kept]

@@ -1,5 +1,7 @@
 """What every sampler keeps to, and what each of them does."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,14 +9,21 @@ from hypothesis import strategies as st
 
 from adapt_infinity import rooms
 from adapt_infinity.selection.samplers import ccs
-from adapt_infinity.selection.subset import SAMPLERS, SubsetParams
+from adapt_infinity.selection.subset import SAMPLERS, Members, SubsetParams
+from tests.selection.usual import subset_params
 
 NAMES = rooms.names(SAMPLERS)
 SCORES = st.lists(st.sampled_from([0.0, 0.5, 1.0, -3.0]) | st.floats(-1e9, 1e9), max_size=80)
 
 
 def params(sampler: str = "ccs", strata: int = 50, cut: float = 0.0, cut_tails: bool = False) -> SubsetParams:
-    return SubsetParams(budget=1, shares="equal", sampler=sampler, strata=strata, cut=cut, cut_tails=cut_tails, seed=0)
+    return subset_params(budget=1, sampler=sampler, strata=strata, cut=cut, cut_tails=cut_tails)
+
+
+def vectors(ids: np.ndarray) -> np.ndarray:
+    """Every sample's own direction."""
+    rows = np.array([np.random.default_rng(sample_id).normal(size=5) for sample_id in ids]).reshape(len(ids), 5)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def draw(
@@ -22,8 +31,9 @@ def draw(
 ) -> tuple[dict[int, bool], dict[int, int]]:
     """Selected and stratum by sample id."""
     sample = rooms.load(SAMPLERS, name, "sample")
-    table = np.array(scores, dtype=np.float64), np.array(ids, dtype=np.int64)
-    selected, stratum = sample(*table, budget, np.random.default_rng(seed), settings)
+    numbers = np.array(ids, dtype=np.int64)
+    members = Members(numbers, np.array(scores, dtype=np.float64), lambda: vectors(numbers))
+    selected, stratum = sample(members, budget, np.random.default_rng(seed), settings)
     return dict(zip(ids, selected.tolist(), strict=True)), dict(zip(ids, stratum.tolist(), strict=True))
 
 
@@ -40,19 +50,6 @@ def picked(
 @settings(max_examples=60, deadline=None)
 def test_the_count_is_exact(name: str, scores: list[float], budget: int, cut: float, tails: bool, strata: int) -> None:
     assert len(picked(name, scores, budget, params(name, strata, cut, tails))) == min(budget, len(scores))
-
-
-@pytest.mark.parametrize("name", NAMES)
-@given(st.data(), SCORES, st.integers(0, 80), st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_the_order_of_rows_changes_nothing(
-    name: str, data: st.DataObject, scores: list[float], budget: int, tails: bool
-) -> None:
-    ids = [7 * row + 1 for row in range(len(scores))]
-    order = data.draw(st.permutations(range(len(scores))))
-    expected = draw(name, scores, ids, budget, params(name, cut=0.1, cut_tails=tails))
-    shuffled = [scores[row] for row in order], [ids[row] for row in order]
-    assert draw(name, *shuffled, budget, params(name, cut=0.1, cut_tails=tails)) == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -131,3 +128,61 @@ def test_no_cut_leaves_nothing() -> None:
     """One row always stays, so that strata exist."""
     assert ccs._kept_range(100, params(cut=0.99, cut_tails=True)) == (5, 6)
     assert ccs._kept_range(1, params(cut=0.99, cut_tails=True)) == (0, 1)
+
+
+def compared(name: str, rows: np.ndarray, budget: int) -> list[int]:
+    """Rows that a sampler takes which compares them."""
+    members = Members(np.arange(len(rows)), np.zeros(len(rows)), lambda: rows)
+    selected, _ = rooms.load(SAMPLERS, name, "sample")(members, budget, np.random.default_rng(0), params(name))
+    return np.flatnonzero(selected).tolist()
+
+
+def circle(*degrees: float) -> np.ndarray:
+    radians = np.deg2rad(degrees)
+    return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
+
+
+def test_k_center_by_hand() -> None:
+    """The most central row, then the farthest from it, then the farthest from both."""
+    rows = circle(0, 10, 20, 40, 90)
+    assert compared("k_center", rows, 1) == [3]
+    assert compared("k_center", rows, 2) == [3, 4]
+    assert compared("k_center", rows, 3) == [0, 3, 4]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_k_center_is_within_twice_the_best(seed: int, budget: int) -> None:
+    rows = vectors(np.arange(seed, seed + 8))
+
+    def reach(taken: tuple[int, ...]) -> float:
+        angles = np.arccos((rows @ rows[list(taken)].T).clip(-1, 1))
+        return float(angles.min(axis=1).max())
+
+    best = min(map(reach, combinations(range(8), budget)))
+    assert reach(tuple(compared("k_center", rows, budget))) <= 2 * best + 1e-3
+
+
+def served(rows: np.ndarray, taken: list[int]) -> float:
+    return float((1 + rows.astype(np.float64) @ rows[taken].T).max(axis=1).sum())
+
+
+@given(st.integers(0, 10**6), st.integers(1, 6))
+@settings(max_examples=25, deadline=None)
+def test_lazy_facility_location_is_the_greedy_one(seed: int, budget: int) -> None:
+    rows = vectors(np.arange(seed, seed + 12))
+    taken: list[int] = []
+    for _ in range(budget):
+        taken.append(max(set(range(12)) - set(taken), key=lambda row: served(rows, [*taken, row])))
+    assert served(rows, compared("facility_location", rows, budget)) == pytest.approx(served(rows, taken), abs=1e-3)
+
+
+def test_facility_location_serves_both_groups() -> None:
+    rows = circle(*range(0, 10), *range(90, 94))
+    assert [row >= 10 for row in compared("facility_location", rows, 2)] == [False, True]
+
+
+def test_copies_are_taken_last_and_the_first_of_them_first() -> None:
+    rows = circle(0, 0, 0, 60, 120)
+    for name in ("k_center", "facility_location"):
+        assert compared(name, rows, 3) == [0, 3, 4], name

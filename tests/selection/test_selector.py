@@ -1,6 +1,7 @@
 """The expert of a cluster is the score of highest entropy, whatever its unit."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,14 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt_infinity.selection.selector import SelectorParams, choose_experts
+from adapt_infinity.selection import choices
+from adapt_infinity.selection.scoring import SelectorParams, start_record
+from adapt_infinity.selection.selector import choose_experts as choose_with_a_past
 
 EXPERTS = ["el2n", "grand", "perplexity"]
 VALUES = st.lists(st.integers(-200, 200).map(lambda value: value / 8), min_size=1, max_size=40)
 
 
-def params(experts: list[str] = EXPERTS, bins: int = 50, range: float = 4.0) -> SelectorParams:
-    return SelectorParams(experts=experts, bins=bins, range=range)
+def params(experts: list[str] = EXPERTS, **changed: Any) -> SelectorParams:
+    usual = {"choice": "entropy", "bins": 50, "range": 4.0, "neighbours": 10, "reference": "", "targets_per_skill": 5}
+    return SelectorParams(**{"experts": experts, "seed": 0, **usual, **changed})
+
+
+def choose_experts(clusters: pd.DataFrame, scores: pd.DataFrame, params: SelectorParams) -> pd.DataFrame:
+    """Of a first round, before which nothing was judged."""
+    return choose_with_a_past(clusters, scores.assign(nll=1.0), *start_record(), params, 1)
 
 
 def tables(cluster: list[int], **columns: Sequence[float] | np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -142,8 +151,80 @@ def test_no_rows_no_experts() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("experts", []), ("experts", ["el2n", "el2n"]), ("bins", 1), ("range", 0.0), ("range", np.nan)],
+    [
+        ("experts", []),
+        ("experts", ["el2n", "el2n"]),
+        ("experts", ["learnability"]),
+        ("choice", "best"),
+        ("bins", 1),
+        ("range", 0.0),
+        ("range", np.nan),
+        ("neighbours", 0),
+        ("targets_per_skill", 0),
+        ("seed", -1),
+    ],
 )
 def test_parameters_are_checked(key: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"selector_experts\.{key}"):
         params(**{key: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("choice", choices.names())
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.permutations(range(40)))
+@settings(max_examples=20, deadline=None)
+def test_every_choice_ranks_every_expert_once(choice: str, cluster: list[int], order: list[int]) -> None:
+    rng = np.random.default_rng(len(cluster))
+    names = [*EXPERTS, "rank_average"]
+    clusters, scores = tables(cluster, **{name: rng.normal(size=len(cluster)) for name in names})
+    table = choose_experts(clusters, scores, params(choice=choice))
+    for _, rows in table.groupby("cluster"):
+        assert rows["rank"].tolist() == list(range(1, len(rows) + 1))
+        assert set(rows["expert"]) == set(params(choice=choice).competing)
+        assert rows["chosen"].tolist() == [True] + [False] * (len(rows) - 1)
+    order = [place for place in order if place < len(cluster)]
+    pd.testing.assert_frame_equal(choose_experts(clusters.iloc[order], scores, params(choice=choice)), table)
+
+
+def test_fixed_takes_the_first_that_is_listed_and_rank_average_the_average() -> None:
+    clusters, scores = tables([0] * 4, el2n=[1, 1, 1, 2], grand=[1, 2, 3, 4], rank_average=[0, 0, 0, 0])
+    assert chosen(choose_experts(clusters, scores, params(["el2n", "grand"], choice="fixed"))) == {0: "el2n"}
+    table = choose_experts(clusters, scores, params(["el2n", "grand"], choice="rank_average"))
+    assert table["expert"].tolist() == ["rank_average", "grand", "el2n"]
+
+
+def test_random_draws_a_cluster_by_itself_and_anew_in_each_round() -> None:
+    cluster = [row % 20 for row in range(60)]
+    clusters, scores = tables(cluster, **{name: np.arange(60.0) for name in EXPERTS})
+    wanted = params(choice="random")
+    first, second = (
+        chosen(choose_with_a_past(clusters, scores.assign(nll=1.0), *start_record(), wanted, round)) for round in (1, 2)
+    )
+    assert first != second
+    assert set(first.values()) == set(EXPERTS)
+    some = clusters["cluster"] < 5
+    alone = chosen(choose_experts(clusters[some], scores[some], wanted))
+    assert alone == {cluster: first[cluster] for cluster in range(5)}
+
+
+def past(expert: list[str], selected: list[bool], fall: list[float]) -> pd.DataFrame:
+    """The table of a second round with one cluster, whose losses have fallen by `fall` since the first."""
+    n = len(expert)
+    clusters, scores = tables([0] * n, el2n=np.arange(n), grand=[0.0] * (n - 1) + [1], nll=1 - np.array(fall))
+    ids = scores["sample_id"]
+    before = pd.DataFrame({"sample_id": ids, "nll": 1.0, "trained_nll": np.nan})
+    subset = pd.DataFrame({"sample_id": ids, "cluster": 0, "expert": expert, "selected": selected})
+    return choose_with_a_past(clusters, scores, before, subset, params(["el2n", "grand"], choice="validation"), 2)
+
+
+def test_validation_prefers_the_expert_whose_picks_helped_the_others() -> None:
+    """Rows judged by grand fell by 0.5, those judged by el2n rose; what was itself trained on proves nothing."""
+    table = past(["grand"] * 5 + ["el2n"] * 6, [False] * 10 + [True], [0.5] * 5 + [-0.1] * 5 + [9.0])
+    assert table["expert"].tolist() == ["grand", "el2n"]
+    assert table["gain"].tolist() == pytest.approx([0.5, -0.1])
+
+
+def test_validation_without_evidence_is_entropy() -> None:
+    """Four rows are too few: nothing is said of grand, and el2n, of higher entropy, comes first."""
+    table = past(["grand"] * 4 + ["charm"] * 6, [False] * 10, [0.5] * 4 + [0.0] * 6)
+    assert table["expert"].tolist() == ["el2n", "grand"]
+    assert table["gain"].isna().all()

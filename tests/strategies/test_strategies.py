@@ -12,11 +12,16 @@ from hypothesis import strategies as st
 
 from adapt_infinity import strategies
 from adapt_infinity.pruning import PruningParams
-from adapt_infinity.selection.selector import SelectorParams, choose_experts
-from adapt_infinity.selection.subset import SubsetParams
+from adapt_infinity.selection.scoring import start_record
+from adapt_infinity.selection.selector import choose_experts
+from tests.selection.test_selector import params as selector_params
+from tests.selection.usual import NO_REQUESTS, subset_params
 
 NAMES = strategies.names()
-INPUTS = {"pool_rows", "features", "clusters", "cluster_experts", "subset_params", "pruning_params", "round"}
+INPUTS = {
+    *("pool_rows", "features", "clusters", "scores", "cluster_experts", "requests", "round"),
+    *("subset_params", "pruning_params"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,19 +43,17 @@ def entries(n: int, budget: int, pool_size: int, order: list[int] | None = None)
     clusters = pd.DataFrame(
         {"sample_id": ids, "cluster": (np.arange(n) % 4).astype(np.int32), "similarity": np.float32(0.5)}
     )
-    scores = pd.DataFrame({"sample_id": ids, "el2n": rng.random(n), "grand": rng.random(n)})
+    scores = pd.DataFrame({"sample_id": ids, "el2n": rng.random(n), "grand": rng.random(n), "nll": 1.0})
     pool_rows = pd.DataFrame({"sample_id": ids, "round": np.arange(n) % 3 + 1, "source": "charts", "skill": skill})
     rows = rng.normal(size=(n, 6)).astype(np.float16)
     return {
         "pool_rows": pool_rows.iloc[order],
         "features": Probe(ids[order], rows[order], rows[order], scores.iloc[order]),
         "clusters": clusters.iloc[order],
-        "cluster_experts": choose_experts(
-            clusters, scores, SelectorParams(experts=["el2n", "grand"], bins=50, range=4.0)
-        ),
-        "subset_params": SubsetParams(
-            budget=budget, shares="equal", sampler="ccs", strata=50, cut=0.0, cut_tails=True, seed=0
-        ),
+        "scores": scores.iloc[order],
+        "cluster_experts": choose_experts(clusters, scores, *start_record(), selector_params(["el2n", "grand"]), 1),
+        "requests": NO_REQUESTS,
+        "subset_params": subset_params(budget, cut_tails=True),
         "pruning_params": PruningParams(pool_size=pool_size, rule="greedy", ranking="expert", block=8, seed=0),
         "round": 3,
     }

@@ -12,13 +12,13 @@ from adapt_infinity.pictures import Pictures
 from adapt_infinity.records import Records, files
 
 KEYS = {
-    *("name", "format", "options", "test_options", "train", "test", "limit", "join", "pictures", "graders", "rare"),
-    *("duplicate_ids", "expected"),
+    *("name", "format", "options", "test_options", "train", "validation", "test", "limit", "join", "pictures"),
+    *("graders", "rare", "duplicate_ids", "expected"),
 }
 
 
 class SourcesDataset(AbstractDataset[Any, list[Source]]):
-    """The records of one split (`train` or `test`): of the source that arrives in `round`, or of all when it is null.
+    """The records of one split (`train`, `validation`, `test`): of the source that arrives in `round`; null = of all.
 
     `sources` lists entries in order of arrival; docs/data.md says what an entry may have. A source without `train` only
     brings test items and is no arrival. Records are read from their files while they are asked for.

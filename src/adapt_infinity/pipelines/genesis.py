@@ -10,11 +10,13 @@ def create_pipeline() -> Pipeline:
     from adapt_infinity.benchmarks.answering import answer_zero_shot, grade_zero_shot, pick_items
     from adapt_infinity.pipelines import nodes
     from adapt_infinity.pool import start_pool
+    from adapt_infinity.selection.scoring import start_record
     from adapt_infinity.training.finetune import warm_up_adapter
 
     return Pipeline(
         [
             stage("pool", node(start_pool, "", "kept_pool")),
+            stage("selector_experts", node(start_record, "", "scores subset")),
             stage(
                 "training",
                 node(

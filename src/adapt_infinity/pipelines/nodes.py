@@ -21,7 +21,6 @@ from adapt_infinity.pool import Pool, join_pool, known_ids, remove
 from adapt_infinity.probe.store import Features
 from adapt_infinity.prompts import PromptCheck
 from adapt_infinity.sample import samples_of
-from adapt_infinity.selection.selector import SelectorParams, choose_experts
 
 
 def read_arrivals(
@@ -82,11 +81,6 @@ def join_arrivals(
             f"(item {leaks['other'].iloc[0]}); intake.on_contamination is stop"
         )
     return join_pool(previous_kept_pool, arrivals, round)
-
-
-def choose_cluster_experts(features: Features, clusters: pd.DataFrame, selector: SelectorParams) -> pd.DataFrame:
-    """The expert of each cluster, from the table of scores that came with the features."""
-    return choose_experts(clusters, features.scores, selector)
 
 
 def prune_pool(pool: Pool, removals: pd.DataFrame, training_log: pd.DataFrame, round: int) -> Pool:

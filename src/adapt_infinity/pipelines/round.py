@@ -42,6 +42,10 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     from adapt_infinity.pipelines import nodes
     from adapt_infinity.pool import index
     from adapt_infinity.probe.features import probe_pool
+    from adapt_infinity.selection.limits import list_requests
+    from adapt_infinity.selection.reading import read_reference, read_targets
+    from adapt_infinity.selection.scoring import score_samples
+    from adapt_infinity.selection.selector import choose_experts
     from adapt_infinity.training.finetune import train_adapter
 
     chosen = strategies.load(strategy)
@@ -84,10 +88,33 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
             ),
             stage(
                 "selector_experts",
-                node(nodes.choose_cluster_experts, "features clusters params:selector_experts", "cluster_experts"),
+                node(
+                    read_reference,
+                    "pool pictures base_model probe_store params:model params:probe params:selector_experts "
+                    "params:round",
+                    "reference_scores",
+                ),
+                node(
+                    read_targets,
+                    "validation_sources pictures base_model previous_adapter probe_store params:intake params:model "
+                    "params:probe params:selector_experts params:round",
+                    "targets",
+                ),
+                node(
+                    score_samples,
+                    "features clusters previous_scores previous_subset reference_scores targets "
+                    "params:selector_experts",
+                    "scores",
+                ),
+                node(
+                    choose_experts,
+                    "clusters scores previous_scores previous_subset params:selector_experts params:round",
+                    "cluster_experts",
+                ),
             ),
             stage(
                 "subset",
+                node(list_requests, "pool params:subset", "requests"),
                 by_signature(chosen.select, "select_subset", "subset"),
                 node(subset_composition, "subset", "subset_composition"),
                 node(nodes.draw_cluster_map, "features clusters subset params:seed", "cluster_map"),

@@ -89,6 +89,7 @@ def _reading(
     grand = None if by_module is None else torch.linalg.vector_norm(by_module, dim=0)
     outputs = outputs.completed(grand, bare.where(~bare.isnan(), outputs.nll))
     columns = {name: experts.load(name)(outputs) for name in experts.possible(outputs)}
+    columns["tokens"] = batch.attention_mask.sum(dim=1).float()
     columns["answer_tokens"] = (outputs.labels != experts.IGNORED).sum(dim=1).float()
     scores = dict(zip(columns, torch.stack(list(columns.values())).cpu(), strict=True))
     text = _text_positions(vlm, batch).to(hidden.device, torch.float32)

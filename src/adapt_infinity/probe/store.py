@@ -188,7 +188,7 @@ def write_features(path: Path, stream: FeatureStream) -> None:
     for array in arrays.values():
         array.flush()
     np.save(path / "keys.npy", key_bytes(stream.keys))
-    table = pd.concat(scores, ignore_index=True).astype({"answer_tokens": np.int32})
+    table = pd.concat(scores, ignore_index=True).astype({"tokens": np.int32, "answer_tokens": np.int32})
     table.to_parquet(path / "scores.parquet", index=False)
     identity = stream.identity
     spec = {

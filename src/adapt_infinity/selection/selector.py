@@ -1,66 +1,96 @@
-"""Selector experts: the score that tells a cluster's rows apart best (METHOD section 4; arXiv:2410.10636).
+"""Selector experts: which score judges a cluster's samples (METHOD section 4; arXiv:2410.10636).
 
-The expert of a cluster is the score whose distribution in it has the highest entropy. The entropy is that of
-a histogram of the z-scored values, so it does not depend on the unit or the origin of a score.
+In the paper the expert of a cluster is the score whose distribution in it has the highest entropy: that of a histogram
+of the z-scored values, so it does not depend on the unit or the origin of a score. Other choices are files in
+`choices/`. The table shows every expert of every cluster with its entropy and what its last picks are known to have
+done (`gain`), chosen or not.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from adapt_infinity.selection import choices
+from adapt_infinity.selection.choices import Candidates
+from adapt_infinity.selection.frames import aligned
+from adapt_infinity.selection.scoring import SelectorParams
+
 EDGE = 1e-6  # of a bin's width: a value this close below an edge counts as on it, so that rounding moves nothing
 CONSTANT = 8  # units in the last place: a score that varies less than this is constant
+EVIDENCE = 5  # samples that an expert's gain in a cluster is measured on, at least
 
 
-@dataclass(frozen=True, kw_only=True)
-class SelectorParams:
-    """params:selector_experts."""
+def choose_experts(
+    clusters: pd.DataFrame,
+    scores: pd.DataFrame,
+    previous_scores: pd.DataFrame,
+    previous_subset: pd.DataFrame,
+    params: SelectorParams,
+    round: int,
+) -> pd.DataFrame:
+    """Every competing score of every cluster, the preferred first.
 
-    experts: list[str]  # columns of the scores; of equally good ones the first listed is chosen
-    bins: int
-    range: float  # the bins divide [-range, range] standard deviations; the outer ones take the tails
-
-    def __post_init__(self) -> None:
-        if not self.experts:
-            raise ValueError("selector_experts.experts must name at least one score, got none")
-        if len(set(self.experts)) < len(self.experts):
-            raise ValueError(f"selector_experts.experts must name each score once, got {self.experts}")
-        if self.bins < 2:
-            raise ValueError(f"selector_experts.bins must be at least 2, got {self.bins}")
-        if not self.range > 0 or not np.isfinite(self.range):
-            raise ValueError(f"selector_experts.range must be a number above 0, got {self.range}")
-
-
-def choose_experts(clusters: pd.DataFrame, scores: pd.DataFrame, params: SelectorParams) -> pd.DataFrame:
-    """Every candidate score of every cluster, ranked by entropy.
-
-    Columns: cluster, size, rank (1 = highest), expert, entropy (nats, 0 to ln(bins)), chosen (rank 1). A
-    constant score has entropy 0 and comes after every other; where all are constant, as in a cluster of one
-    row, the order of `selector_experts.experts` decides. `ValueError` for a score that is not there or not
+    Columns: cluster, size, rank (1 = preferred), expert, entropy (nats, 0 to ln(bins)), gain (nats; see `_gains`),
+    chosen (rank 1). A constant score has entropy 0 and comes after every other; where all are constant, as in a cluster
+    of one row, the order of `selector_experts.experts` decides. `ValueError` for a score that is not there or not
     finite (named with its sample).
     """
-    unknown = [expert for expert in params.experts if expert not in scores.columns]
+    experts = params.competing
+    unknown = [expert for expert in experts if expert not in scores.columns]
     if unknown:
         there = [column for column in scores.columns if column != "sample_id"]
         raise ValueError(f"selector_experts.experts names {unknown}, but the scores are {there}")
     assert len(clusters) == len(scores)
-    by_cluster = clusters.sort_values(["cluster", "sample_id"])
-    arranged = scores.set_index("sample_id").loc[by_cluster["sample_id"], params.experts]
-    labels, starts, sizes = np.unique(by_cluster["cluster"].to_numpy(), return_index=True, return_counts=True)
+    ids = clusters["sample_id"].to_numpy()
+    order = np.lexsort((ids, clusters["cluster"].to_numpy()))
+    labels, starts, sizes = np.unique(clusters["cluster"].to_numpy()[order], return_index=True, return_counts=True)
+    arranged = aligned(scores, ids)
 
-    entropies = np.zeros((len(labels), len(params.experts)))
+    entropies = np.zeros((len(labels), len(experts)))
     constant = np.zeros_like(entropies, dtype=bool)
-    for column, expert in enumerate(params.experts):
-        values = arranged[expert].to_numpy()
+    for column, expert in enumerate(experts):
+        values = arranged[expert].to_numpy()[order]
         if values.dtype.kind != "f":
             values = values.astype(np.float64)  # a count
-        _check_finite(values, by_cluster["sample_id"].to_numpy(), expert)
+        _check_finite(values, ids[order], expert)
         z, constant[:, column] = _standardise(values, starts, sizes)
         entropies[:, column] = _histogram_entropy(z, sizes, params)
     entropies[constant] = 0.0
-    return _ranked(labels, sizes, entropies, constant, params.experts)
+    gains = _gains(clusters, labels, scores, previous_scores, previous_subset, experts)
+    candidates = Candidates(
+        clusters=labels,
+        experts=experts,
+        entropies=entropies,
+        constant=constant,
+        gains=gains,
+        seeds=(params.seed, round),
+    )
+    return _ranked(candidates, sizes, choices.load(params.choice)(candidates))
+
+
+def _gains(
+    clusters: pd.DataFrame,
+    labels: Int[np.ndarray, " clusters"],
+    scores: pd.DataFrame,
+    previous_scores: pd.DataFrame,
+    previous_subset: pd.DataFrame,
+    experts: tuple[str, ...],
+) -> Float[np.ndarray, "clusters experts"]:
+    """By how much the last round's training lowered the loss where an expert had chosen what to train on.
+
+    Mean over the samples of today's cluster that the expert's cluster held in the last round and that were *not*
+    trained on themselves; NaN with fewer than five of them.
+    """
+    size = len(labels) * len(experts)
+    judged = previous_subset[~previous_subset["selected"] & previous_subset["expert"].isin(experts)]
+    rows = judged[["sample_id", "expert"]].merge(previous_scores[["sample_id", "nll"]], on="sample_id")
+    rows = rows.merge(scores[["sample_id", "nll"]], on="sample_id", suffixes=("", "_now"))
+    rows = rows.merge(clusters[["sample_id", "cluster"]], on="sample_id")
+    column = pd.Index(experts).get_indexer(pd.Index(rows["expert"]))
+    cell = np.searchsorted(labels, rows["cluster"].to_numpy()) * len(experts) + column
+    fall = (rows["nll"] - rows["nll_now"]).to_numpy(dtype=np.float64)
+    counts, sums = np.bincount(cell, minlength=size), np.bincount(cell, fall, size)
+    return np.where(counts >= EVIDENCE, sums / np.maximum(counts, 1), np.nan).reshape(len(labels), len(experts))
 
 
 def _standardise(
@@ -96,23 +126,19 @@ def _histogram_entropy(
 
 
 def _ranked(
-    labels: Int[np.ndarray, " clusters"],
-    sizes: Int[np.ndarray, " clusters"],
-    entropies: Float[np.ndarray, "clusters experts"],
-    constant: Bool[np.ndarray, "clusters experts"],
-    experts: list[str],
+    candidates: Candidates, sizes: Int[np.ndarray, " clusters"], order: Int[np.ndarray, "clusters experts"]
 ) -> pd.DataFrame:
-    """The long table: for each cluster, its scores from the highest entropy to the lowest."""
-    listed = np.broadcast_to(np.arange(len(experts)), entropies.shape)
-    order = np.lexsort((listed, -np.round(entropies, 9), constant), axis=1)
-    rank = np.tile(np.arange(1, len(experts) + 1), len(labels))
+    """The long table: for each cluster, its experts from the preferred one on."""
+    count = len(candidates.experts)
+    rank = np.tile(np.arange(1, count + 1), len(sizes))
     return pd.DataFrame(
         {
-            "cluster": np.repeat(labels, len(experts)),
-            "size": np.repeat(sizes, len(experts)),
+            "cluster": np.repeat(candidates.clusters, count),
+            "size": np.repeat(sizes, count),
             "rank": rank,
-            "expert": pd.Series(np.array(experts, dtype=object)[order].ravel(), dtype="str"),
-            "entropy": np.take_along_axis(entropies, order, axis=1).ravel(),
+            "expert": pd.Series(np.array(candidates.experts, dtype=object)[order].ravel(), dtype="str"),
+            "entropy": np.take_along_axis(candidates.entropies, order, axis=1).ravel(),
+            "gain": np.take_along_axis(candidates.gains, order, axis=1).ravel(),
             "chosen": rank == 1,
         }
     )

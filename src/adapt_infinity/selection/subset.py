@@ -4,40 +4,51 @@ Every pool row appears in the table with the cluster it belongs to, the expert t
 stratum it was given, and whether it was selected.
 """
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from adapt_infinity import rooms
-from adapt_infinity.budgets import equal_shares, shuffled, take, weighted_shares
+from adapt_infinity.budgets import Rule, at_least, equal_shares, shuffled, take, weighted_shares
+from adapt_infinity.clusters import Features
+from adapt_infinity.selection import shares
+from adapt_infinity.selection.frames import aligned
+from adapt_infinity.selection.limits import Limits, Mask, fill
+from adapt_infinity.selection.shares import Ledger
 
 SAMPLERS = "adapt_infinity.selection.samplers"
-SHARES = ("equal", "density", "score_std")
-BLOCK = 16_384  # gradient rows read at a time
+VIEWS = ("gradients", "embeddings")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubsetParams:
+class SubsetParams(Limits):
     """params:subset."""
 
     budget: int  # samples per round
-    shares: str  # of the budget over clusters: equal, density or score_std
+    token_budget: int  # tokens per round, as the probe counted them; 0 = any number
+    shares: str  # of the budget over clusters: a file of selection/shares
     sampler: str  # inside a cluster: a file of selection/samplers
     strata: int  # of equal width (ccs)
     cut: float  # share of each cluster's hardest rows that comes back last (ccs)
     cut_tails: bool  # the same for 5 % at either end (ccs)
+    view: str  # rows that k_center and facility_location compare: gradients or embeddings
     seed: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.budget < 1:
             raise ValueError(f"subset.budget must be at least 1, got {self.budget}")
-        if self.shares not in SHARES:
-            raise ValueError(f"subset.shares must be one of {', '.join(SHARES)}, got {self.shares!r}")
-        known = rooms.names(SAMPLERS)
-        if self.sampler not in known:
-            raise ValueError(f"subset.sampler must be one of {', '.join(known)}, got {self.sampler!r}")
+        if self.token_budget < 0:
+            raise ValueError(f"subset.token_budget must not be negative, got {self.token_budget}")
+        for key, known in (("shares", shares.names()), ("sampler", rooms.names(SAMPLERS)), ("view", VIEWS)):
+            if getattr(self, key) not in known:
+                raise ValueError(f"subset.{key} must be one of {', '.join(known)}, got {getattr(self, key)!r}")
         if self.strata < 1:
             raise ValueError(f"subset.strata must be at least 1, got {self.strata}")
         if not 0 <= self.cut < 1:
@@ -46,112 +57,191 @@ class SubsetParams:
             raise ValueError(f"subset.seed must be at least 0, got {self.seed}")
 
 
+@dataclass(frozen=True)
+class Members:
+    """Rows of one cluster that a sampler chooses from, by ascending sample_id."""
+
+    sample_ids: Int[np.ndarray, " n"]
+    scores: Float[np.ndarray, " n"]  # of the cluster's expert: finite, higher is harder
+    vectors: Callable[[], Float[np.ndarray, "n dim"]] = field(repr=False)  # unit rows, read when asked for
+
+
 def select_subset(
     pool_rows: pd.DataFrame,
     clusters: pd.DataFrame,
     scores: pd.DataFrame,
-    gradients: Float[np.ndarray, "n dim"],
+    features: Features,
     cluster_experts: pd.DataFrame,
+    requests: pd.DataFrame,
     params: SubsetParams,
 ) -> pd.DataFrame:
     """min(budget, pool) rows: shares over clusters, then the sampler in each by its expert's score.
 
-    `gradients` are rows in the order of `scores`, and read only for `shares: density`. Columns of the result,
-    one row for each pool row: sample_id, source, skill, round, cluster, expert, score (the expert's), stratum
-    (-1: in none), selected. A score that is not finite is a `ValueError` that names the sample.
+    Limits on sources, skills and single samples (limits.py) and a token budget may leave fewer. Of `features` only the
+    rows of `shares: density` and of samplers that compare rows are read. Columns of the result, one row for each pool
+    row: sample_id, source, skill, round, cluster, expert, score (the expert's), stratum (-1: in none), selected. A
+    score that is not finite is a `ValueError` that names the sample.
     """
-    assert len(pool_rows) == len(clusters) == len(scores) == len(gradients)
-    ids = pool_rows["sample_id"].to_numpy()
-    cluster = clusters.set_index("sample_id")["cluster"].loc[ids].to_numpy()
-    labels, code, sizes = np.unique(cluster, return_inverse=True, return_counts=True)
-    order = np.argsort(code, kind="stable")
-    ends = np.cumsum(sizes)
+    assert len(pool_rows) == len(clusters) == len(scores) == len(features.sample_ids)
+    order = np.argsort(pool_rows["sample_id"].to_numpy(), kind="stable")
+    rows = aligned(pool_rows, pool_rows["sample_id"].to_numpy()[order])
+    ids = rows["sample_id"].to_numpy()
+    draw = ClusterDraw.prepare(clusters, aligned(scores, ids), features, cluster_experts, ids, params)
+    everyone = np.ones(len(ids), dtype=bool)
 
-    chosen = (
-        cluster_experts[cluster_experts["chosen"]].set_index("cluster")["expert"].loc[labels].to_numpy(dtype=object)
-    )
-    experts, expert_of = np.unique(chosen, return_inverse=True)
-    arranged = scores.set_index("sample_id").loc[ids]
-    score = arranged[list(experts)].to_numpy(dtype=np.float64)[np.arange(len(ids)), expert_of[code]]
-    _check_finite(score, ids, chosen[code])
+    def chosen(budget: int) -> Mask:
+        draw.stratum[:] = -1
+        return fill(rows, requests, budget, params, everyone, draw)
 
-    shares = _shares(clusters, arranged, gradients, scores, code, sizes, params)
-    sample = rooms.load(SAMPLERS, params.sampler, "sample")
-    selected, stratum = np.zeros(len(ids), dtype=bool), np.full(len(ids), -1)
-    sorted_scores, sorted_ids = score[order], ids[order]
-    for place, (label, end, size) in enumerate(zip(labels, ends, sizes, strict=True)):
-        segment = slice(end - size, end)
-        rows = order[segment]
-        rng = np.random.default_rng([params.seed, int(label)])
-        selected[rows], stratum[rows] = sample(
-            sorted_scores[segment], sorted_ids[segment], int(shares[place]), rng, params
-        )
-    assert selected.sum() == min(params.budget, len(ids))
-    expert = pd.Series(pd.Categorical.from_codes(expert_of[code], pd.Index(experts))).astype("str")
-    return _table(pool_rows, cluster, expert, score, stratum, selected)
+    selected = _within_tokens(chosen, aligned(scores, ids), params) if params.token_budget else chosen(params.budget)
+    table = _table(rows, draw.labels[draw.code], draw.expert, draw.score, draw.stratum, selected)
+    return aligned(table, pool_rows["sample_id"].to_numpy()).reset_index(drop=True)
 
 
 def uniform_subset(
     pool_rows: pd.DataFrame,
+    requests: pd.DataFrame,
     eligible: Bool[np.ndarray, " n"],
     groups: Int[np.ndarray, " n"],
-    budget: int,
-    seeds: list[int],
+    params: SubsetParams,
+    round: int,
 ) -> pd.DataFrame:
     """min(budget, eligible) of the eligible rows: equal shares over `groups` (0, 1, …), uniform in each.
 
-    The table of `select_subset`, for strategies that judge no row: cluster and stratum are -1, expert is
-    empty, score is NaN because there is none.
+    The table of `select_subset`, for strategies that judge no row: cluster and stratum are -1, expert is empty, score
+    is NaN because there is none. Of `params`, budget, seed and limits are read; a token budget is a `ValueError`,
+    since without a probe nobody has counted tokens.
     """
-    ids = pool_rows["sample_id"].to_numpy()
-    queue = shuffled(ids, np.random.default_rng(seeds))
-    queue = queue[eligible[queue]]
-    shares = equal_shares(np.bincount(groups[queue]), budget)
-    selected = np.zeros(len(ids), dtype=bool)
-    selected[queue[take(groups[queue], shares, np.arange(len(queue)))]] = True
-    nothing = np.full(len(ids), -1)
-    expert = pd.Series([""], dtype="str").repeat(len(ids)).reset_index(drop=True)
-    return _table(pool_rows, nothing, expert, np.full(len(ids), np.nan), nothing, selected)
+    if params.token_budget:
+        raise ValueError("subset.token_budget needs the probe's counts, and this strategy probes nothing: set it to 0")
+    order = np.argsort(pool_rows["sample_id"].to_numpy(), kind="stable")
+    rows, eligible, groups = pool_rows.iloc[order], eligible[order], groups[order]
+    queue = shuffled(rows["sample_id"].to_numpy(), np.random.default_rng([params.seed, round]))
+
+    def draw(open_rows: Mask, taken: Mask, count: int) -> Mask:
+        size = int(groups.max(initial=-1)) + 1
+        there, had = (np.bincount(groups[mask], minlength=size) for mask in (open_rows, taken))
+        shared = at_least(lambda some, budget: equal_shares((there + had)[some], budget), had, count + int(had.sum()))
+        waiting = queue[open_rows[queue]]
+        drawn = np.zeros(len(rows), dtype=bool)
+        drawn[waiting[take(groups[waiting], shared - had, np.arange(len(waiting)))]] = True
+        return drawn
+
+    selected = fill(rows, requests, params.budget, params, eligible, draw)
+    nothing = np.full(len(rows), -1)
+    expert = pd.Series(np.full(len(rows), ""), dtype="str")
+    table = _table(rows, nothing, expert, np.full(len(rows), np.nan), nothing, selected)
+    return aligned(table, pool_rows["sample_id"].to_numpy()).reset_index(drop=True)
 
 
-def _shares(
-    clusters: pd.DataFrame,
-    arranged: pd.DataFrame,
-    gradients: Float[np.ndarray, "n dim"],
-    scores: pd.DataFrame,
-    code: Int[np.ndarray, " n"],
-    sizes: Int[np.ndarray, " clusters"],
-    params: SubsetParams,
-) -> Int[np.ndarray, " clusters"]:
-    """The budget of each cluster, by the rule `params.shares`; `code` and `arranged` are in pool order."""
-    if params.shares == "equal":
-        return equal_shares(sizes, params.budget)
-    if params.shares == "score_std":
-        el2n = arranged["el2n"].to_numpy(dtype=np.float64)
-        _check_finite(el2n, arranged.index.to_numpy(), np.full(len(el2n), "el2n", dtype=object))
-        mean = np.bincount(code, el2n) / sizes
-        return weighted_shares(sizes, np.sqrt(np.bincount(code, (el2n - mean[code]) ** 2) / sizes), params.budget)
-    similarity = clusters.set_index("sample_id")["similarity"].loc[arranged.index].to_numpy(dtype=np.float64)
-    spread = np.maximum(1 - np.bincount(code, similarity) / sizes, 0)
-    code_of_gradient = pd.Series(code, arranged.index).loc[scores["sample_id"]].to_numpy()
-    return weighted_shares(sizes, spread * _distances(gradients, code_of_gradient, len(sizes)), params.budget)
+@dataclass(frozen=True)
+class ClusterDraw:
+    """Draws rows: so many of each cluster by its share, those by the sampler. Rows by ascending sample_id."""
+
+    ids: Int[np.ndarray, " n"]
+    labels: Int[np.ndarray, " clusters"]
+    code: Int[np.ndarray, " n"]  # each row's place in `labels`
+    order: Int[np.ndarray, " n"]  # rows cluster by cluster
+    ends: Int[np.ndarray, " clusters"]  # where each cluster's rows end in `order`
+    expert: pd.Series
+    score: Float[np.ndarray, " n"]
+    stratum: Int[np.ndarray, " n"]  # written by draws: the row's stratum in the last one that was offered it
+    weights: Float[np.ndarray, " clusters"] | None
+    vectors: Callable[[Int[np.ndarray, " some"]], Float[np.ndarray, "some dim"]]
+    params: SubsetParams
+
+    @classmethod
+    def prepare(
+        cls,
+        clusters: pd.DataFrame,
+        scores: pd.DataFrame,
+        features: Features,
+        cluster_experts: pd.DataFrame,
+        ids: Int[np.ndarray, " n"],
+        params: SubsetParams,
+    ) -> "ClusterDraw":
+        """What all draws have in common. `scores` has the rows of `ids`; the others may have them in any order."""
+        known = aligned(clusters, ids)
+        labels, code, sizes = np.unique(known["cluster"].to_numpy(), return_inverse=True, return_counts=True)
+        chosen = cluster_experts[cluster_experts["chosen"]].set_index("cluster")["expert"].loc[labels]
+        experts, expert_of = np.unique(chosen.to_numpy(dtype=object), return_inverse=True)
+        score = np.empty(len(ids))
+        for place, name in enumerate(experts):
+            mine = expert_of[code] == place
+            score[mine] = scores[name].to_numpy(dtype=np.float64)[mine]
+        _check_finite(score, ids, experts[expert_of[code]])
+        row_of = np.argsort(features.sample_ids, kind="stable")  # of ids, in the features
+        in_order = bool((row_of == np.arange(len(ids))).all())
+        ledger = Ledger(
+            code=code,
+            sizes=sizes,
+            similarity=known["similarity"].to_numpy(dtype=np.float64),
+            scores=scores,
+            gradients=features.gradients if in_order else features.gradients[row_of],
+        )
+        matrix = features.gradients if params.view == "gradients" else features.embeddings
+        return cls(
+            ids=ids,
+            labels=labels,
+            code=code,
+            order=np.argsort(code, kind="stable"),
+            ends=np.cumsum(sizes),
+            expert=pd.Series(pd.Categorical.from_codes(expert_of[code], pd.Index(experts, dtype="str"))).astype("str"),
+            score=score,
+            stratum=np.full(len(ids), -1),
+            weights=shares.load(params.shares)(ledger) if len(ids) else None,
+            vectors=lambda some: matrix[row_of[some]].astype(np.float32),
+            params=params,
+        )
+
+    def __call__(self, open_rows: Mask, taken: Mask, count: int) -> Mask:
+        """`count` of the open rows, such that with those taken already each cluster has its share."""
+        there, had = (np.bincount(self.code[mask], minlength=len(self.labels)) for mask in (open_rows, taken))
+        wanted = at_least(self._rule(there + had), had, count + int(had.sum())) - had
+        sample = rooms.load(SAMPLERS, self.params.sampler, "sample")
+        drawn = np.zeros(len(self.ids), dtype=bool)
+        start = 0
+        for place, (label, end) in enumerate(zip(self.labels.tolist(), self.ends.tolist(), strict=True)):
+            rows = self.order[start:end]
+            start = end
+            rows = rows[open_rows[rows]]
+            if len(rows):
+                members = Members(self.ids[rows], self.score[rows], partial(self.vectors, rows))
+                rng = np.random.default_rng([self.params.seed, label])
+                drawn[rows], self.stratum[rows] = sample(members, int(wanted[place]), rng, self.params)
+        assert drawn.sum() == count
+        return drawn
+
+    def _rule(self, sizes: Int[np.ndarray, " clusters"]) -> Rule:
+        weights = self.weights
+        if weights is None:
+            return lambda some, budget: equal_shares(sizes[some], budget)
+        return lambda some, budget: weighted_shares(sizes[some], weights[some], budget)
 
 
-def _distances(
-    gradients: Float[np.ndarray, "n dim"], code: Int[np.ndarray, " n"], count: int
-) -> Float[np.ndarray, " clusters"]:
-    """Mean cosine distance of each cluster's centroid to the others; 1 if there are no others."""
-    if count < 2:
-        return np.ones(count)
-    sums = np.zeros((count, gradients.shape[1]))
-    for start in range(0, len(code), BLOCK):
-        part = code[start : start + BLOCK]
-        order = np.argsort(part, kind="stable")
-        present, starts = np.unique(part[order], return_index=True)
-        sums[present] += np.add.reduceat(gradients[start : start + BLOCK].astype(np.float64)[order], starts)
-    centroids = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    own = (centroids**2).sum(axis=1)
-    return np.maximum(1 - (centroids @ centroids.sum(axis=0) - own) / (count - 1), 0)
+def _within_tokens(chosen: Callable[[int], Mask], scores: pd.DataFrame, params: SubsetParams) -> Mask:
+    """The subset of the largest sample budget whose tokens are within the token budget, found by halving.
+
+    The sets of two budgets need not be nested, so one between them may cost more than the larger: what is returned
+    holds to the token budget, and the next larger budget that was tried does not.
+    """
+    tokens = scores["tokens"].to_numpy(np.int64)
+    best = chosen(params.budget)
+    if tokens[best].sum() <= params.token_budget:
+        return best
+    low, high = 0, int(best.sum())
+    best = np.zeros(len(tokens), dtype=bool)
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried = chosen(middle)
+        if tokens[tried].sum() <= params.token_budget:
+            low, best = middle, tried
+        else:
+            high = middle
+    if low == 0:
+        raise ValueError(f"subset.token_budget {params.token_budget} is too small for a single sample")
+    log.info("subset.token_budget leaves %d of %d samples", low, params.budget)
+    return chosen(low)
 
 
 def _table(
@@ -176,7 +266,7 @@ def _table(
 def _check_finite(values: Float[np.ndarray, " n"], sample_ids: Int[np.ndarray, " n"], expert: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        worst = bad[np.argmin(sample_ids[bad])]
+        worst = bad[0]
         raise ValueError(
             f"{len(bad)} scores are not finite, first {expert[worst]!r} = {values[worst]} of sample {sample_ids[worst]}"
         )

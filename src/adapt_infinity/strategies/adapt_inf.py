@@ -13,19 +13,22 @@ def select(
     pool_rows: pd.DataFrame,
     clusters: pd.DataFrame,
     features: Features,
+    scores: pd.DataFrame,
     cluster_experts: pd.DataFrame,
+    requests: pd.DataFrame,
     subset_params: SubsetParams,
 ) -> pd.DataFrame:
     """`budget` rows: shares over clusters, then the sampler by the expert's score (METHOD section 5)."""
-    return select_subset(pool_rows, clusters, features.scores, features.gradients, cluster_experts, subset_params)
+    return select_subset(pool_rows, clusters, scores, features, cluster_experts, requests, subset_params)
 
 
 def keep(
     pool_rows: pd.DataFrame,
     clusters: pd.DataFrame,
     features: Features,
+    scores: pd.DataFrame,
     cluster_experts: pd.DataFrame,
     pruning_params: PruningParams,
 ) -> pd.DataFrame:
     """Rows that resemble a kept one of their cluster leave, down to the pool size (METHOD section 7)."""
-    return prune_pool(pool_rows, clusters, features.embeddings, features.scores, cluster_experts, pruning_params)
+    return prune_pool(pool_rows, clusters, features.embeddings, scores, cluster_experts, pruning_params)

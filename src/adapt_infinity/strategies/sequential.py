@@ -7,10 +7,10 @@ from adapt_infinity.pruning import PruningParams, drop_at_random
 from adapt_infinity.selection.subset import SubsetParams, uniform_subset
 
 
-def select(pool_rows: pd.DataFrame, round: int, subset_params: SubsetParams) -> pd.DataFrame:
-    """`budget` of this round's arrivals, or all of them; of `subset_params` only budget and seed are read."""
+def select(pool_rows: pd.DataFrame, round: int, requests: pd.DataFrame, subset_params: SubsetParams) -> pd.DataFrame:
+    """`budget` of this round's arrivals, or all of them; of `subset_params` budget, seed and limits are read."""
     arrived, one_group = pool_rows["round"].to_numpy() == round, np.zeros(len(pool_rows), dtype=np.int64)
-    return uniform_subset(pool_rows, arrived, one_group, subset_params.budget, [subset_params.seed, round])
+    return uniform_subset(pool_rows, requests, arrived, one_group, subset_params, round)
 
 
 def keep(pool_rows: pd.DataFrame, round: int, pruning_params: PruningParams) -> pd.DataFrame:

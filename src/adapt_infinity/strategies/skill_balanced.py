@@ -7,10 +7,10 @@ from adapt_infinity.pruning import PruningParams, drop_at_random
 from adapt_infinity.selection.subset import SubsetParams, uniform_subset
 
 
-def select(pool_rows: pd.DataFrame, round: int, subset_params: SubsetParams) -> pd.DataFrame:
-    """`budget` rows, equally many of each skill where there are; only budget and seed are read."""
+def select(pool_rows: pd.DataFrame, round: int, requests: pd.DataFrame, subset_params: SubsetParams) -> pd.DataFrame:
+    """`budget` rows, equally many of each skill where there are; budget, seed and limits are read."""
     everyone, skill = np.ones(len(pool_rows), dtype=bool), pd.factorize(pool_rows["skill"], sort=True)[0]
-    return uniform_subset(pool_rows, everyone, skill, subset_params.budget, [subset_params.seed, round])
+    return uniform_subset(pool_rows, requests, everyone, skill, subset_params, round)
 
 
 def keep(pool_rows: pd.DataFrame, round: int, pruning_params: PruningParams) -> pd.DataFrame:

@@ -1,8 +1,7 @@
 """Samplers: which rows of one cluster are taken. One file each, with
 
-    sample(scores, sample_ids, budget, rng, params) -> (selected, stratum)
+    sample(members, budget, rng, params) -> (selected, stratum)
 
-`scores` are finite and higher means harder; `stratum` is -1 for a row in no stratum. Exactly min(budget, n)
-rows are selected, and the outcome depends on the ids and scores of the rows, never on the order in which they
-are listed.
+`members` are the cluster's rows by ascending sample_id with their expert's scores; their vectors are read only if a
+sampler asks for them. `stratum` is -1 for a row in no stratum. Exactly min(budget, n) rows are selected.
 """

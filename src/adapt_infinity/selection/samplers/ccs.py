@@ -8,17 +8,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from adapt_infinity.budgets import equal_shares, shuffled, take
-from adapt_infinity.selection.subset import SubsetParams
+from adapt_infinity.selection.subset import Members, SubsetParams
 
 TAIL = 0.05  # METHOD section 5: the share that `cut_tails` cuts at either end
 
 
 def sample(
-    scores: Float[np.ndarray, " n"],
-    sample_ids: Int[np.ndarray, " n"],
-    budget: int,
-    rng: np.random.Generator,
-    params: SubsetParams,
+    members: Members, budget: int, rng: np.random.Generator, params: SubsetParams
 ) -> tuple[Bool[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Equal shares of the strata, uniform within a stratum; stratum -1 marks a row that was cut.
 
@@ -26,6 +22,7 @@ def sample(
     cut comes back last: only when the budget exceeds the rest, and then those nearest to the rest first (of
     equally near ones, the easier).
     """
+    scores, sample_ids = members.scores, members.sample_ids
     ranked = np.lexsort((sample_ids, scores))
     low, high = _kept_range(len(scores), params)
     core = ranked[low:high]

@@ -1,20 +1,16 @@
 """Middle: the rows around the median score, as many below as above it; equal scores by sample_id."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
-from adapt_infinity.selection.subset import SubsetParams
+from adapt_infinity.selection.subset import Members, SubsetParams
 
 
 def sample(
-    scores: Float[np.ndarray, " n"],
-    sample_ids: Int[np.ndarray, " n"],
-    budget: int,
-    rng: np.random.Generator,
-    params: SubsetParams,
+    members: Members, budget: int, rng: np.random.Generator, params: SubsetParams
 ) -> tuple[Bool[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """The `budget` rows in the middle; of an odd rest, one more is left out above than below."""
-    selected = np.zeros(len(scores), dtype=bool)
-    below = max(0, len(scores) - budget) // 2
-    selected[np.lexsort((sample_ids, scores))[below : below + budget]] = True
-    return selected, np.full(len(scores), -1)
+    selected = np.zeros(len(members.scores), dtype=bool)
+    below = max(0, len(members.scores) - budget) // 2
+    selected[np.lexsort((members.sample_ids, members.scores))[below : below + budget]] = True
+    return selected, np.full(len(members.scores), -1)

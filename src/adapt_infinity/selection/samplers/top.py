@@ -1,19 +1,15 @@
 """Top: the rows with the highest scores (the hardest); equal scores by sample_id."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
-from adapt_infinity.selection.subset import SubsetParams
+from adapt_infinity.selection.subset import Members, SubsetParams
 
 
 def sample(
-    scores: Float[np.ndarray, " n"],
-    sample_ids: Int[np.ndarray, " n"],
-    budget: int,
-    rng: np.random.Generator,
-    params: SubsetParams,
+    members: Members, budget: int, rng: np.random.Generator, params: SubsetParams
 ) -> tuple[Bool[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """The `budget` highest."""
-    selected = np.zeros(len(scores), dtype=bool)
-    selected[np.lexsort((sample_ids, -scores))[:budget]] = True
-    return selected, np.full(len(scores), -1)
+    selected = np.zeros(len(members.scores), dtype=bool)
+    selected[np.lexsort((members.sample_ids, -members.scores))[:budget]] = True
+    return selected, np.full(len(members.scores), -1)

@@ -1,0 +1,50 @@
+"""Rules that share the budget out over clusters. One file each, with
+
+    weights(ledger) -> one weight a cluster, at least 0; or None where all are equal to the last sample
+
+A cluster gets budget in proportion to its weight, up to its size (`budgets.weighted_shares`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from adapt_infinity import rooms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """What the rules may read; rows by ascending sample_id."""
+
+    code: Int[np.ndarray, " n"]  # each row's cluster: 0, 1, …
+    sizes: Int[np.ndarray, " clusters"]
+    similarity: Float[np.ndarray, " n"]  # cosine to the own centroid
+    scores: pd.DataFrame
+    gradients: Float[np.ndarray, "n dim"]  # unit rows, half or single precision, perhaps on disk
+
+    def column(self, name: str) -> Float[np.ndarray, " n"]:
+        """A score of every row; `ValueError` names a sample where it is not finite."""
+        values = self.scores[name].to_numpy(dtype=np.float64)
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            worst = self.scores["sample_id"].iloc[bad[0]]
+            raise ValueError(f"{len(bad)} scores are not finite, first {name!r} = {values[bad[0]]} of sample {worst}")
+        return values
+
+    def mean(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " clusters"]:
+        """Of every cluster."""
+        return np.bincount(self.code, values, len(self.sizes)) / self.sizes
+
+
+def names() -> list[str]:
+    """Every rule there is."""
+    return rooms.names(__name__)
+
+
+def load(name: str) -> Callable[[Ledger], Float[np.ndarray, " clusters"] | None]:
+    """The function `name`; `ValueError` names the known ones."""
+    weights: Callable[[Ledger], Float[np.ndarray, " clusters"] | None] = rooms.load(__name__, name, "weights")
+    return weights
