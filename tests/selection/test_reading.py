@@ -1,0 +1,96 @@
+"""Readings that only some experts ask for: by a reference adapter, and of validation samples."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adapt_infinity.datasets.features import ProbeStoreDataset
+from adapt_infinity.intake import Source
+from adapt_infinity.model import Adapter, Checkpoint, ModelParams, load_vlm, write_adapter
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.pool import Pool, join_pool
+from adapt_infinity.probe.reading import read_losses
+from adapt_infinity.probe.store import ProbeStore
+from adapt_infinity.prompts import collate, encode, pad_token
+from adapt_infinity.sample import samples_of
+from adapt_infinity.selection.reading import read_reference, read_targets
+from tests.conftest import INTAKE, checked, unread
+from tests.probe.test_features import PARAMS, moved
+from tests.selection.test_selector import params
+
+
+@pytest.fixture(scope="module")
+def pool(toy_source: Source, pictures: Pictures) -> Pool:
+    return join_pool(Pool(), unread(checked(toy_source, pictures)[0]), 1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ProbeStore:
+    return ProbeStoreDataset(filepath=str(tmp_path / "probe")).load()
+
+
+def test_the_reference_is_read_forward_and_only_once(
+    tmp_path: Path,
+    pool: Pool,
+    pictures: Pictures,
+    base_model: Checkpoint,
+    warm_adapter: Adapter,
+    model_params: ModelParams,
+    store: ProbeStore,
+) -> None:
+    other = moved(warm_adapter, 0.3)
+    write_adapter(tmp_path / "reference", other)
+    wanted = params(["el2n", "learnability"], reference=str(tmp_path / "reference"))
+    given = (pool, pictures, base_model, store, model_params, PARAMS, wanted)
+    found = read_reference(*given, 1)
+    vlm = load_vlm(base_model, model_params, other)
+    for sample, nll in zip(samples_of(pool.rows()), found["nll"], strict=True):
+        alone = read_losses(vlm, collate([encode(vlm, sample, pictures)], pad_token(vlm)))
+        assert nll == pytest.approx(alone.item(), rel=1e-4)
+    written = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*.safetensors")}
+    assert written
+    assert read_reference(*given, 2).equals(found)
+    assert {path: path.stat().st_mtime_ns for path in store.folder.rglob("*.safetensors")} == written
+
+
+def test_a_skills_direction_is_the_mean_of_its_validation_rows(
+    pictures: Pictures,
+    toy_source: Source,
+    base_model: Checkpoint,
+    warm_adapter: Adapter,
+    model_params: ModelParams,
+    store: ProbeStore,
+) -> None:
+    wanted = params(["influence"], targets_per_skill=1)
+    given = ([toy_source], pictures, base_model, warm_adapter, store, INTAKE, model_params, PARAMS)
+    found = read_targets(*given, wanted, 1)
+    assert set(found["skill"]) == set(toy_source.graders)
+    assert (found["samples"] == 1).all()
+    assert [np.linalg.norm(row) for row in found["direction"]] == pytest.approx([1.0] * len(found), abs=2e-3)
+    more = read_targets(*given, replace(wanted, targets_per_skill=9), 1)
+    counts = more.set_index("skill")["samples"]
+    assert counts.sum() == len(toy_source.records)
+    assert (counts[counts > 1].index.isin(["caption", "compare", "talk"])).all()
+    assert not list(store.folder.rglob("*.safetensors"))
+
+
+def test_nothing_is_read_that_no_expert_asks_for(
+    pool: Pool,
+    pictures: Pictures,
+    base_model: Checkpoint,
+    warm_adapter: Adapter,
+    model_params: ModelParams,
+    store: ProbeStore,
+) -> None:
+    wanted = params(["el2n"])
+    assert read_reference(pool, pictures, base_model, store, model_params, PARAMS, wanted, 1).empty
+    none = ([], pictures, base_model, warm_adapter, store, INTAKE, model_params, PARAMS)
+    assert read_targets(*none, wanted, 1).empty
+    assert not store.folder.exists()
+    with pytest.raises(ValueError, match="names 'influence', but no source has a `validation` file"):
+        read_targets(*none, params(["influence"]), 1)
+    with pytest.raises(ValueError, match=r"selector_experts.reference: there is no folder nowhere"):
+        lost = params(["learnability"], reference="nowhere")
+        read_reference(pool, pictures, base_model, store, model_params, PARAMS, lost, 1)
