@@ -102,8 +102,9 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
             ),
             stage(
                 "pruning",
+                node(nodes.list_must_keep, "pool project params:pruning", "must_keep"),
                 by_signature(chosen.keep, "choose_removals", "removals"),
-                node(nodes.prune_pool, "pool removals training_log params:round", "kept_pool"),
+                node(nodes.prune_pool, "pool removals must_keep training_log params:round", "kept_pool"),
             ),
             stage(
                 "benchmarks",

@@ -25,7 +25,10 @@ def keep(
     clusters: pd.DataFrame,
     features: Features,
     cluster_experts: pd.DataFrame,
+    must_keep: pd.DataFrame,
     pruning_params: PruningParams,
 ) -> pd.DataFrame:
     """Rows that resemble a kept one of their cluster leave, down to the pool size (METHOD section 7)."""
-    return prune_pool(pool_rows, clusters, features.embeddings, features.scores, cluster_experts, pruning_params)
+    return prune_pool(
+        pool_rows, clusters, features.embeddings, features.scores, cluster_experts, must_keep, pruning_params
+    )
