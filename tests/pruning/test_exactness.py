@@ -147,7 +147,7 @@ def test_threads_change_nothing() -> None:
 
 def test_rows_come_to_length_one_whatever_their_precision() -> None:
     rows = np.array([[3.0, 4.0], [0.0, 0.0], [6e-8, 0.0], [-65504.0, 0.0]])
-    expected = [[0.6, 0.8], [0, 0], [1, 0], [-1, 0]]
+    expected = np.array([[0.6, 0.8], [0, 0], [1, 0], [-1, 0]])
     for precision in (np.float16, np.float32, np.float64):
         unit = on_grid(rows.astype(precision))
         np.testing.assert_allclose(unit, expected, atol=2**-25)

@@ -41,6 +41,11 @@ class Search:
             self.kept[row] = False
         return self.kept
 
+    def nearest_before(self) -> tuple[Bool[np.ndarray, " members"], Int[np.ndarray, " members"]]:
+        """For which rows the one whose cosine is M was found on the way, no other being as similar; and which it is."""
+        assert not self.among_kept, "what counted has changed on the way"
+        return self.known & (self.bound > self.lists.bounds[:, -1]), self.witness
+
     def _in_order(self, count: int) -> Iterator[int]:
         """The rows with the highest M, one after another; of equal ones the last-ranked first."""
         heap = [(-bound, -row) for row, bound in enumerate(self.bound.tolist()) if row >= self.protected]

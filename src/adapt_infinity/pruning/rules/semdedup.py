@@ -16,5 +16,10 @@ def thin_out(
     neighbours: Neighbours, budget: int, protected: int
 ) -> tuple[Bool[np.ndarray, " members"], Int[np.ndarray, " lost"], Float64[np.ndarray, " lost"]]:
     """Lose the rows with the highest M; of equal ones the last-ranked first."""
-    kept = Search(neighbours, protected, among_kept=False).thin_out(budget)
-    return kept, *neighbours.most_similar(np.flatnonzero(~kept), np.arange(len(kept)), before=True)
+    search = Search(neighbours, protected, among_kept=False)
+    kept = search.thin_out(budget)
+    found, nearest = search.nearest_before()
+    lost, twin, cosine = ~kept, nearest, search.bound
+    open_ = np.flatnonzero(lost & ~found)
+    twin[open_], cosine[open_] = neighbours.most_similar(open_, np.arange(len(kept)), before=True)
+    return kept, twin[lost], cosine[lost]
