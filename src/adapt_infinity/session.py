@@ -137,13 +137,18 @@ def open_session(
     return session
 
 
-def open_round(project: Path, stream: str, round: int, env: str | None = None) -> DataCatalog:
-    """The catalog of a finished round, every entry at the version that its manifest names; for notebooks."""
+def open_round(
+    project: Path, stream: str, round: int, env: str | None = None, params: dict[str, Any] | None = None
+) -> DataCatalog:
+    """The catalog of a finished round, every entry at the version that its manifest names; for notebooks.
+
+    `params` are changed as `--params` would change them.
+    """
     manifest = read_manifest(manifest_path(project, stream, round))
     if manifest is None:
         raise ValueError(f"round {round} of stream {stream!r} is not complete; run `kedro run --params=round={round}`")
     bootstrap_project(project)
-    asked = {"stream": stream, "round": round, "seed": manifest.seed}
+    asked = {"seed": manifest.seed, **(params or {}), "stream": stream, "round": round}
     catalog = open_session(project, env, asked).load_context()._get_catalog(load_versions=manifest.versions)
     assert isinstance(catalog, DataCatalog)
     return catalog

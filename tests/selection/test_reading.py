@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_the_reference_is_read_forward_and_only_once(
     store: ProbeStore,
 ) -> None:
     other = moved(warm_adapter, 0.3)
-    write_adapter(tmp_path / "reference", other)
+    write_adapter(other, tmp_path / "reference")
     wanted = params(["el2n", "learnability"], reference=str(tmp_path / "reference"))
     given = (pool, pictures, base_model, store, model_params, PARAMS, wanted)
     found = read_reference(*given, 1)
@@ -71,7 +72,7 @@ def test_a_skills_direction_is_the_mean_of_its_validation_rows(
     assert [np.linalg.norm(row) for row in found["direction"]] == pytest.approx([1.0] * len(found), abs=2e-3)
     more = read_targets(*given, replace(wanted, targets_per_skill=9), 1)
     counts = more.set_index("skill")["samples"]
-    assert counts.sum() == len(toy_source.records)
+    assert counts.sum() == len(list(toy_source.records))
     assert (counts[counts > 1].index.isin(["caption", "compare", "talk"])).all()
     assert not list(store.folder.rglob("*.safetensors"))
 
@@ -86,11 +87,11 @@ def test_nothing_is_read_that_no_expert_asks_for(
 ) -> None:
     wanted = params(["el2n"])
     assert read_reference(pool, pictures, base_model, store, model_params, PARAMS, wanted, 1).empty
-    none = ([], pictures, base_model, warm_adapter, store, INTAKE, model_params, PARAMS)
+    none: Any = ([], pictures, base_model, warm_adapter, store, INTAKE, model_params, PARAMS)
     assert read_targets(*none, wanted, 1).empty
     assert not store.folder.exists()
     with pytest.raises(ValueError, match="names 'influence', but no source has a `validation` file"):
         read_targets(*none, params(["influence"]), 1)
+    lost = params(["learnability"], reference="nowhere")
     with pytest.raises(ValueError, match=r"selector_experts.reference: there is no folder nowhere"):
-        lost = params(["learnability"], reference="nowhere")
         read_reference(pool, pictures, base_model, store, model_params, PARAMS, lost, 1)

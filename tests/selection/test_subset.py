@@ -1,5 +1,7 @@
 """The subset table: exact, the same at any order of rows, and every pool row accounted for."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,10 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapt_infinity import rooms
+from adapt_infinity.intake import Source
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.pool import Pool, join_pool, remove
 from adapt_infinity.selection import shares as rules
+from adapt_infinity.selection.limits import list_requests
 from adapt_infinity.selection.scoring import start_record
 from adapt_infinity.selection.selector import choose_experts
 from adapt_infinity.selection.subset import SAMPLERS, select_subset, uniform_subset
+from tests.conftest import checked, unread
 from tests.selection.test_selector import params as selector_params
 from tests.selection.usual import NO_REQUESTS, Read, requests, subset_params
 
@@ -278,3 +285,15 @@ def test_parameters_are_checked(key: str, value: object) -> None:
 def test_an_unknown_sampler_names_the_known() -> None:
     with pytest.raises(ValueError, match="bottom, ccs, facility_location, k_center, middle, random, top"):
         params(1, sampler="oracle")
+
+
+def test_lists_name_samples_of_the_pool(tmp_path: Path, toy_source: Source, pictures: Pictures) -> None:
+    (tmp_path / "out.txt").write_text("toy/cs\n7\n")
+    pool = join_pool(Pool(), unread(checked(toy_source, pictures)[0]), 1)
+    left = remove(pool, pd.DataFrame({"sample_id": [5], "reason": "x"}), 1)
+    found = list_requests(left, tmp_path, params(3, include=["toy/one", 5], exclude=["@out.txt"]))
+    assert found.to_dict("list") == {"sample_id": [1, 6, 7], "include": [True, False, False]}
+    with pytest.raises(ValueError, match=r"subset.include and subset.exclude both name sample 1"):
+        list_requests(left, tmp_path, params(3, include=[1], exclude=["toy/one"]))
+    with pytest.raises(ValueError, match=r"subset.exclude: there is no sample 'toy/nine'"):
+        list_requests(left, tmp_path, params(3, exclude=["toy/nine"]))

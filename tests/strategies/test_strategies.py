@@ -1,6 +1,7 @@
 """What every strategy keeps to, and what sets each apart."""
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.selection.usual import NO_REQUESTS, subset_params
 
 NAMES = strategies.names()
 INPUTS = {
-    *("pool_rows", "features", "clusters", "scores", "cluster_experts", "requests", "round"),
+    *("pool_rows", "round", "features", "clusters", "scores", "cluster_experts", "requests", "must_keep"),
     *("subset_params", "pruning_params"),
 }
 
@@ -34,7 +35,9 @@ class Probe:
     scores: pd.DataFrame
 
 
-def entries(n: int, budget: int, pool_size: int, order: list[int] | None = None) -> dict[str, Any]:
+def entries(
+    n: int, budget: int, pool_size: int, order: list[int] | None = None, must_keep: Sequence[int] = ()
+) -> dict[str, Any]:
     """The catalog of a round with n pool rows, those of the last round being a third."""
     rng = np.random.default_rng(n)
     ids = 4 * np.arange(n) + 1
@@ -54,7 +57,18 @@ def entries(n: int, budget: int, pool_size: int, order: list[int] | None = None)
         "cluster_experts": choose_experts(clusters, scores, *start_record(), selector_params(["el2n", "grand"]), 1),
         "requests": NO_REQUESTS,
         "subset_params": subset_params(budget, cut_tails=True),
-        "pruning_params": PruningParams(pool_size=pool_size, rule="greedy", ranking="expert", block=8, seed=0),
+        "must_keep": pool_rows[pool_rows["sample_id"].isin(must_keep)],
+        "pruning_params": PruningParams(
+            pool_size=pool_size,
+            rule="greedy",
+            ranking="expert",
+            min_cluster=0,
+            must_keep=[],
+            screening="auto",
+            device="cpu",
+            block=8,
+            seed=0,
+        ),
         "round": 3,
     }
 
@@ -86,6 +100,16 @@ def test_budgets_are_exact(name: str, n: int, budget: int) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@given(st.integers(1, 40), st.integers(1, 50), st.data())
+@settings(max_examples=20, deadline=None)
+def test_must_keeps_are_kept(name: str, n: int, pool_size: int, data: st.DataObject) -> None:
+    listed = data.draw(st.lists(st.sampled_from((4 * np.arange(n) + 1).tolist()), max_size=pool_size, unique=True))
+    removals = call(name, "keep", entries(n, 1, pool_size, must_keep=listed))
+    assert n - len(removals) == min(pool_size, n)
+    assert not set(removals["sample_id"]) & set(listed)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @given(st.permutations(range(30)))
 @settings(max_examples=20, deadline=None)
 def test_the_order_of_rows_changes_nothing(name: str, order: list[int]) -> None:
@@ -107,7 +131,7 @@ def test_tables_have_one_shape(name: str) -> None:
 def test_inputs_are_not_written_into(name: str) -> None:
     catalog, untouched = entries(30, 7, 11), entries(30, 7, 11)
     call(name, "select", catalog), call(name, "keep", catalog)
-    for entry in ("pool_rows", "clusters", "cluster_experts"):
+    for entry in ("pool_rows", "clusters", "cluster_experts", "must_keep"):
         pd.testing.assert_frame_equal(catalog[entry], untouched[entry])
     pd.testing.assert_frame_equal(catalog["features"].scores, untouched["features"].scores)
 

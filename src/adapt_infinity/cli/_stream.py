@@ -57,11 +57,11 @@ class Stream:
         """Of a round, if it is complete."""
         return read_manifest(manifest_path(self.project, self.name, round))
 
-    def catalog(self, round: int) -> DataCatalog:
-        """A round's entries, at the versions that belong together."""
+    def catalog(self, round: int, params: dict[str, Any] | None = None) -> DataCatalog:
+        """A round's entries, at the versions that belong together; `params` as `--params` would give them."""
         from adapt_infinity.session import open_round
 
-        return open_round(self.project, self.name, round, self.env)
+        return open_round(self.project, self.name, round, self.env, params)
 
     def pool(self, which: str) -> Pool:
         """A past pool: what a round left (its number), or any version by its name."""

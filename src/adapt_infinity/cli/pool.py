@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import click
+from kedro.framework.cli.utils import _split_params
 
 from adapt_infinity.cli._stream import Stream, of_a_stream, show
 
@@ -107,6 +109,53 @@ def restore(round_: int | None, samples: str, stream: str, env: str | None) -> N
     amended = replace(manifest, versions={**manifest.versions, "kept_pool": version})
     write_manifest(manifest_path(chosen.project, chosen.name, last), amended)
     click.echo(f"{len(ids):,} samples restored; round {last + 1} starts from {len(restored):,} (version {version})")
+
+
+@pool.command()
+@click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
+@click.option("--params", default="", callback=_split_params, help="As in `kedro run`: pruning.pool_size=1000,…")
+@click.option("--pairs", "shown", default=8, show_default=True, help="Pairs of samples to show.")
+@of_a_stream
+def prune(dry_run: bool, params: dict[str, Any], shown: int, stream: str, env: str | None) -> None:
+    """What the last round would prune under other parameters, from the features and clusters that it left."""
+    if not dry_run:
+        raise click.ClickException("pruning belongs to the round, `kedro run`; --dry-run says what it would remove")
+    from kedro.validation.exceptions import ParameterValidationError
+
+    from adapt_infinity.pipelines.stages import PARAMETERS
+    from adapt_infinity.pruning.preview import pairs, reasons, totals
+    from adapt_infinity.pruning.protection import must_keep_rows
+    from adapt_infinity.strategies import load
+
+    chosen = Stream(stream, env)
+    try:
+        catalog = chosen.catalog(chosen.last, params)
+        asked, joined = catalog.load("params:pruning"), catalog.load("pool")
+        listed = must_keep_rows(joined, asked.must_keep, asked.pool_size, chosen.project)
+        keep = load(_strategy(chosen.manifest(chosen.last).pipeline)).keep
+        read = signature(keep).parameters
+        entries = {name: catalog.load(PARAMETERS.get(name, name)) for name in read if name != "must_keep"}
+        removals = keep(**entries, **({"must_keep": listed} if "must_keep" in read else {}))
+    except (ValueError, ParameterValidationError) as error:
+        raise click.ClickException(str(error)) from error
+    rows, columns = joined.index, ["source", "skill"]
+    if "clusters" in entries:
+        rows, columns = rows.merge(entries["clusters"][["sample_id", "cluster"]]), [*columns, "cluster"]
+    click.echo(
+        f"{chosen.name}, round {chosen.last}: of {len(joined):,} samples {len(removals):,} would leave, "
+        f"{len(joined) - len(removals):,} stay; {len(listed):,} are listed to be kept (nothing has been changed)"
+    )
+    for column in columns:
+        show(totals(rows, removals, column))
+    if len(removals):
+        show(reasons(removals), "how similar to what they duplicate")
+    for line in pairs(joined, removals, shown):
+        click.echo(line)
+
+
+def _strategy(pipeline: str) -> str:
+    """Whose round it was."""
+    return pipeline.removeprefix("round").removeprefix("_") or "adapt_inf"
 
 
 @pool.command()

@@ -5,7 +5,7 @@ from adapt_infinity.datasets.features import FeaturesDataset, ProbeStoreDataset
 from adapt_infinity.datasets.model import AdapterDataset, CheckpointDataset
 from adapt_infinity.datasets.pool import PoolDataset
 from adapt_infinity.datasets.rows import RowsDataset
-from adapt_infinity.datasets.sources import PicturesDataset, SourcesDataset
+from adapt_infinity.datasets.sources import FolderDataset, PicturesDataset, SourcesDataset
 from adapt_infinity.datasets.tables import FigureDataset, TableDataset
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "EmbeddedStreamDataset",
     "FeaturesDataset",
     "FigureDataset",
+    "FolderDataset",
     "PicturesDataset",
     "PoolDataset",
     "ProbeStoreDataset",

@@ -135,3 +135,23 @@ class PicturesDataset(AbstractDataset[Any, Pictures]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._root), "max_pixels": self._max_pixels, "store": self._store}
+
+
+class FolderDataset(AbstractDataset[Any, Path]):
+    """A folder that is given, such as the project's own; its path is what is loaded."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._folder = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Path:
+        return self._folder
+
+    def save(self, data: Any) -> None:
+        raise NotImplementedError("a given folder is read, never written")
+
+    def _exists(self) -> bool:
+        return self._folder.is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._folder)}

@@ -1,6 +1,7 @@
 """Small adapters between catalog entries and the rooms' functions. Everything of substance is in the rooms."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool, join_pool, known_ids, remove
 from adapt_infinity.probe.store import Features
 from adapt_infinity.prompts import PromptCheck
+from adapt_infinity.pruning import PruningParams
+from adapt_infinity.pruning.protection import must_keep_rows
 from adapt_infinity.sample import samples_of
 
 
@@ -83,9 +86,19 @@ def join_arrivals(
     return join_pool(previous_kept_pool, arrivals, round)
 
 
-def prune_pool(pool: Pool, removals: pd.DataFrame, training_log: pd.DataFrame, round: int) -> Pool:
+def list_must_keep(pool: Pool, project: Path, pruning: PruningParams) -> pd.DataFrame:
+    """The samples that the user wants kept whatever they resemble; a wrong name stops the round before it trains."""
+    return must_keep_rows(pool, pruning.must_keep, pruning.pool_size, project)
+
+
+def prune_pool(
+    pool: Pool, removals: pd.DataFrame, must_keep: pd.DataFrame, training_log: pd.DataFrame, round: int
+) -> Pool:
     """The pool that the next round starts from. Pruning is permanent, so it waits until the round has trained."""
     assert len(training_log) > 0, "a round that has not trained prunes nothing"
+    lost = np.intersect1d(removals["sample_id"], must_keep["sample_id"])
+    if len(lost):
+        raise ValueError(f"the strategy removes samples that pruning.must_keep lists: {lost[:5].tolist()}")
     return remove(pool, removals, round)
 
 

@@ -114,7 +114,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
             ),
             stage(
                 "subset",
-                node(list_requests, "pool params:subset", "requests"),
+                node(list_requests, "pool project params:subset", "requests"),
                 by_signature(chosen.select, "select_subset", "subset"),
                 node(subset_composition, "subset", "subset_composition"),
                 node(nodes.draw_cluster_map, "features clusters subset params:seed", "cluster_map"),
@@ -129,8 +129,9 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
             ),
             stage(
                 "pruning",
+                node(nodes.list_must_keep, "pool project params:pruning", "must_keep"),
                 by_signature(chosen.keep, "choose_removals", "removals"),
-                node(nodes.prune_pool, "pool removals training_log params:round", "kept_pool"),
+                node(nodes.prune_pool, "pool removals must_keep training_log params:round", "kept_pool"),
             ),
             stage(
                 "benchmarks",

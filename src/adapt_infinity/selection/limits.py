@@ -12,6 +12,7 @@ the strategy's own draw for the rows that are open to it. Without limits the dra
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -52,12 +53,14 @@ class Limits:
                     raise ValueError(f"subset.floors.{tag}.{name} = {count} is above its cap")
 
 
-def list_requests(pool: Pool, params: Limits) -> pd.DataFrame:
+def list_requests(pool: Pool, project: Path, params: Limits) -> pd.DataFrame:
     """The samples of both lists, by number: sample_id, include. Only those that are in the pool.
 
     `ValueError` for a name of no sample, and for a sample that is in both lists.
     """
-    include, exclude = (resolve(pool, getattr(params, key), key=f"subset.{key}") for key in ("include", "exclude"))
+    include, exclude = (
+        resolve(pool, getattr(params, key), key=f"subset.{key}", project=project) for key in ("include", "exclude")
+    )
     both = np.intersect1d(include, exclude)
     if len(both):
         raise ValueError(f"subset.include and subset.exclude both name sample {both[0]}")

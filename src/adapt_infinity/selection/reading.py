@@ -68,9 +68,7 @@ def read_targets(
     if "influence" not in params.experts:
         return pd.DataFrame({"skill": pd.Series([], dtype="str"), "samples": np.zeros(0, np.int64), "direction": []})
     if not validation_sources:
-        raise ValueError(
-            "selector_experts.experts names 'influence', but no source of the stream has a `validation` file"
-        )
+        raise ValueError("selector_experts.experts names 'influence', but no source has a `validation` file")
     check = PromptCheck(load_reader(base_model, model_params), pictures)
     checked = [check_records(source, pictures, intake_params, readable=check)[0] for source in validation_sources]
     rows = pd.concat([whole(arrivals) for arrivals in checked], ignore_index=True)

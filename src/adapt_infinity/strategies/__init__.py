@@ -3,8 +3,9 @@
     select(...) -> subset        which pool rows this round trains on
     keep(...) -> removals        which of them leave the pool for good
 
-whose arguments are taken by name from: pool_rows, round, features, clusters, cluster_experts, subset_params,
-pruning_params. The pipeline wires what a strategy names, so one that reads no features pays for no probe.
+whose arguments are taken by name from: pool_rows, round, features, clusters, cluster_experts, must_keep,
+subset_params, pruning_params. The pipeline wires what a strategy names, so one that reads no features pays for no
+probe. `must_keep` lists the samples that `keep` may not remove; a round whose strategy removes one stops.
 """
 
 from types import ModuleType

@@ -6,6 +6,7 @@ import pandas as pd
 
 from adapt_infinity.clusters import Features
 from adapt_infinity.pruning import PruningParams, prune_pool
+from adapt_infinity.selection.frames import aligned
 from adapt_infinity.selection.subset import SubsetParams, select_subset
 
 
@@ -28,7 +29,9 @@ def keep(
     features: Features,
     scores: pd.DataFrame,
     cluster_experts: pd.DataFrame,
+    must_keep: pd.DataFrame,
     pruning_params: PruningParams,
 ) -> pd.DataFrame:
     """Rows that resemble a kept one of their cluster leave, down to the pool size (METHOD section 7)."""
-    return prune_pool(pool_rows, clusters, features.embeddings, scores, cluster_experts, pruning_params)
+    judged = aligned(scores, features.sample_ids)
+    return prune_pool(pool_rows, clusters, features.embeddings, judged, cluster_experts, must_keep, pruning_params)

@@ -13,7 +13,7 @@ def select(pool_rows: pd.DataFrame, round: int, requests: pd.DataFrame, subset_p
     return uniform_subset(pool_rows, requests, everyone, one_group, subset_params, round)
 
 
-def keep(pool_rows: pd.DataFrame, round: int, pruning_params: PruningParams) -> pd.DataFrame:
+def keep(pool_rows: pd.DataFrame, round: int, must_keep: pd.DataFrame, pruning_params: PruningParams) -> pd.DataFrame:
     """Drop rows at random down to the pool size; of `pruning_params` only pool_size and seed are read."""
     one_group = np.zeros(len(pool_rows), dtype=np.int64)
-    return drop_at_random(pool_rows, one_group, pruning_params.pool_size, [pruning_params.seed, round])
+    return drop_at_random(pool_rows, one_group, must_keep, pruning_params.pool_size, [pruning_params.seed, round])

@@ -13,7 +13,7 @@ def select(pool_rows: pd.DataFrame, round: int, requests: pd.DataFrame, subset_p
     return uniform_subset(pool_rows, requests, everyone, skill, subset_params, round)
 
 
-def keep(pool_rows: pd.DataFrame, round: int, pruning_params: PruningParams) -> pd.DataFrame:
+def keep(pool_rows: pd.DataFrame, round: int, must_keep: pd.DataFrame, pruning_params: PruningParams) -> pd.DataFrame:
     """Drop rows down to the pool size, the most frequent skills first; only pool_size and seed are read."""
     skill = pd.factorize(pool_rows["skill"], sort=True)[0]
-    return drop_at_random(pool_rows, skill, pruning_params.pool_size, [pruning_params.seed, round])
+    return drop_at_random(pool_rows, skill, must_keep, pruning_params.pool_size, [pruning_params.seed, round])

@@ -1,4 +1,6 @@
-"""Pruning: exact, indifferent to order and block, and never both halves of a pair."""
+"""Pruning: exact, indifferent to order, and never both halves of a pair; what is listed stays."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -6,21 +8,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt_infinity import pruning
 from adapt_infinity.budgets import equal_shares
-from adapt_infinity.pruning import RANKINGS, RULES, PruningParams, drop_at_random, prune_pool
+from adapt_infinity.pruning import RANKINGS, PruningParams, drop_at_random, prune_pool, rules
+
+RULES = rules.names()
+NOBODY = pd.DataFrame({"sample_id": pd.Series([], dtype="int64")})
 
 COLUMNS = ["sample_id", "source", "cluster", "duplicate_of", "similarity", "reason"]
 
 
 def params(pool_size: int, **changed: object) -> PruningParams:
-    usual = {"rule": "greedy", "ranking": "expert", "block": 4, "seed": 0}
+    usual = {
+        **{"rule": "greedy", "ranking": "expert", "min_cluster": 0, "must_keep": [], "screening": "auto"},
+        **{"device": "cpu", "block": 4, "seed": 0},
+    }
     return PruningParams(pool_size=pool_size, **{**usual, **changed})  # type: ignore[arg-type]
 
 
 def stage(
-    angles: list[float], cluster: list[int] | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray, pd.DataFrame, pd.DataFrame]:
+    angles: list[float], cluster: list[int] | None = None, must_keep: Sequence[int] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Arguments of `prune_pool`: rows on a circle at these degrees, ranked by the expert as listed."""
     n = len(angles)
     cluster = cluster or [0] * n
@@ -36,39 +43,8 @@ def stage(
     )
     scores = pd.DataFrame({"sample_id": ids, "el2n": np.arange(n, 0, -1) / (n + 1)})
     experts = pd.DataFrame({"cluster": sorted(set(cluster)), "expert": "el2n", "chosen": True})
-    return pool_rows, clusters, np.stack([np.cos(radians), np.sin(radians)], axis=1), scores, experts
-
-
-def dense(unit: np.ndarray, budget: int) -> np.ndarray:
-    """The greedy rule as the docstring tells it, all cosines at once, each M taken anew at each step."""
-    table = np.round(unit @ unit.T, pruning.DECIMALS)
-    table[np.triu_indices(len(unit))] = -np.inf
-    kept = np.ones(len(unit), dtype=bool)
-    while kept.sum() > budget:
-        highest = np.where(kept[None, :], table, -np.inf).max(axis=1)
-        highest[~kept] = -np.inf
-        kept[np.flatnonzero(kept & (highest == highest.max()))[-1]] = False
-    return kept
-
-
-@given(
-    st.integers(0, 10**6),
-    st.integers(1, 60),
-    st.data(),
-    st.sampled_from([1, 7, 1000]),
-    st.sampled_from([2, 16]),
-)
-@settings(max_examples=80, deadline=None)
-def test_greedy_is_the_dense_rule(seed: int, n: int, data: st.DataObject, block: int, nearest: int) -> None:
-    """At any block size and however few neighbours are remembered."""
-    budget = data.draw(st.integers(1, n))
-    rng = np.random.default_rng(seed)
-    rows = rng.normal(size=(4, 3))[rng.integers(0, 4, n)] + 0.1 * rng.normal(size=(n, 3))
-    rows[rng.random(n) < 0.2] = rows[0]  # exact copies
-    unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pruning, "NEAREST", nearest)
-        assert pruning._remove_greedily(unit, budget, block).tolist() == dense(unit, budget).tolist()
+    listed = pd.DataFrame({"sample_id": pd.Series(list(must_keep), dtype="int64")})
+    return pool_rows, clusters, np.stack([np.cos(radians), np.sin(radians)], axis=1), scores, experts, listed
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -101,15 +77,18 @@ def test_the_pool_size_is_exact(rule: str, ranking: str, cluster: list[int], poo
 @settings(max_examples=20, deadline=None)
 def test_the_order_of_rows_changes_nothing(rule: str, ranking: str, order: list[int]) -> None:
     angles = np.random.default_rng(0).integers(0, 40, 24).astype(float).tolist()
-    pool_rows, clusters, embeddings, scores, experts = stage(angles, [row % 2 for row in range(24)])
+    pool_rows, clusters, embeddings, scores, experts, _ = stage(angles, [row % 2 for row in range(24)])
     scores["el2n"] = np.arange(24) // 3  # with ties
-    expected = prune_pool(pool_rows, clusters, embeddings, scores, experts, params(9, rule=rule, ranking=ranking))
+    expected = prune_pool(
+        pool_rows, clusters, embeddings, scores, experts, NOBODY, params(9, rule=rule, ranking=ranking)
+    )
     shuffled = prune_pool(
         pool_rows.iloc[order[::-1]],
         clusters.iloc[order[7:] + order[:7]],
         embeddings[order],
         scores.iloc[order],
         experts,
+        NOBODY,
         params(9, rule=rule, ranking=ranking, block=1000),
     )
     pd.testing.assert_frame_equal(shuffled, expected)
@@ -148,16 +127,18 @@ def test_greedy_names_a_kept_row_even_when_a_twin_went_too() -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_of_a_pair_the_later_ranked_goes(rule: str) -> None:
     """By expert the row with the lower score, by centroid the row nearer to it."""
-    pool_rows, clusters, embeddings, scores, experts = stage([0.0, 90.0, 0.0])
-    tables = pool_rows, clusters, embeddings, scores.assign(el2n=[0.1, 0.2, 0.3]), experts
+    pool_rows, clusters, embeddings, scores, experts, _ = stage([0.0, 90.0, 0.0])
+    tables = pool_rows, clusters, embeddings, scores.assign(el2n=[0.1, 0.2, 0.3]), experts, NOBODY
     assert prune_pool(*tables, params(2, rule=rule))["sample_id"].tolist() == [5]
     assert prune_pool(*tables, params(2, rule=rule, ranking="centroid"))["sample_id"].tolist() == [25]
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_equally_ranked_rows_go_by_their_id(rule: str) -> None:
-    pool_rows, clusters, embeddings, scores, experts = stage([0.0, 90.0, 0.0])
-    removals = prune_pool(pool_rows, clusters, embeddings, scores.assign(el2n=1.0), experts, params(2, rule=rule))
+    pool_rows, clusters, embeddings, scores, experts, _ = stage([0.0, 90.0, 0.0])
+    removals = prune_pool(
+        pool_rows, clusters, embeddings, scores.assign(el2n=1.0), experts, NOBODY, params(2, rule=rule)
+    )
     assert removals["sample_id"].tolist() == [25]
 
 
@@ -183,31 +164,31 @@ def test_a_pool_that_fits_loses_nothing(rule: str, n: int) -> None:
 
 
 def test_half_precision_rows_are_brought_to_length_one() -> None:
-    pool_rows, clusters, embeddings, scores, experts = stage([0.0, 30.0, 30.0])
+    pool_rows, clusters, embeddings, scores, experts, _ = stage([0.0, 30.0, 30.0])
     scaled = (3 * embeddings).astype(np.float16)
-    removals = prune_pool(pool_rows, clusters, scaled, scores, experts, params(2))
+    removals = prune_pool(pool_rows, clusters, scaled, scores, experts, NOBODY, params(2))
     assert removals["similarity"].tolist() == pytest.approx([1.0], abs=1e-6)
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_row_of_zeros_resembles_nothing() -> None:
-    pool_rows, clusters, embeddings, scores, experts = stage([0.0, 1.0, 2.0])
+    pool_rows, clusters, embeddings, scores, experts, _ = stage([0.0, 1.0, 2.0])
     embeddings[1] = 0
-    assert prune_pool(pool_rows, clusters, embeddings, scores, experts, params(2))["sample_id"].tolist() == [25]
+    assert prune_pool(pool_rows, clusters, embeddings, scores, experts, NOBODY, params(2))["sample_id"].tolist() == [25]
 
 
 def test_an_embedding_that_is_not_finite_names_its_sample() -> None:
-    pool_rows, clusters, embeddings, scores, experts = stage([0.0, 1.0, 2.0])
+    pool_rows, clusters, embeddings, scores, experts, _ = stage([0.0, 1.0, 2.0])
     embeddings[1, 0] = np.inf
     with pytest.raises(ValueError, match=r"embedding.*\[15\]"):
-        prune_pool(pool_rows, clusters, embeddings, scores, experts, params(2))
+        prune_pool(pool_rows, clusters, embeddings, scores, experts, NOBODY, params(2))
 
 
 def test_a_score_that_is_not_finite_names_its_sample() -> None:
-    pool_rows, clusters, embeddings, scores, experts = stage([0.0, 1.0, 2.0])
+    pool_rows, clusters, embeddings, scores, experts, _ = stage([0.0, 1.0, 2.0])
     scores.loc[2, "el2n"] = np.nan
     with pytest.raises(ValueError, match=r"expert.*\[25\]"):
-        prune_pool(pool_rows, clusters, embeddings, scores, experts, params(2))
+        prune_pool(pool_rows, clusters, embeddings, scores, experts, NOBODY, params(2))
 
 
 @given(
@@ -218,17 +199,26 @@ def test_a_score_that_is_not_finite_names_its_sample() -> None:
 @settings(max_examples=40, deadline=None)
 def test_random_drops_are_exact_and_balanced(groups: list[int], pool_size: int, random: object) -> None:
     pool_rows = stage([0.0] * len(groups))[0]
-    removals = drop_at_random(pool_rows, np.array(groups), pool_size, [0])
+    removals = drop_at_random(pool_rows, np.array(groups), NOBODY, pool_size, [0])
     assert removals.columns.tolist() == COLUMNS
     assert len(groups) - len(removals) == min(pool_size, len(groups))
     order = list(range(len(groups)))
     random.shuffle(order)  # type: ignore[attr-defined]
-    shuffled = drop_at_random(pool_rows.iloc[order], np.array(groups)[order], pool_size, [0])
+    shuffled = drop_at_random(pool_rows.iloc[order], np.array(groups)[order], NOBODY, pool_size, [0])
     pd.testing.assert_frame_equal(shuffled, removals)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("pool_size", 0), ("rule", "dense"), ("ranking", "luck"), ("block", 0), ("seed", -1)]
+    ("key", "value"),
+    [
+        *[("pool_size", 0), ("rule", "dense"), ("ranking", "luck"), ("block", 0), ("seed", -1)],
+        *[
+            ("min_cluster", -1),
+            ("screening", "int8"),
+            ("device", "tpu"),
+            ("device", "cuda:"),
+        ],
+    ],
 )
 def test_parameters_are_checked(key: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"pruning\.{key}.*{value}"):

@@ -1,0 +1,73 @@
+"""What must not be pruned: samples that the user lists, and small clusters."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int
+
+from adapt_infinity.naming import resolve
+from adapt_infinity.pool import Pool
+
+KEY = "pruning.must_keep"
+
+
+def must_keep_rows(pool: Pool, listed: list[int | str], pool_size: int, project: Path) -> pd.DataFrame:
+    """The samples that `pruning.must_keep` lists, a row each: sample_id, source, skill.
+
+    `ValueError`, in one line, for a name of no sample, for a sample that has already left the pool (the list cannot
+    bring it back), and for more samples than the pool may keep.
+    """
+    ids = resolve(pool, listed, key=KEY, project=project)
+    gone = ids[~pool.present[ids]]
+    if len(gone):
+        raise ValueError(
+            f"{KEY}: sample {gone[0]} has left the pool; `kedro pool restore --samples {gone[0]}` brings it back"
+        )
+    if len(ids) > pool_size:
+        raise ValueError(f"{KEY} lists {len(ids)} samples, more than pruning.pool_size = {pool_size}")
+    return pool.arrived.iloc[ids][["sample_id", "source", "skill"]].reset_index(drop=True)
+
+
+def is_protected(sample_ids: Int[np.ndarray, " n"], must_keep: pd.DataFrame) -> Bool[np.ndarray, " n"]:
+    """Whether each sample is listed."""
+    return np.isin(sample_ids, must_keep["sample_id"].to_numpy())
+
+
+def protected_shares(
+    sizes: Int[np.ndarray, " groups"], must: Int[np.ndarray, " groups"], pool_size: int, min_cluster: int = 0
+) -> Int[np.ndarray, " groups"]:
+    """How many rows each group keeps: equal shares of `pool_size`, but none below its floor. They add up exactly.
+
+    A group's floor is the rows of it that must stay (`must`), or all its rows if it has no more than `min_cluster`.
+    What the floors take, larger groups go without, down to their own must-keeps. When the floors do not fit together,
+    `pool_size` wins: groups above `min_cluster` are left with their must-keeps, and those that it protects share the
+    rest equally, again none below its must-keeps.
+    """
+    assert must.sum() <= pool_size
+    small = sizes <= min_cluster
+    floors = np.where(small, sizes, must)
+    if floors.sum() <= pool_size:
+        return _level(floors, sizes, pool_size)
+    return _level(must, np.where(small, sizes, must), pool_size)
+
+
+def _level(
+    floors: Int[np.ndarray, " groups"], sizes: Int[np.ndarray, " groups"], budget: int
+) -> Int[np.ndarray, " groups"]:
+    """The same level for all, but within floor and size; they add up to min(budget, all rows).
+
+    What is left below the next level goes one each to the largest groups that it would raise (of equally large
+    ones, to those listed first), as in `budgets.equal_shares`.
+    """
+    if budget >= sizes.sum():
+        return sizes.astype(np.int64)
+    low, high = 0, int(sizes.max())  # the level is at least low, and below high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if np.clip(middle, floors, sizes).sum() <= budget else (low, middle)
+    shares = np.clip(low, floors, sizes).astype(np.int64)
+    rising = np.flatnonzero((floors <= low) & (low < sizes))
+    largest = rising[np.argsort(-sizes[rising], kind="stable")]
+    shares[largest[: budget - int(shares.sum())]] += 1
+    return shares

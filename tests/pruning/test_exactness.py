@@ -1,0 +1,168 @@
+"""Screens, blocks and threads change no decision: the rules as they are told, on all cosines, are what comes out."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapt_infinity.pruning import rules
+from adapt_infinity.pruning.cosines import GRID, grid_rows, pair_cosines, products, rounded
+from adapt_infinity.pruning.nearest import Neighbours, Tally
+from adapt_infinity.pruning.screening import LADDERS, choose_device, ladder
+
+CPU = torch.device("cpu")
+RULES, SCREENINGS = rules.names(), sorted(LADDERS)
+
+
+def on_grid(rows: np.ndarray) -> np.ndarray:
+    everyone = np.arange(len(rows))
+    return grid_rows(rows, everyone, everyone)
+
+
+def neighbours(rows: np.ndarray, screening: str, block: int, nearest: int) -> Neighbours:
+    return Neighbours(rows, ladder(rows, screening, CPU), block, nearest, Tally())
+
+
+def all_cosines(rows: np.ndarray) -> np.ndarray:
+    """Whole numbers, so that not even double precision is trusted: Python's integers do not round."""
+    steps = np.rint(rows * GRID).astype(np.int64).astype(object)
+    return rounded((steps @ steps.T / int(GRID) ** 2).astype(np.float64)) if len(rows) else np.empty((0, 0))
+
+
+def as_told(rows: np.ndarray, rule: str, budget: int, protected: int) -> tuple[list[bool], list[int], list[float]]:
+    """The rule from its docstring, each M taken anew at each step, and the first-ranked of the nearest as twin."""
+    table = all_cosines(rows)
+    before = np.where(np.tri(len(rows), k=-1, dtype=bool), table, -np.inf)
+    kept = np.ones(len(rows), dtype=bool)
+    while kept.sum() > max(budget, protected):
+        highest = np.where(kept | (rule == "semdedup"), before, -np.inf).max(axis=1)
+        highest[~kept] = -np.inf
+        highest[:protected] = -np.inf
+        leaving = np.flatnonzero(kept & (highest == highest.max()))
+        kept[leaving[leaving >= protected][-1]] = False
+    counted = before if rule == "semdedup" else np.where(kept, table, -np.inf)
+    lost = counted[~kept]
+    return kept.tolist(), lost.argmax(axis=1).tolist(), lost.max(axis=1).tolist()
+
+
+def adversarial(seed: int, n: int, dim: int) -> np.ndarray:
+    """Near-ties within the error of half precision, exact copies, rows of zeros and tiny rows."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(3, dim))[rng.integers(0, 3, n)] + rng.choice([1e-5, 1e-3, 0.3]) * rng.normal(size=(n, dim))
+    rows[rng.random(n) < 0.2] = rows[0]
+    rows[rng.random(n) < 0.1] *= 3  # copies of another length
+    rows[rng.random(n) < 0.1] = 0
+    rows[rng.random(n) < 0.1] *= 1e-30
+    return rows
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("screening", SCREENINGS)
+@given(
+    st.integers(0, 10**6),
+    st.integers(2, 60),
+    st.sampled_from([1, 2, 5, 70]),
+    st.data(),
+    st.sampled_from([1, 7, 1000]),
+    st.sampled_from([1, 3, 16]),
+)
+@settings(max_examples=25, deadline=None)
+def test_every_screen_comes_to_what_the_rule_says(
+    rule: str, screening: str, seed: int, n: int, dim: int, data: st.DataObject, block: int, nearest: int
+) -> None:
+    """At any block size, and however short the shortlists are."""
+    budget, protected = data.draw(st.integers(1, n - 1)), data.draw(st.integers(0, n // 2))
+    if protected > budget:
+        protected = budget
+    rows = on_grid(adversarial(seed, n, dim))
+    kept, twin, cosine = rules.load(rule)(neighbours(rows, screening, block, nearest), budget, protected)
+    assert (kept.tolist(), twin.tolist(), cosine.tolist()) == as_told(rows, rule, budget, protected)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_cluster_of_many_blocks_is_the_same_under_every_screen(rule: str) -> None:
+    """Near-duplicates a hair apart: half precision alone takes the wrong one for nearest, verification does not."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(60, 48))[rng.integers(0, 60, 700)] + 0.02 * rng.normal(size=(700, 48))
+    rows = on_grid(rows.astype(np.float16))
+    found = {}
+    for screening in SCREENINGS:
+        search = neighbours(rows, screening, 128, 16)
+        found[screening] = [part.tolist() for part in rules.load(rule)(search, 300, 5)]
+        assert screening != "half" or search.tally.misled > 0
+    assert all(result == found["none"] for result in found.values())
+
+
+@pytest.mark.parametrize("screening", SCREENINGS)
+@given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from([1, 3, 130, 400]))
+@settings(max_examples=25, deadline=None)
+def test_no_cosine_is_above_its_bound(screening: str, seed: int, n: int, dim: int) -> None:
+    rows = on_grid(adversarial(seed, n, dim))
+    everyone = np.arange(n)
+    exact = products(torch.from_numpy(rows), everyone, everyone, double=True, block=n)
+    for screen in ladder(rows, screening, CPU):
+        assert (exact <= screen.bounds(everyone, everyone, 7).double() + screen.slack).all(), screen.name
+
+
+def test_a_projections_bound_is_worth_having() -> None:
+    """Rows that lie along few directions: the bound is hardly above the cosine."""
+    rng = np.random.default_rng(0)
+    rows = on_grid(rng.normal(size=(300, 8)) @ rng.normal(size=(8, 600)) + 0.01 * rng.normal(size=(300, 600)))
+    everyone = np.arange(300)
+    screen = ladder(rows, "projection", CPU)[0]
+    exact = products(torch.from_numpy(rows), everyone, everyone, double=True, block=300)
+    assert (screen.bounds(everyone, everyone, 300).double() + screen.slack - exact).max() < 1e-3
+
+
+@given(st.integers(0, 10**6), st.integers(1, 30), st.sampled_from([1, 5, 300]))
+@settings(max_examples=40, deadline=None)
+def test_cosines_are_exact(seed: int, n: int, dim: int) -> None:
+    """Integers of any size say the same as double precision, pair by pair and in products of any block."""
+    rows = on_grid(adversarial(seed, n, dim))
+    everyone = np.arange(n)
+    expected = all_cosines(rows)
+    for block in (1, 4, 100):
+        table = products(torch.from_numpy(rows), everyone, everyone, double=True, block=block)
+        assert rounded(table.numpy()).tolist() == expected.tolist()
+    left, right = np.divmod(np.arange(n * n), n)
+    assert pair_cosines(rows, left, right).tolist() == expected.ravel().tolist()
+
+
+def test_threads_change_nothing() -> None:
+    """Large enough for the products to be shared out."""
+    rng = np.random.default_rng(1)
+    rows = on_grid(rng.normal(size=(900, 3))[rng.integers(0, 900, 900)] @ rng.normal(size=(3, 256)))
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            kept, twin, cosine = rules.load("greedy")(neighbours(rows, "single", 300, 16), 400, 0)
+            found.append((kept.tolist(), twin.tolist(), cosine.tolist()))
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1] == found[2]
+
+
+def test_rows_come_to_length_one_whatever_their_precision() -> None:
+    rows = np.array([[3.0, 4.0], [0.0, 0.0], [6e-8, 0.0], [-65504.0, 0.0]])
+    expected = np.array([[0.6, 0.8], [0, 0], [1, 0], [-1, 0]])
+    for precision in (np.float16, np.float32, np.float64):
+        unit = on_grid(rows.astype(precision))
+        np.testing.assert_allclose(unit, expected, atol=2**-25)
+        assert ((unit * GRID) % 1 == 0).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_not_finite_is_named(value: float) -> None:
+    rows = np.ones((5, 3), dtype=np.float16)
+    rows[3, 1] = value
+    with pytest.raises(ValueError, match=r"embedding is not finite for 1 samples, first \[70\]"):
+        grid_rows(rows, np.array([4, 3, 0]), np.array([60, 70, 80]))
+
+
+def test_a_missing_gpu_is_named() -> None:
+    assert choose_device("cpu") == CPU
+    with pytest.raises(ValueError, match=r"pruning\.device is cuda:99, but torch sees"):
+        choose_device("cuda:99")
