@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from adapt_infinity.datasets.features import ProbeStoreDataset
@@ -17,6 +17,7 @@ from adapt_infinity.probe.store import ProbeStore
 from adapt_infinity.prompts import collate, encode, pad_token
 from adapt_infinity.sample import samples_of
 from adapt_infinity.selection.reading import read_reference, read_targets
+from adapt_infinity.selection.scoring import SelectorParams
 from tests.conftest import INTAKE, checked, unread
 from tests.probe.test_features import PARAMS, moved
 from tests.selection.test_selector import params
@@ -87,11 +88,15 @@ def test_nothing_is_read_that_no_expert_asks_for(
 ) -> None:
     wanted = params(["el2n"])
     assert read_reference(pool, pictures, base_model, store, model_params, PARAMS, wanted, 1).empty
-    none: Any = ([], pictures, base_model, warm_adapter, store, INTAKE, model_params, PARAMS)
-    assert read_targets(*none, wanted, 1).empty
+
+    def targets(wanted: SelectorParams) -> pd.DataFrame:
+        given = (pictures, base_model, warm_adapter, store, INTAKE, model_params, PARAMS)
+        return read_targets([], *given, wanted, 1)
+
+    assert targets(wanted).empty
     assert not store.folder.exists()
     with pytest.raises(ValueError, match="names 'influence', but no source has a `validation` file"):
-        read_targets(*none, params(["influence"]), 1)
+        targets(params(["influence"]))
     lost = params(["learnability"], reference="nowhere")
     with pytest.raises(ValueError, match=r"selector_experts.reference: there is no folder nowhere"):
         read_reference(pool, pictures, base_model, store, model_params, PARAMS, lost, 1)
