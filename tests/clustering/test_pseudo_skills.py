@@ -65,7 +65,7 @@ def test_torch_keeps_its_threads_even_after_an_error() -> None:
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_the_order_of_rows_changes_no_bit(seed: int) -> None:
     features, order = probe(NOISE[:300], "float16"), np.random.default_rng(seed).permutation(300)
     usual = params(k=9, restarts=1)
@@ -104,7 +104,7 @@ def test_labels_go_by_size_then_by_the_smallest_id() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 40), st.integers(1, 30), st.sampled_from([0, 7]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_no_cluster_is_empty(seed: int, n: int, k: int, distinct: int, batch: int) -> None:
     """With copies among the rows there are min(k, distinct rows) clusters, numbered without a gap."""
     rng = np.random.default_rng(seed)
