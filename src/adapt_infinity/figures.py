@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
@@ -49,7 +50,7 @@ def sample_sheet(
         body = "\n".join(textwrap.shorten(line, 110, placeholder=" …") for line in lines)
         body = "\n".join(wrapped for line in body.splitlines() for wrapped in textwrap.wrap(line, 52))
         text.text(0, 1, title, fontsize=8, color=SOFT, va="top", parse_math=False)
-        text.text(0, 0.82, body, fontsize=8, color=INK, va="top", parse_math=False)
+        text.text(0, 0.82, body, fontsize=8, color=INK, **_PLAIN)
         if shown:
             height = min(picture.shape[0] for picture in shown)
             strip = np.concatenate([_of_height(picture, height) for picture in shown[:4]], axis=1)
@@ -243,24 +244,16 @@ def k_sweep_figure(k_sweep: pd.DataFrame) -> Figure:
     if len(k_sweep) == 1 and pd.isna(chosen["stability"]):
         return _given_k(chosen)
     figure = Figure(figsize=(11, 3.5), layout="constrained", facecolor=PAPER)
-    panels = {
-        "silhouette": "silhouette (higher: clusters lie further apart)",
-        "stability": "stability (1: halves of the sample agree)",
-        "within": "within-cluster sum of squared distances",
-    }
-    for axes, (column, title) in zip(figure.subplots(1, 3, sharex=True), panels.items(), strict=True):
+    panels = {"silhouette": "higher: further apart", "stability": "1: halves agree", "within": "sum of squares"}
+    for axes, (column, meaning) in zip(figure.subplots(1, 3, sharex=True), panels.items(), strict=True):
         known = k_sweep[k_sweep[column].notna()]
         axes.axvline(chosen["k"], color=FAINT, linewidth=6, zorder=0)
         axes.plot(known["k"], known[column].astype(float), color=PALETTE[0], linewidth=1.6, marker="o", markersize=4)
+        value = "undefined"
         if pd.notna(chosen[column]):
             axes.scatter([chosen["k"]], [float(chosen[column])], s=64, color=PALETTE[1], zorder=3)
             value = f"{chosen[column]:,.0f}" if column == "within" else f"{chosen[column]:.2f}"
-            axes.annotate(
-                f"k = {chosen['k']}: {value}", (chosen["k"], float(chosen[column])), (8, 8), fontsize=8.5,
-                textcoords="offset points", color=PALETTE[1],
-                path_effects=[withStroke(linewidth=2.5, foreground=PAPER)],
-            )  # fmt: skip
-        axes.set_title(title, loc="left", fontsize=9.5, color=INK)
+        axes.set_title(f"{column} {value} ({meaning})", loc="left", fontsize=9.5, color=INK)
         axes.set_xscale("log", base=2)
         axes.set_xticks(_thinned(k_sweep["k"].tolist()))
         axes.xaxis.set_major_formatter("{x:.0f}")
@@ -321,18 +314,17 @@ def project(gradients: Float[np.ndarray, "n dim"], seed: int) -> Float[np.ndarra
     return flat
 
 
-_PLAIN: dict[str, Any] = {"va": "top", "parse_math": False, "linespacing": 1.15}
+_CJK = ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
+        "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "SimHei", "Arial Unicode MS")  # fmt: skip
+_FONTS = ["DejaVu Sans", *[name for name in _CJK if name in font_manager.get_font_names()]]
+_PLAIN: dict[str, Any] = {"va": "top", "parse_math": False, "linespacing": 1.15, "family": _FONTS}
 
 
 def _given_k(chosen: pd.Series) -> Figure:
-    figure = Figure(figsize=(6.4, 0.9), layout="constrained", facecolor=PAPER)
+    figure = Figure(figsize=(6.4, 0.72), layout="constrained", facecolor=PAPER)
     apart = "undefined" if pd.isna(chosen["silhouette"]) else f"{chosen['silhouette']:.2f}"
-    found = f"{chosen['clusters']} clusters of {chosen['rows']:,} rows"
-    _title(
-        figure,
-        f"k = {chosen['k']} was given, not sought",
-        f"{found}: silhouette {apart}, within-cluster sum {chosen['within']:,.0f}. pseudo_skills.k: auto tries others",
-    )
+    found = f"{chosen['clusters']} clusters of {chosen['rows']:,} rows, silhouette {apart}"
+    _title(figure, f"k = {chosen['k']} was given, not sought", f"{found}; pseudo_skills.k: auto tries others")
     return figure
 
 

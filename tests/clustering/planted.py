@@ -93,7 +93,8 @@ def searching(rows: np.ndarray, **changes: Any) -> Iterator[tuple[Rows, Search]]
 
 def pool_of(questions: list[str], skills: list[str] | None = None, images: list[list[str]] | None = None) -> Pool:
     """A pool whose samples ask these and are answered "yes"."""
-    turns = [[{"role": "user", "text": asked}, {"role": "assistant", "text": "yes"}] for asked in questions]
+    turns: list[Any] = [[{"role": "user", "text": asked}, {"role": "assistant", "text": "yes"}] for asked in questions]
+    pictures: list[Any] = images or [[] for _ in questions]
     rows = pd.DataFrame(
         {
             "sample_id": np.arange(len(questions)),
@@ -101,7 +102,7 @@ def pool_of(questions: list[str], skills: list[str] | None = None, images: list[
             "source": "toy",
             "source_id": [str(number) for number in range(len(questions))],
             "skill": skills or "talk",
-            "images": images or [[] for _ in questions],
+            "images": pictures,
             "turns": turns,
         }
     )

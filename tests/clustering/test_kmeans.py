@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,8 +147,8 @@ def test_at_most_a_block_is_read_at_a_time() -> None:
     reads: list[int] = []
 
     class Watched(np.ndarray):
-        def __getitem__(self, which: object) -> object:
-            part = super().__getitem__(which)  # type: ignore[index]
+        def __getitem__(self, which: Any) -> Any:
+            part = super().__getitem__(which)
             if np.ndim(part) == 2:
                 reads.append(len(part))
             return np.asarray(part)

@@ -47,8 +47,8 @@ def test_threads_and_blocks_change_no_bit(
 
 @pytest.mark.parametrize("changes", [{}, {"batch": 1000}, {"engine": "faiss"}])
 def test_repeats_change_no_bit(changes: dict[str, Any]) -> None:
-    tables = [clustered(NOISE, k=20, restarts=1, threads=count, **changes)[0] for count in (1, 2)]
-    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    one, two = (clustered(NOISE, k=20, restarts=1, threads=count, **changes)[0] for count in (1, 2))
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
 
 
 def test_torch_keeps_its_threads_even_after_an_error() -> None:
@@ -80,11 +80,11 @@ def test_a_memmap_and_its_copy_are_the_same(tmp_path: Path) -> None:
     features = probe(NOISE, "float16")
     np.save(tmp_path / "rows.npy", features.gradients)
     stored = np.load(tmp_path / "rows.npy", mmap_mode="r")
-    tables = [
+    copy, mapped = (
         cluster_rows({"gradients": rows}, features.sample_ids, params(k=20, restarts=1, block=1), start_clusters())[0]
         for rows in (features.gradients, stored)
-    ]
-    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    )
+    pd.testing.assert_frame_equal(copy, mapped, check_exact=True)
 
 
 def test_engines_agree_on_what_is_clear() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from adapt_infinity.clustering.kmeans import Search, means
 from adapt_infinity.clustering.rows import Rows
 
+PART = 0.25  # of the rows that were there before, or are still there: fewer are a coincidence
 COLUMNS = {"sample_id": "int64", "cluster": "int32", "similarity": "float32"}
 
 
@@ -27,7 +28,8 @@ def follow_clusters(clusters: pd.DataFrame, previous_clusters: pd.DataFrame) -> 
 
     cluster, previous, shared (rows), of_cluster (their share of the cluster's rows that were there before),
     of_previous (their share of the previous cluster's rows that are still there), follows (whether the one goes on
-    in the other: one to one, so that as many rows as possible keep theirs; Kuhn 1955).
+    in the other: one to one, so that as many rows as possible keep theirs (Kuhn 1955), and only where a `PART` of
+    either is shared).
     """
     both = clusters[["sample_id", "cluster"]].merge(
         previous_clusters[["sample_id", "cluster"]].rename(columns={"cluster": "previous"}),
@@ -40,7 +42,8 @@ def follow_clusters(clusters: pd.DataFrame, previous_clusters: pd.DataFrame) -> 
     table = links.pivot(index="cluster", columns="previous", values="shared").fillna(0)
     row, column = linear_sum_assignment(table.to_numpy(), maximize=True)
     goes_on = set(zip(table.index[row], table.columns[column], strict=True))
-    links["follows"] = [pair in goes_on for pair in zip(links["cluster"], links["previous"], strict=True)]
+    paired = [pair in goes_on for pair in zip(links["cluster"], links["previous"], strict=True)]
+    links["follows"] = np.array(paired, dtype=bool) & (links[["of_cluster", "of_previous"]].max(axis=1) >= PART)
     links = links.sort_values(["cluster", "shared", "previous"], ascending=[True, False, True], ignore_index=True)
     return links.astype({"cluster": np.int32, "previous": np.int32, "shared": np.int64, "follows": bool})
 

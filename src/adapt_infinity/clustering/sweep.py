@@ -25,7 +25,7 @@ from adapt_infinity.clustering.rows import Rows
 from adapt_infinity.clustering.seeding import draw
 
 FIRST, MOST, LEAST = 4, 256, 16
-MARGIN = 0.05
+MARGIN = 0.15
 HALVES = 3
 FINER = 8  # candidates between the winner's neighbours, at most
 SILHOUETTE_ROWS = 2_000

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
@@ -13,6 +13,7 @@ from adapt_infinity.sample import IMAGE
 # scripts that write no spaces between words: every two neighbouring characters stand for a word
 UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f"
 TYPICAL = 4  # words of a label
+SMOOTH, COMMON = 0.05, 0.33  # shares of texts
 
 
 def words(text: str) -> list[str]:
@@ -31,31 +32,54 @@ def said(turns: Iterable[Mapping[str, str]], *roles: str) -> str:
 
 
 def typical_words(texts: Mapping[int, Sequence[str]], count: int = TYPICAL) -> dict[int, list[str]]:
-    """For each cluster the words that most of its texts have and few other clusters' texts have.
+    """For each cluster the words that many of its texts have, and more than those of the average other cluster.
 
-    Class-based tf-idf (Grootendorst 2022, arXiv:2203.05794), f(w, c) · ln(1 + A / f(w)), where f counts the share
-    of a cluster's texts that have the word, so that neither size nor a long text decides, and A is the average
-    cluster's sum of shares. A word must be in two texts, if the cluster has as many. Ties go by the alphabet.
+    Class-based tf-idf (Grootendorst 2022, arXiv:2203.05794): f · ln(f / o), where f and o are the shares of texts
+    that have the word in the cluster and in the others, so that neither size nor a long text decides; `SMOOTH` is
+    added to both in the ratio. Left out are numbers, words of a single text where there are more, and words that
+    more than `COMMON` of the others' texts have. Ties go by the alphabet. Pairs of characters that run into each
+    other are joined again.
     """
     shares = {cluster: _shares(mine) for cluster, mine in texts.items()}
-    everywhere: Counter[str] = Counter()
+    everywhere: dict[str, float] = defaultdict(float)
     for mine in shares.values():
-        everywhere.update(mine)
-    average = sum(everywhere.values()) / max(1, len(shares))
+        for word, share in mine.items():
+            everywhere[word] += share
     typical = {}
     for cluster, mine in shares.items():
-        least = min(2, len(texts[cluster])) / max(1, len(texts[cluster]))
-        scored = {w: f * np.log1p(average / everywhere[w]) for w, f in mine.items() if f >= least and not w.isdigit()}
-        typical[cluster] = sorted(scored, key=lambda word: (-scored[word], word))[:count]
+        least = min(2, len(texts[cluster])) / len(texts[cluster])
+        scored = {}
+        for word, f in mine.items():
+            others = (everywhere[word] - f) / max(1, len(shares) - 1)
+            if f >= least and others <= min(f, COMMON) and not word.isdigit():
+                scored[word] = f * np.log((f + SMOOTH) / (others + SMOOTH))
+        best = sorted(scored, key=lambda word: (-scored[word], word))[:count]
+        typical[cluster] = _joined(best)
     return typical
 
 
-def _shares(texts: Sequence[str]) -> Counter[str]:
-    shares: Counter[str] = Counter()
-    for text in texts:
-        for word in set(words(text)):
-            shares[word] += 1 / len(texts)  # type: ignore[assignment]
-    return shares
+def _joined(found: Sequence[str]) -> list[str]:
+    """什么 and 么颜 and 颜色 are 什么颜色."""
+    chains: list[str] = []
+    for word in found:
+        chains.append(word)
+        while pair := next(
+            ((a, b) for a in chains for b in chains if a is not b and a[-1] == b[0] and _unspaced(a) and _unspaced(b)),
+            None,
+        ):
+            place = min(map(chains.index, pair))
+            chains = [chain for chain in chains if chain not in pair]
+            chains.insert(place, pair[0] + pair[1][1:])
+    return chains
+
+
+def _unspaced(word: str) -> bool:
+    return re.fullmatch(rf"[{UNSPACED}]{{2,}}", word) is not None
+
+
+def _shares(texts: Sequence[str]) -> dict[str, float]:
+    having = Counter(word for text in texts for word in set(words(text)))
+    return {word: count / len(texts) for word, count in sorted(having.items())}
 
 
 @cache

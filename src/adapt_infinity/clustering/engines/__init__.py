@@ -1,9 +1,9 @@
 """Engines: who finds the nearest centroid of a block of rows; one file each, found by name.
 
 Each has one function, `searcher(centroids, device) -> nearest`, where `nearest(rows)` gives each row's nearest centroid
-(of equally near ones always the same), and what later comparisons may rely on: a cosine that the one to this centroid does
-not fall below, and one that those to all others do not exceed (−2 where there is none). `ValueError` for a device that
-the engine cannot use.
+(of equally near ones always the same), and what later comparisons may rely on: a cosine that the one to this centroid
+does not fall below, and one that those to all others do not exceed (−2 where there is none). `ValueError` for a device
+that the engine cannot use.
 """
 
 from collections.abc import Callable
