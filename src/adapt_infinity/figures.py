@@ -279,7 +279,7 @@ def cluster_sheet(cards: pd.DataFrame, told: Mapping[int, tuple[str, np.ndarray 
     figure = Figure(figsize=(width, whole), facecolor=PAPER)
     for place, card in enumerate(cards.to_dict("records")):
         base = whole - top - height * (place + 1)
-        strip = _place(figure, 0, base, width, height)
+        strip = _place(figure, 0.0, base, width, height)
         strip.set(xlim=(0, width), ylim=(0, height))
         strip.axhline(height, color=FAINT, linewidth=0.8)
         _card(strip, card, height)
