@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from adapt_infinity.figures import cluster_map, forgetting_curves, project, score_heat_map, subset_composition
+from adapt_infinity.figures import (
+    CLUSTERS,
+    cluster_map,
+    cluster_sheet,
+    forgetting_curves,
+    k_sweep_figure,
+    project,
+    score_heat_map,
+    subset_composition,
+)
 
 
 def stream(datasets: int, skills: int, rounds: int) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -120,6 +130,53 @@ def test_the_map_names_clusters_and_counts_the_rest(clusters: int) -> None:
     assert overlapping(axes, axes.texts) == []
     assert f"600 samples in {clusters} clusters" in said(figure)
     assert ("22 others" in said(figure)) == (clusters == 60)
+
+
+def swept(ks: list[int], chosen: int, sought: bool = True) -> pd.DataFrame:
+    table = pd.DataFrame({"k": ks, "clusters": ks, "rows": 900, "within": [900.0 / k for k in ks]})
+    table["silhouette"] = pd.array([0.5 - abs(k - chosen) / 100 for k in ks], dtype="Float64")
+    table["stability"] = pd.array([0.9 if sought else pd.NA for _ in ks], dtype="Float64")
+    return table.assign(chosen=table["k"] == chosen, note="")
+
+
+def test_the_sweep_marks_the_chosen_k() -> None:
+    figure = k_sweep_figure(swept([4, 6, 8, 11, 16], 8))
+    assert "8 clusters are chosen of 5 candidates" in said(figure)
+    assert {axes.get_title("left").split(" (")[0] for axes in figure.axes} == {
+        "silhouette 0.50",
+        "stability 0.90",
+        "within 112",
+    }
+
+
+def test_a_given_k_is_said_to_be_given() -> None:
+    figure = k_sweep_figure(swept([24], 24, sought=False))
+    assert figure.axes == []
+    assert "k = 24 was given, not sought" in said(figure)
+    assert any("900 rows, silhouette 0.50" in line for line in said(figure))
+    one = swept([1], 1, sought=False).assign(silhouette=pd.array([pd.NA], dtype="Float64"))
+    assert any("silhouette undefined" in line for line in said(k_sweep_figure(one)))
+
+
+@pytest.mark.parametrize("clusters", [1, CLUSTERS + 30])
+def test_the_sheet_shows_the_largest_clusters(clusters: int) -> None:
+    """Bounded in rows and pixels; long words, other scripts and dollars do no harm, nor does a missing picture."""
+    cards = pd.DataFrame({"cluster": range(clusters), "size": 10, "cohesion": 0.5, "label": "long words · $x$ " * 9})
+    cards["top_skills"], cards["follows"] = "a skill with a very long name 90 %, another 10 %", 3
+    shares: list[Any] = [[{"skill": "a", "share": 0.9}, {"skill": "b", "share": 0.1}]] * clusters
+    cards["skill_shares"] = shares
+    cards["nearest"] = [[0, 1, 2, 3, 4]] * clusters
+    told = {n: ("what is this? " * 20, np.zeros((20, 40, 3), np.uint8) if n % 2 else None) for n in range(4)}
+    shown = cards.head(CLUSTERS)
+    figure = cluster_sheet(shown, told, clusters)
+    width, height = figure.get_size_inches()
+    assert width <= 12
+    assert height <= 1.2 * CLUSTERS + 1
+    assert f"{clusters} clusters" in said(figure)
+    assert sum(line.startswith("10 samples") for line in said(figure)) == len(shown)
+    assert any(f"the {CLUSTERS} largest" in line for line in said(figure)) == (clusters > CLUSTERS)
+    assert any("goes on from 3" in line for line in said(figure))
+    figure.draw_without_rendering()
 
 
 def test_two_clear_directions_are_found() -> None:

@@ -22,8 +22,25 @@ from adapt_infinity.overlap import summarise
 
 log = logging.getLogger(__name__)
 
-FIGURES = ("score_heat_map", "forgetting_curves", "subset_composition", "cluster_map", "arrival_samples")
-TABLES = ("score_matrix", "measures", "cluster_cards", "cluster_experts", "training_log", "overlaps")
+FIGURES = (
+    "score_heat_map",
+    "forgetting_curves",
+    "subset_composition",
+    "cluster_map",
+    "cluster_sheet",
+    "k_sweep_figure",
+    "arrival_samples",
+)
+TABLES = (
+    "score_matrix",
+    "measures",
+    "cluster_cards",
+    "cluster_experts",
+    "cluster_links",
+    "k_sweep",
+    "training_log",
+    "overlaps",
+)
 
 
 class StageClock:

@@ -17,6 +17,7 @@ PREVIOUS = {  # what a round reads of the round before, under which name
     "previous_kept_pool": "kept_pool",
     "previous_adapter": "adapter",
     "previous_score_matrix": "score_matrix",
+    "previous_clusters": "clusters",
 }
 FIXED_AT_GENESIS = ("benchmark_items",)
 
@@ -89,6 +90,7 @@ def read_manifest(path: Path) -> Manifest | None:
 
 
 def pins(previous: Manifest) -> dict[str, str]:
-    """The versions that the next round has to load."""
-    pinned = {name: previous.versions[entry] for name, entry in PREVIOUS.items()}
+    """The versions that the next round has to load, of what the previous one made."""
+    made = previous.versions
+    pinned = {name: made[entry] for name, entry in PREVIOUS.items() if entry in made}
     return pinned | {name: previous.versions[name] for name in FIXED_AT_GENESIS}

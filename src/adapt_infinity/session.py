@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 from kedro.validation.exceptions import ParameterValidationError
 
-from adapt_infinity.manifest import manifest_path, pins, read_manifest
+from adapt_infinity.manifest import PREVIOUS, manifest_path, pins, read_manifest
 from adapt_infinity.records import files
 
 SPLITS = ("train", "test")
@@ -81,7 +82,14 @@ class RoundSession(KedroSession):
                 f"round {round} needs round {round - 1}, which is not complete (no {previous}); "
                 f"run `kedro run --params=round={round - 1}` first, or `kedro lifelong --last {round}`"
             )
-        return pins(manifest)
+        pinned = pins(manifest)
+        missing = (pipelines[names[0]].inputs() & PREVIOUS.keys()) - pinned.keys()
+        if missing:
+            raise ValueError(
+                f"round {round} reads {', '.join(sorted(missing))}, which round {round - 1} "
+                f"(pipeline {manifest.pipeline}) did not make; run it again under a strategy that does"
+            )
+        return pinned
 
     def _round(self) -> int:
         asked = self._runtime_params().get("round", 1)

@@ -47,7 +47,7 @@ def test_the_round_has_its_stages_in_order(registered: dict[str, Pipeline]) -> N
     assert registered["__default__"] is whole
     found = [str(node.namespace) for node in whole.nodes]
     assert list(dict.fromkeys(sorted(found, key=STAGES.index))) == STAGES
-    depth = {stage: max(_depth(whole, name) for name in _outputs(whole, stage)) for stage in STAGES}
+    depth = {stage: max(_depth(whole, name) for name in _handed_on(whole, stage)) for stage in STAGES}
     in_order = ["intake", "pool", "features", "pseudo_skills", "selector_experts", "subset", "training", "benchmarks"]
     assert [depth[stage] for stage in in_order] == sorted(depth[stage] for stage in in_order)
 
@@ -121,6 +121,12 @@ def test_every_environment_loads() -> None:
 
 def _outputs(pipeline: Pipeline, stage: str) -> set[str]:
     return {name for node in pipeline.nodes if node.namespace == stage for name in node.outputs}
+
+
+def _handed_on(pipeline: Pipeline, stage: str) -> set[str]:
+    """What other stages read of it, or, of the last one, all that it makes."""
+    read = {name for node in pipeline.nodes if node.namespace != stage for name in node.inputs}
+    return _outputs(pipeline, stage) & read or _outputs(pipeline, stage)
 
 
 def _depth(pipeline: Pipeline, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Genesis makes round 0: an empty pool, a warmed-up adapter, the test items, and the base model's zero-shot grades."""
+"""Genesis makes round 0: no pool, no clusters, a warmed-up adapter, the test items, zero-shot grades."""
 
 from kedro.pipeline import Pipeline
 
@@ -8,6 +8,7 @@ from adapt_infinity.pipelines.stages import node, stage
 def create_pipeline() -> Pipeline:
     """Round 0 of a stream. Everything that later rounds compare themselves with is fixed here."""
     from adapt_infinity.benchmarks.answering import answer_zero_shot, grade_zero_shot, pick_items
+    from adapt_infinity.clustering.following import start_clusters
     from adapt_infinity.pipelines import nodes
     from adapt_infinity.pool import start_pool
     from adapt_infinity.selection.scoring import start_record
@@ -16,6 +17,7 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             stage("pool", node(start_pool, "", "kept_pool")),
+            stage("pseudo_skills", node(start_clusters, "", "clusters")),
             stage("selector_experts", node(start_record, "", "scores subset")),
             stage(
                 "training",

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from adapt_infinity import figures, parquet
+from adapt_infinity.clustering.cards import first_question, nearest_samples
 from adapt_infinity.embedded.pretraining import pretrain
 from adapt_infinity.embedded.recipe import EmbeddedModelParams
 from adapt_infinity.embedded.stream import EmbeddedStreamParams
@@ -129,6 +130,20 @@ def draw_cluster_map(features: Features, clusters: pd.DataFrame, subset: pd.Data
     return figures.cluster_map(
         points.assign(**{name: subset[name].to_numpy() for name in ("skill", "source", "selected")})
     )
+
+
+def draw_cluster_sheet(cluster_cards: pd.DataFrame, pool: Pool, pictures: Pictures) -> Any:
+    """The largest clusters, each with its nearest samples: their first picture and what is asked first."""
+    cards = cluster_cards.head(figures.CLUSTERS)
+    nearest = nearest_samples(cards, figures.THUMBNAILS)
+    told: dict[int, tuple[str, np.ndarray | None]] = {}
+    for row in pool.fetch(nearest, ["source", "images", "turns"]).to_pylist():
+        shown = pictures.open(row["source"], row["images"][0]) if row["images"] else None
+        if shown is not None:
+            shown.thumbnail((figures.THUMBNAIL, figures.THUMBNAIL))
+        picture = None if shown is None else np.asarray(shown)
+        told[int(nearest[len(told)])] = (first_question(row["turns"]), picture)
+    return figures.cluster_sheet(cards, told, len(cluster_cards))
 
 
 def plan_embedded_stream(params: EmbeddedStreamParams) -> EmbeddedStreamParams:

@@ -30,15 +30,24 @@ OUTCOMES = [
     "forgetting_curves",
 ]
 INSIGHT = ["subset_composition"]
-CLUSTER_INSIGHT = ["cluster_cards", "cluster_experts", "cluster_map"]  # for a strategy that clusters
+CLUSTER_INSIGHT = [  # for a strategy that clusters
+    "cluster_cards",
+    "cluster_experts",
+    "cluster_links",
+    "cluster_map",
+    "cluster_sheet",
+    "k_sweep_figure",
+]
 
 
 def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     """The round under a data strategy (a file name in `strategies/`)."""
     from adapt_infinity import strategies
     from adapt_infinity.benchmarks.answering import answer_items, grade_round
-    from adapt_infinity.clusters import find_pseudo_skills
-    from adapt_infinity.figures import subset_composition
+    from adapt_infinity.clustering.cards import describe_clusters
+    from adapt_infinity.clustering.following import follow_clusters
+    from adapt_infinity.clustering.pseudo_skills import find_pseudo_skills
+    from adapt_infinity.figures import k_sweep_figure, subset_composition
     from adapt_infinity.pipelines import nodes
     from adapt_infinity.pool import index
     from adapt_infinity.probe.features import probe_pool
@@ -84,7 +93,19 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
             ),
             stage(
                 "pseudo_skills",
-                node(find_pseudo_skills, "features pool_rows params:pseudo_skills", "clusters cluster_cards"),
+                node(
+                    find_pseudo_skills,
+                    "features pool previous_clusters params:pseudo_skills",
+                    "clusters k_sweep",
+                ),
+                node(follow_clusters, "clusters previous_clusters", "cluster_links"),
+                node(
+                    describe_clusters,
+                    "features pool clusters cluster_links k_sweep params:pseudo_skills",
+                    "cluster_cards",
+                ),
+                node(k_sweep_figure, "k_sweep", "k_sweep_figure", "draw_k_sweep"),
+                node(nodes.draw_cluster_sheet, "cluster_cards pool pictures", "cluster_sheet"),
             ),
             stage(
                 "selector_experts",

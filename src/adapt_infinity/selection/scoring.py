@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from adapt_infinity import rooms
-from adapt_infinity.clusters import Features
+from adapt_infinity.clustering.features import Features
 from adapt_infinity.selection import choices, comparisons
 from adapt_infinity.selection.evidence import Evidence
 from adapt_infinity.selection.frames import aligned

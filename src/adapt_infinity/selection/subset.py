@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from adapt_infinity import rooms
 from adapt_infinity.budgets import Rule, at_least, equal_shares, shuffled, take, weighted_shares
-from adapt_infinity.clusters import Features
+from adapt_infinity.clustering.features import Features
 from adapt_infinity.selection import shares
 from adapt_infinity.selection.frames import aligned
 from adapt_infinity.selection.limits import Limits, Mask, fill

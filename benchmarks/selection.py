@@ -1,0 +1,475 @@
+"""Clusters, subset and pruning against their peers, on fabricated features with planted skills and duplicates.
+
+    pip install "adapt-infinity[cpu]" && python benchmarks/selection.py kmeans --rows 100000 --dim 1024 --k 100 --runs 5
+    python benchmarks/selection.py prune --rows 100000 --dim 1024 --k 20
+    python benchmarks/selection.py subset --rows 2000000 --k 1000
+    python benchmarks/selection.py place --rows 4000 --dim 256
+    python benchmarks/selection.py costs
+
+kmeans   ours on the fp16 file; scikit-learn's MiniBatchKMeans and faiss's Kmeans on float32 in memory, as they ask for
+prune    greedy and semdedup; SemDeDup as published: a cluster's whole table of cosines, its upper triangle's maxima
+subset   expert choice, equal shares and CCS, vectorised; and a plain loop that does the same cluster by cluster
+place    facility location in one cluster: ours; submodlib's lazy greedy on a dense kernel, where it is installed
+costs    exponents of time in n, k and dim, for k-means (one iteration) and pruning
+
+Features: every row is its skill's direction and as much noise; skills are of very unequal size (Zipf; for
+pruning of equal size, so that equal budgets are about the number of originals); a fifth of the rows are near-copies of another row of their skill. Every contender runs in a
+process of its own, interleaved, with `--threads`; medians, and the highest memory seen, imports and rows included.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+BLOCK = 65_536
+COPIES = 0.2
+SIZES = ("rows", "dim", "k", "threads", "iterations", "restarts", "tolerance")
+CONTENDERS = {
+    "kmeans": ("ours", "ours, mini-batch", "scikit-learn", "faiss"),
+    "prune": ("greedy", "semdedup", "dense"),
+    "subset": ("ours", "loop"),
+    "place": ("ours", "submodlib"),
+}
+Options = argparse.Namespace
+Found = dict[str, float | str]
+
+
+def main() -> None:
+    """Make the features, run every contender in a process of its own, print the table."""
+    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    asked.add_argument("task", choices=(*CONTENDERS, "costs"))
+    asked.add_argument("--rows", type=int, default=100_000)
+    asked.add_argument("--dim", type=int, default=1024)
+    asked.add_argument("--k", type=int, default=100)
+    asked.add_argument("--runs", type=int, default=5)
+    asked.add_argument("--threads", type=int, default=1)
+    asked.add_argument("--only", default="", help="contenders, separated by commas")
+    asked.add_argument("--iterations", type=int, default=20)
+    asked.add_argument("--restarts", type=int, default=5)
+    asked.add_argument("--tolerance", type=float, default=1e-4)
+    asked.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "adapt_infinity_selection")
+    asked.add_argument("--child", default="")
+    options = asked.parse_args()
+    if options.child:
+        measured = child(options)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(json.dumps({**measured, "gigabytes": peak}))
+    elif options.task == "costs":
+        costs(options)
+    else:
+        compare(options)
+
+
+def compare(options: Options) -> None:
+    """All contenders of a task."""
+    make(options)
+    chosen = [name for name in CONTENDERS[options.task] if not options.only or name in options.only.split(",")]
+    found: dict[str, list[Found]] = {name: [] for name in chosen}
+    for _ in range(options.runs):
+        for name in chosen:
+            found[name].append(measure(name, options))
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, python {platform.python_version()}"
+    )
+    print(f"{options.task}: {options.rows:,} rows, dim {options.dim}, k {options.k}, {options.runs} runs\n")
+    print(table(found))
+
+
+def versions() -> str:
+    """Of what takes part."""
+    there = {name: metadata.version(name) for name in ("numpy", "torch", "scikit-learn", "faiss-cpu")}
+    return ", ".join(f"{name} {version}" for name, version in there.items())
+
+
+def measure(name: str, options: Options) -> Found:
+    """One contender, once, in a process of its own."""
+    threads = {key: str(options.threads) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    words = [f"--{key}={getattr(options, key)}" for key in SIZES]
+    command = [sys.executable, __file__, options.task, *words, f"--folder={options.folder}", f"--child={name}"]
+    done = subprocess.run(command, env={**os.environ, **threads}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"missing": done.stderr.strip().splitlines()[-1]}
+    result: Found = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def table(found: dict[str, list[Found]]) -> str:
+    """Markdown: medians of every number, and how much longer than the first contender each takes."""
+    first = next(iter(found.values()))
+    names = [key for key in first[0] if key not in ("seconds", "gigabytes")]
+    lines = ["| | seconds | ÷ first | peak memory | " + " | ".join(names) + " |", "|---|" + "---:|" * (3 + len(names))]
+    base = statistics.median(float(run["seconds"]) for run in first)
+    for name, runs in found.items():
+        if "missing" in runs[0]:
+            lines.append(f"| {name} | not run: {runs[0]['missing']} |")
+            continue
+        seconds = statistics.median(float(run["seconds"]) for run in runs)
+        memory = max(float(run["gigabytes"]) for run in runs)
+        cells = [f"{statistics.median(float(run.get(key, math.nan)) for run in runs):.5g}" for key in names]
+        lines.append(f"| {name} | {seconds:.2f} | {seconds / base:.2f} | {memory:.2f} GB | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def make(options: Options) -> None:
+    """Features, skills and which row each is a copy of (-1: of none), unless they are there."""
+    import numpy as np
+
+    folder = place(options)
+    if options.task == "subset" or (folder / "skills.npy").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = np.random.default_rng(0)
+    skills = max(20, options.k)
+    sizes = np.ones(skills) if options.task == "prune" else np.maximum(1 / np.arange(1, skills + 1), 0.003)
+    skill = draw.choice(skills, options.rows, p=sizes / sizes.sum()).astype(np.int32)
+    directions = draw.normal(size=(skills, options.dim)).astype(np.float32)
+    original = np.full(options.rows, -1)
+    rows = np.lib.format.open_memmap(
+        folder / "rows.npy", mode="w+", dtype=np.float16, shape=(options.rows, options.dim)
+    )
+    for start in range(0, options.rows, BLOCK):
+        here = slice(start, min(start + BLOCK, options.rows))
+        noise = draw.normal(size=(here.stop - start, options.dim)).astype(np.float32)
+        block = directions[skill[here]] + noise
+        copied = np.flatnonzero(draw.random(len(block)) < COPIES)
+        copied = copied[copied > 0]
+        source = (copied * draw.random(len(copied))).astype(np.int64)  # an earlier row of this block
+        for row, of in zip(copied.tolist(), source.tolist(), strict=True):
+            block[row] = block[of] + 0.02 * draw.normal(size=options.dim).astype(np.float32)
+            skill[start + row], original[start + row] = skill[start + of], start + of
+        rows[here] = block / np.linalg.norm(block, axis=1, keepdims=True)
+    rows.flush()
+    np.save(folder / "original.npy", original)
+    np.save(folder / "skills.npy", skill)
+
+
+def place(options: Options) -> Path:
+    """Where the features of this size are."""
+    kind = "even" if options.task == "prune" else "uneven"
+    folder: Path = options.folder / f"{kind}_{options.rows}_{options.dim}_{max(20, options.k)}"
+    return folder
+
+
+def load(options: Options) -> Any:
+    """What `make` has made; the rows are mapped."""
+    import numpy as np
+
+    folder = place(options)
+    rows = np.load(folder / "rows.npy", mmap_mode="r")
+    return rows, np.load(folder / "skills.npy"), np.load(folder / "original.npy")
+
+
+def child(options: Options) -> Found:
+    """A contender in its own process; the clock starts when everything is imported and, for peers, loaded."""
+    works: dict[tuple[str, str], Callable[[Options], Found]] = {
+        ("kmeans", "ours"): our_kmeans,
+        ("kmeans", "ours, mini-batch"): our_kmeans,
+        ("kmeans", "scikit-learn"): their_kmeans,
+        ("kmeans", "faiss"): their_kmeans,
+        ("prune", "greedy"): our_pruning,
+        ("prune", "semdedup"): our_pruning,
+        ("prune", "dense"): dense_pruning,
+        ("subset", "ours"): our_subset,
+        ("subset", "loop"): loop_subset,
+        ("place", "ours"): facility_location,
+        ("place", "submodlib"): facility_location,
+    }
+    return works[options.task, options.child](options)
+
+
+def our_kmeans(options: Options) -> Found:
+    """The stage as it is: checks, seeding, restarts on a sample, all rows, and the silhouette that it reports."""
+    import numpy as np
+    import pandas as pd
+    from sklearn.metrics import adjusted_rand_score
+
+    from adapt_infinity.clustering.params import PseudoSkillParams
+    from adapt_infinity.clustering.pseudo_skills import cluster_rows
+
+    rows, skill, _ = load(options)
+    params = PseudoSkillParams(
+        k=options.k,
+        candidates=[],
+        sweep_rows=8192,
+        space="gradients",
+        iterations=options.iterations,
+        tolerance=options.tolerance,
+        restarts=options.restarts,
+        batch=8192 if "batch" in options.child else 0,
+        warm_start=False,
+        engine="torch",
+        device="cpu",
+        threads=options.threads,
+        block=16_384,
+        label_rows=1,
+        seed=0,
+    )
+    since = time.perf_counter()
+    clusters, _ = cluster_rows({"gradients": rows}, np.arange(len(rows)), params, pd.DataFrame())
+    seconds = time.perf_counter() - since
+    within = float((2 - 2 * clusters["similarity"].to_numpy(np.float64)).sum())
+    return {"seconds": seconds, "within": within, "ARI": adjusted_rand_score(skill, clusters["cluster"])}
+
+
+def their_kmeans(options: Options) -> Found:
+    """scikit-learn's or faiss's, on float32 in memory; labels and unit centroids measured as ours are."""
+    import numpy as np
+    from sklearn.metrics import adjusted_rand_score
+
+    mapped, skill, _ = load(options)
+    rows = np.asarray(mapped, dtype=np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    if options.child == "scikit-learn":
+        from sklearn.cluster import MiniBatchKMeans
+
+        since = time.perf_counter()
+        labels = MiniBatchKMeans(options.k, random_state=0).fit_predict(rows)
+        seconds = time.perf_counter() - since
+    else:
+        import faiss
+
+        faiss.omp_set_num_threads(options.threads)
+        since = time.perf_counter()
+        clustering = faiss.Kmeans(
+            options.dim, options.k, niter=options.iterations, spherical=True, seed=1, max_points_per_centroid=10**9
+        )
+        clustering.train(rows)
+        labels = clustering.index.search(rows, 1)[1][:, 0]
+        seconds = time.perf_counter() - since
+    lengths = [np.linalg.norm(rows[labels == label].sum(axis=0, dtype=np.float64)) for label in range(options.k)]
+    return {"seconds": seconds, "within": 2 * len(rows) - 2 * sum(lengths), "ARI": adjusted_rand_score(skill, labels)}
+
+
+def pruned(lost: Any, twin: Any, original: Any) -> Found:
+    """How well planted copies are found: a lost row is right if it and its twin are copies of the same row."""
+    import numpy as np
+
+    root = np.arange(len(original))
+    for row in np.flatnonzero(original >= 0):  # an original is an earlier row, so its root is known
+        root[row] = root[original[row]]
+    copies = int((original >= 0).sum())
+    right = int((root[lost] == root[twin]).sum())
+    return {"precision": right / max(len(lost), 1), "recall": right / copies}
+
+
+def our_pruning(options: Options) -> Found:
+    """The stage as it is, with the true skills as clusters and as many removals as there are copies."""
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    from adapt_infinity.pruning import PruningParams, prune_pool
+
+    torch.set_num_threads(options.threads)
+    rows, skill, original = load(options)
+    ids = np.arange(len(rows))
+    pool_rows = pd.DataFrame({"sample_id": ids, "source": "s"})
+    clusters = pd.DataFrame({"sample_id": ids, "cluster": skill, "similarity": 0.5})
+    params = PruningParams(
+        pool_size=int((original < 0).sum()),
+        rule=options.child,
+        ranking="centroid",
+        min_cluster=0,
+        must_keep=[],
+        screening="auto",
+        device="cpu",
+        block=1024,
+        seed=0,
+    )
+    nothing = pd.DataFrame({"sample_id": np.zeros(0, np.int64)})
+    since = time.perf_counter()
+    removals = prune_pool(pool_rows, clusters, rows, pd.DataFrame({"sample_id": ids}), nothing, nothing, params)
+    seconds = time.perf_counter() - since
+    known = removals[removals["duplicate_of"] >= 0]
+    return {"seconds": seconds, **pruned(known["sample_id"].to_numpy(), known["duplicate_of"].to_numpy(), original)}
+
+
+def dense_pruning(options: Options) -> Found:
+    """SemDeDup as published, with the same budgets: all cosines of a cluster at once."""
+    import numpy as np
+    import torch
+
+    from adapt_infinity.budgets import equal_shares
+
+    torch.set_num_threads(options.threads)
+    rows, skill, original = load(options)
+    _, code, sizes = np.unique(skill, return_inverse=True, return_counts=True)
+    budgets = equal_shares(sizes, int((original < 0).sum()))
+    lost: list[Any] = []
+    twins: list[Any] = []
+    since = time.perf_counter()
+    for place_, budget in enumerate(budgets):
+        members = np.flatnonzero(code == place_)
+        if budget == len(members):
+            continue
+        unit = torch.nn.functional.normalize(torch.from_numpy(np.asarray(rows[members])).float(), dim=1)
+        highest, twin = torch.triu(unit @ unit.T, diagonal=1).max(dim=0)
+        gone = torch.argsort(highest, descending=True)[: len(members) - budget].numpy()
+        lost.append(members[gone])
+        twins.append(members[twin.numpy()[gone]])
+    seconds = time.perf_counter() - since
+    return {"seconds": seconds, **pruned(np.concatenate(lost), np.concatenate(twins), original)}
+
+
+def fabricated_scores(options: Options) -> Any:
+    """Clusters of very unequal size and five scores of different kinds."""
+    import numpy as np
+    import pandas as pd
+
+    draw = np.random.default_rng(0)
+    ids = np.arange(options.rows)
+    cluster = (draw.zipf(1.3, options.rows).clip(max=options.k) - 1).astype(np.int32)
+    names = ["perplexity", "el2n", "entropy", "grand", "image_grounding"]
+    scores = pd.DataFrame({name: draw.gamma(1 + place_, size=options.rows) for place_, name in enumerate(names)})
+    return ids, cluster, names, scores
+
+
+def our_subset(options: Options) -> Found:
+    """Expert choice, shares and CCS as the stages do them: 25,000 samples."""
+    import numpy as np
+    import pandas as pd
+
+    from adapt_infinity.selection.scoring import SelectorParams, start_record
+    from adapt_infinity.selection.selector import choose_experts
+    from adapt_infinity.selection.subset import SubsetParams, select_subset
+
+    ids, cluster, names, scores = fabricated_scores(options)
+    scores = scores.assign(sample_id=ids, nll=scores["el2n"], trained_nll=np.nan)
+    clusters = pd.DataFrame({"sample_id": ids, "cluster": cluster, "similarity": np.float32(0.5)})
+    pool_rows = pd.DataFrame({"sample_id": ids, "round": 1, "source": "s", "skill": "t"})
+    rows = np.zeros((len(ids), 1), np.float16)
+    features: Any = SimpleNamespace(sample_ids=ids, gradients=rows, embeddings=rows, scores=scores)
+    selector = SelectorParams(
+        experts=names,
+        choice="entropy",
+        bins=50,
+        range=4.0,
+        neighbours=10,
+        reference="",
+        targets_per_skill=1,
+        seed=0,
+    )
+    subset = SubsetParams(
+        budget=25_000,
+        token_budget=0,
+        shares="equal",
+        sampler="ccs",
+        strata=50,
+        cut=0.0,
+        cut_tails=False,
+        view="gradients",
+        include=[],
+        exclude=[],
+        floors={},
+        caps={},
+        seed=0,
+    )
+    nothing = pd.DataFrame({"sample_id": np.zeros(0, np.int64), "include": np.zeros(0, dtype=bool)})
+    since = time.perf_counter()
+    experts = choose_experts(clusters, scores, *start_record(), selector, 1)
+    chosen = select_subset(pool_rows, clusters, scores, features, experts, nothing, subset)
+    return {"seconds": time.perf_counter() - since, "selected": int(chosen["selected"].sum())}
+
+
+def loop_subset(options: Options) -> Found:
+    """The same in the plain form: rows gathered by a scan for each cluster, histograms and strata by Python loops."""
+    import numpy as np
+
+    _, cluster, names, scores = fabricated_scores(options)
+    columns = {name: scores[name].tolist() for name in names}
+    labels = cluster.tolist()
+    draw = np.random.default_rng(0)
+    since = time.perf_counter()
+    members: dict[int, list[int]] = {}
+    for row, label in enumerate(labels):
+        members.setdefault(label, []).append(row)
+    selected: list[int] = []
+    left, budget = len(members), 25_000
+    for label in sorted(members, key=lambda name: len(members[name])):
+        rows = members[label]
+        share = min(len(rows), budget // left)
+        budget, left = budget - share, left - 1
+        best, expert = -1.0, names[0]
+        for name in names:
+            values = [columns[name][row] for row in rows]
+            mean = sum(values) / len(values)
+            spread = math.sqrt(sum((value - mean) ** 2 for value in values) / len(values)) or 1.0
+            counts = [0] * 50
+            for value in values:
+                counts[min(49, max(0, int(((value - mean) / spread + 4) / 8 * 50)))] += 1
+            entropy = -sum(count / len(rows) * math.log(count / len(rows)) for count in counts if count)
+            if entropy > best:
+                best, expert = entropy, name
+        values = [columns[expert][row] for row in rows]
+        low, high = min(values), max(values)
+        strata: list[list[int]] = [[] for _ in range(50)]
+        for row, value in zip(rows, values, strict=True):
+            strata[min(49, int((value - low) / ((high - low) or 1.0) * 50))].append(row)
+        waiting = sorted((stratum for stratum in strata if stratum), key=len)
+        for place_, stratum in enumerate(waiting):
+            count = min(len(stratum), share // (len(waiting) - place_))
+            selected += [stratum[pick] for pick in draw.permutation(len(stratum))[:count].tolist()]
+            share -= count
+    return {"seconds": time.perf_counter() - since, "selected": len(selected)}
+
+
+def facility_location(options: Options) -> Found:
+    """A tenth of the rows of one cluster; the value is the mean cosine of a row with the nearest one taken."""
+    import numpy as np
+
+    mapped, _, _ = load(options)
+    rows = np.asarray(mapped, dtype=np.float32)
+    budget = len(rows) // 10
+    if options.child == "ours":
+        from adapt_infinity.selection.samplers.facility_location import sample
+        from adapt_infinity.selection.subset import Members
+
+        members = Members(np.arange(len(rows)), np.zeros(len(rows)), lambda: rows)
+        params: Any = None  # this sampler reads none
+        since = time.perf_counter()
+        taken = np.flatnonzero(sample(members, budget, np.random.default_rng(0), params)[0])
+        seconds = time.perf_counter() - since
+    else:
+        from submodlib import FacilityLocationFunction
+
+        since = time.perf_counter()
+        kernel = 1 + rows @ rows.T
+        greedy = FacilityLocationFunction(n=len(rows), mode="dense", sijs=kernel, separate_rep=False)
+        picks = greedy.maximize(budget=budget, optimizer="LazyGreedy", show_progress=False)
+        taken = np.array([row for row, _ in picks])
+        seconds = time.perf_counter() - since
+    return {"seconds": seconds, "mean likeness": float((rows @ rows[taken].T).max(axis=1).mean())}
+
+
+def costs(options: Options) -> None:
+    """Fits time to n, k and dim: doublings from a common point, the median of the slopes."""
+    point = {"rows": 20_000, "dim": 256, "k": 64}
+    for task, name, keys in (("kmeans", "ours", ("rows", "k", "dim")), ("prune", "greedy", ("rows", "dim"))):
+        exponents = {}
+        for key in keys:
+            seconds = []
+            for factor in (1, 2, 4):
+                sized = Options(**{**vars(options), **point, "task": task, key: point[key] * factor})
+                sized.iterations, sized.tolerance = 5, 0.0
+                make(sized)
+                seconds.append(statistics.median(float(measure(name, sized)["seconds"]) for _ in range(options.runs)))
+            slopes = [math.log2(seconds[1] / seconds[0]), math.log2(seconds[2] / seconds[1])]
+            exponents[key] = statistics.mean(slopes)
+        print(task, ", ".join(f"{key}^{value:.2f}" for key, value in exponents.items()))
+
+
+if __name__ == "__main__":
+    main()

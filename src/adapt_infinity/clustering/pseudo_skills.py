@@ -1,0 +1,130 @@
+"""From features to the clusters table: which space, how many clusters, from which start, numbered by size."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from adapt_infinity.clustering import engines, sweep
+from adapt_infinity.clustering.features import Features
+from adapt_infinity.clustering.following import warm_centroids
+from adapt_infinity.clustering.kmeans import Clustering, Search, spherical_kmeans
+from adapt_infinity.clustering.params import AUTO, PseudoSkillParams
+from adapt_infinity.clustering.rows import Each, Rows, unit_rows, workers
+from adapt_infinity.clustering.spaces import rows_in
+from adapt_infinity.pool import Pool
+
+log = logging.getLogger(__name__)
+
+
+def find_pseudo_skills(
+    features: Features, pool: Pool, previous_clusters: pd.DataFrame, params: PseudoSkillParams
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The clusters table and the k_sweep table of the pool, in the spaces that the parameters name.
+
+    See `cluster_rows`. Each space takes what it needs of the inputs.
+    """
+    views = {view: rows_in(view, features=features, pool=pool) for view in params.views}
+    return cluster_rows(views, features.sample_ids, params, previous_clusters)
+
+
+def cluster_rows(
+    views: dict[str, Float[np.ndarray, "n _"]],
+    sample_ids: Int[np.ndarray, " n"],
+    params: PseudoSkillParams,
+    previous_clusters: pd.DataFrame,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Clusters: sample_id, cluster (0 = the largest; of equally large ones, that with the smallest sample_id),
+    similarity (cosine to its centroid), in the order of `sample_ids`. No cluster is empty; if there are fewer
+    distinct rows than k there are fewer clusters, and the chosen line's `note` in k_sweep and a warning say so.
+
+    k_sweep: k, clusters, rows, within, silhouette, stability, chosen, note; see sweep.py.
+
+    `ValueError` without rows, and for rows of zeros or not finite, named with their sample.
+    """
+    if len(sample_ids) == 0:
+        raise ValueError("pseudo-skills need at least one row, but the pool is empty")
+    with workers(params.threads, params.block) as each:
+        rows = unit_rows(list(views.values()), sample_ids, list(views), each)
+        search = _search(params, each)
+        lines: list[sweep.Line] = []
+        if params.k == AUTO:
+            lines = sweep.sweep(rows, params.candidates, params.sweep_rows, params.seed, search)
+        k = sweep.best(lines) if lines else int(params.k)
+        clustering = _cluster(rows, np.sort(sample_ids), k, params, search, previous_clusters)
+        found = len(np.unique(clustering.labels))
+        note = _note(k, found, len(rows))
+        lines = lines or sweep.given(rows, k, clustering, params.seed, note)
+    if note:
+        log.warning(note)
+    labels = _by_size(clustering.labels, np.sort(sample_ids))
+    clusters = pd.DataFrame(
+        {"sample_id": np.sort(sample_ids), "cluster": labels, "similarity": clustering.similarity}
+    ).astype({"sample_id": np.int64})
+    return clusters.set_index("sample_id").loc[sample_ids].reset_index(), sweep.table(lines)
+
+
+def agreement(clusters: pd.DataFrame, labels: pd.Series) -> dict[str, float | str]:
+    """How well clusters and known labels (same order) agree: nmi in [0, 1], ari at most 1, by chance 0.
+
+    With fewer than two labels both are undefined, and the reason stands in their place.
+    """
+    assert len(clusters) == len(labels)
+    if labels.nunique() < 2:
+        reason = f"undefined: {labels.nunique()} distinct labels"
+        return {"nmi": reason, "ari": reason}
+    known, found = labels.to_numpy(), clusters["cluster"].to_numpy()
+    return {
+        "nmi": float(normalized_mutual_info_score(known, found)),
+        "ari": float(adjusted_rand_score(known, found)),
+    }
+
+
+def _cluster(
+    rows: Rows,
+    sample_ids: Int[np.ndarray, " n"],
+    k: int,
+    params: PseudoSkillParams,
+    search: Search,
+    previous_clusters: pd.DataFrame,
+) -> Clustering:
+    fitting = min(k, len(rows))
+    warm = warm_centroids(rows, sample_ids, previous_clusters, fitting, search) if params.warm_start else None
+    return spherical_kmeans(rows, fitting, params.seed, search, warm)
+
+
+def _search(params: PseudoSkillParams, each: Each) -> Search:
+    chosen = params.device
+    if chosen == AUTO:
+        chosen = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(chosen)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"pseudo_skills.device is {params.device}, but torch sees {torch.cuda.device_count()} GPUs")
+    return Search(
+        each=each,
+        searcher=engines.load(params.engine),
+        device=device,
+        iterations=params.iterations,
+        tolerance=params.tolerance,
+        restarts=params.restarts,
+        batch=params.batch,
+    )
+
+
+def _note(k: int, found: int, n: int) -> str:
+    if found == k:
+        return ""
+    return f"pseudo_skills.k = {k}, but the pool has {f'{n} rows' if found == n else f'only {found} distinct rows'}"
+
+
+def _by_size(labels: Int[np.ndarray, " n"], sample_ids: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """The same clusters, numbered by size (0 = the largest), equally large ones by smallest sample_id."""
+    _, code, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    smallest = np.full(len(sizes), np.iinfo(np.int64).max)
+    np.minimum.at(smallest, code, sample_ids)
+    number = np.empty(len(sizes), dtype=np.int32)
+    number[np.lexsort((smallest, -sizes))] = np.arange(len(sizes))
+    return number[code]

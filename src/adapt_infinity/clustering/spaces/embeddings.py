@@ -1,0 +1,11 @@
+"""Embeddings: samples are alike if the model represents their words and pictures alike."""
+
+import numpy as np
+from jaxtyping import Float
+
+from adapt_infinity.clustering.features import Features
+
+
+def rows(features: Features) -> Float[np.ndarray, "n width"]:
+    """The probe's mean hidden states."""
+    return features.embeddings

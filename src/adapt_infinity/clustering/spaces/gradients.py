@@ -1,0 +1,11 @@
+"""Gradients: samples are alike if training on them would move the model the same way (arXiv:2410.10636)."""
+
+import numpy as np
+from jaxtyping import Float
+
+from adapt_infinity.clustering.features import Features
+
+
+def rows(features: Features) -> Float[np.ndarray, "n dim"]:
+    """The probe's sketched gradients."""
+    return features.gradients

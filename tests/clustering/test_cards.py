@@ -1,0 +1,65 @@
+"""Cards: what a cluster is made of and about."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from adapt_infinity.clustering import cards as room
+from adapt_infinity.clustering.cards import describe, describe_clusters, first_question, label, nearest_samples
+from adapt_infinity.clustering.following import start_clusters
+from adapt_infinity.clustering.pseudo_skills import find_pseudo_skills
+from tests.clustering.planted import Probe, params, planted, pool_of, probe
+
+
+def test_cards_by_hand() -> None:
+    clusters = pd.DataFrame({"sample_id": [0, 1, 2, 3], "cluster": [0, 0, 0, 1], "similarity": [0.9, 1.0, 0.9, 1.0]})
+    pool_rows = pd.DataFrame({"sample_id": range(4), "source": list("abba"), "skill": ["s0", "s1", "s1", "s2"]})
+    scores = pd.DataFrame({"sample_id": range(4), "el2n": [0.0, 0.25, 0.5, 1.0]})
+    made = describe(clusters, pool_rows, scores)
+    card = made.iloc[0]
+    assert (card["cluster"], card["size"], card["cohesion"]) == (0, 3, pytest.approx(2.8 / 3))
+    assert card["top_sources"] == "b 67 %, a 33 %"
+    assert (card["top_skill"], card["top_skill_share"]) == ("s1", pytest.approx(2 / 3))
+    assert card["top_skills"] == "s1 67 %, s0 33 %"
+    assert card["skill_shares"] == [
+        {"skill": "s1", "share": pytest.approx(2 / 3)},
+        {"skill": "s0", "share": pytest.approx(1 / 3)},
+    ]
+    assert card["mean_el2n"] == pytest.approx(0.25)
+    assert card["nearest"] == [1, 0, 2]
+    assert nearest_samples(made, 2).tolist() == [1, 0, 3]
+
+
+def test_a_label_says_what_is_typical() -> None:
+    """Whatever the words that all questions share; at most so many samples of a cluster are read."""
+    pool = pool_of(
+        [f"what colour is the {thing}" if n % 2 else f"where is the {thing}" for n, thing in enumerate("ab" * 9)]
+    )
+    clusters = pd.DataFrame({"sample_id": np.arange(18), "cluster": np.arange(18) % 2, "similarity": 1.0})
+    labels = label(clusters, pool, rows=5, seed=0)
+    assert labels[1].split(" · ")[:2] == ["b", "colour"]
+    assert labels[0].split(" · ")[:2] == ["a", "where"]
+    assert room._drawn(clusters, 5, 0).groupby("cluster").size().tolist() == [5, 5]
+    assert label(clusters, pool, 5, 0) == labels
+
+
+def test_cards_of_a_round() -> None:
+    rows, skill = planted(n=60, skills=3, noise=0.3)
+    made = probe(rows)
+    scores = made.scores.assign(sample_id=np.arange(60))
+    features = Probe(np.arange(60), made.gradients, made.embeddings, scores)
+    pool = pool_of([f"the {'abc'[n]}?" for n in skill], [f"s{n}" for n in skill])
+    clusters, sweep = find_pseudo_skills(features, pool, start_clusters(), params(k=3))
+    links = pd.DataFrame({"cluster": [1], "previous": [7], "follows": [True]})
+    cards = describe_clusters(features, pool, clusters, links, sweep, params())
+    assert cards["follows"].tolist() == [-1, 7, -1]
+    assert cards["top_skill_share"].tolist() == [1.0] * 3
+    assert cards["note"].tolist() == [""] * 3
+    assert cards["size"].tolist() == [20] * 3
+    assert cards["label"].tolist() == cards["top_skill"].map({"s0": "a", "s1": "b", "s2": "c"}).tolist()
+
+
+def test_the_first_question() -> None:
+    turns = [{"role": "assistant", "text": "hm"}, {"role": "user", "text": "<image>\nWhat \n is it?"}]
+    assert first_question(turns) == "What is it?"
+    assert first_question(turns[:1]) == ""
