@@ -12,9 +12,10 @@ subset   expert choice, equal shares and CCS, vectorised; and a plain loop that 
 place    facility location in one cluster: ours; submodlib's lazy greedy on a dense kernel, where it is installed
 costs    exponents of time in n, k and dim, for k-means (one iteration) and pruning
 
-Features: every row is its skill's direction and as much noise; skills are of very unequal size (Zipf; for
-pruning of equal size, so that equal budgets are about the number of originals); a fifth of the rows are near-copies of another row of their skill. Every contender runs in a
-process of its own, interleaved, with `--threads`; medians, and the highest memory seen, imports and rows included.
+Features: every row is its skill's direction and as much noise; a fifth of the rows are near-copies of another row of
+their skill. Skills are of very unequal size (Zipf), the smallest of half a per cent or less; for pruning of equal size,
+so that equal budgets are about the number of originals. Every contender runs in a process of its own, interleaved, with
+`--threads`; medians, and the highest memory seen, imports and rows included.
 """
 
 import argparse
