@@ -5,8 +5,8 @@ On the embedded model, pictures included:
 - *batch 1 + dense*: one sample per ordinary backward pass, the layer's LoRA gradient then multiplied with a dense
   Rademacher matrix of the same width that is made once and kept.
 - *batch 1 + traker*: the same gradients through traker's `BasicProjector` (Park et al. 2023, arXiv:2303.14186), which
-  draws its matrix anew at every call: for each sample (the first 16 only), or for 16 at a time, as LESS
-  (arXiv:2402.04333) calls it.
+  draws its matrix anew at every call: for each sample, or for 16 at a time, as LESS (arXiv:2402.04333) calls it. Being
+  slow, it gets every 64th or every 4th sample.
 - *vmap + our sketch*: `torch.func.vmap(grad)` over the same batches. The model as a whole cannot be mapped (the merging
   of pictures and the attention mask branch on values), so pictures are merged outside, and padding on the right is left
   to causality; attention has no batching rule on the CPU and is looped over. Scores and embeddings are not computed.
@@ -74,9 +74,9 @@ def image_peers(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> dict[str
         "vmap + our sketch": Peer(partial(map_over_samples, vlm, samples, pictures), len(samples)),
     }
     if importlib.util.find_spec("trak"):
-        few = samples[:INTERVAL]  # a matrix a sample is too dear for all of them
+        few, some = samples[::64], samples[::4]
         by_hand["batch 1 + traker a sample"] = Peer(partial(project_anew, vlm, few, pictures, 1), len(few))
-        by_hand["batch 1 + traker for 16"] = Peer(partial(project_anew, vlm, samples, pictures, INTERVAL), len(samples))
+        by_hand["batch 1 + traker for 16"] = Peer(partial(project_anew, vlm, some, pictures, INTERVAL), len(some))
     return by_hand
 
 
@@ -98,7 +98,7 @@ def text_peers(job: Job, samples: list[Sample], folder: Path) -> dict[str, Peer 
 
 def differences(vlm: Vlm, job: Job, samples: list[Sample], folder: Path) -> dict[str, float | str]:
     """Do the peers compute the same? Largest relative difference of a row (vmap), of a gradient's length (bergson)."""
-    rows = [encode(vlm, sample, job.pictures) for sample in samples]
+    rows = encoded(vlm, samples, job.pictures)
     ours = _in_order(read_batches(vlm, rows), lambda reading: reading.features)
     mapped = map_over_samples(vlm, samples, job.pictures)
     found: dict[str, float | str] = {
@@ -157,7 +157,7 @@ def map_over_samples(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> Flo
         hidden = functional_call(trunk, weights, kwargs=given).last_hidden_state[:, :-1]
         return experts.answer_nll(vlm.head(hidden).float(), labels[1:].unsqueeze(0))[0]
 
-    rows = [encode(vlm, sample, pictures) for sample in samples]
+    rows = encoded(vlm, samples, pictures)
     made = torch.empty(len(rows), DIM)
     for places, batch in _batches(rows, pad_token(vlm)):
         gradients = vmap(grad(loss), in_dims=(None, 0, 0))(weights, _merged(vlm, batch), batch.labels)
@@ -171,6 +171,11 @@ def read_batches(vlm: Vlm, rows: Sequence[Encoded]) -> list[tuple[list[int], Rea
         (places, read_batch(vlm, batch, np.full(len(places), np.nan, np.float32), SPEC))
         for places, batch in _batches(rows, 0)
     ]
+
+
+def encoded(vlm: Vlm, samples: Sequence[Sample], pictures: Pictures) -> list[Encoded]:
+    """The samples' tokens, pictures included."""
+    return [encode(vlm, sample, pictures) for sample in samples]
 
 
 class Bergson:
