@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
-from probe import prepare  # the script beside this one
+from probe_setup import prepare  # the file beside this one
 
 from adapt_infinity import executors
 from adapt_infinity.probe.reader import Job, Task, read_task

@@ -22,7 +22,6 @@ from adapt_infinity.model import (
     Checkpoint,
     ModelParams,
     Reader,
-    Vlm,
     load_reader,
     load_vlm,
 )
@@ -30,11 +29,12 @@ from adapt_infinity.pictures import Pictures
 from adapt_infinity.probe.batching import Budget, in_batches
 from adapt_infinity.probe.folding import fold_adapter
 from adapt_infinity.probe.moments import moments_of
+from adapt_infinity.probe.pairs import Pair, PairReader
 from adapt_infinity.probe.reading import Reading, read_batch, read_losses
 from adapt_infinity.probe.shards import KEY, STORED, Rows, shard_name, stored_keys, write_shard
 from adapt_infinity.probe.spec import Spec
 from adapt_infinity.probe.tower import remember_pictures
-from adapt_infinity.prompts import Encoded, collate, encode, pad_token
+from adapt_infinity.prompts import Encoded, collate, pad_token
 from adapt_infinity.sample import Sample
 
 CHUNK = 16  # samples that a loader prepares at a time
@@ -117,7 +117,7 @@ class Opened:
         self._moments = moments_of(self.vlm, job.adapter, job.spec.layers)
         self._steps = int(job.adapter.record.get("moment_steps", 0))
 
-    def read(self, samples: Sequence[Sample], pairs: Sequence["Pair"]) -> Window:
+    def read(self, samples: Sequence[Sample], pairs: Sequence[Pair]) -> Window:
         """Features, embeddings and scores of a window of samples, in their order."""
         whole = [row for row, _ in pairs]
         bare = self._losses_without_pictures([row for _, row in pairs])
@@ -162,18 +162,16 @@ class Opened:
         return collate(rows, pad_token(self.vlm), length=length)
 
 
-Pair = tuple[Encoded, Encoded | None]  # the sample, and the same without its pictures, if it has any
-
-
 class Loader:
     """Turns samples into tokens, in this process or, a window ahead of the model, in others."""
 
     def __init__(self, job: Job) -> None:
-        self._here = (load_reader(job.base, job.model), job.pictures)
+        reader = load_reader(job.base, job.model)
+        self._here = PairReader(reader, job.pictures)
         self._pool = None
         if job.loaders:
             spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(job.loaders, spawn, _begin_loading, self._here)
+            self._pool = ProcessPoolExecutor(job.loaders, spawn, _begin_loading, (reader, job.pictures))
             # at a worker's end: before queues are closed (priority 10), and before it waits for its children
             multiprocessing.util.Finalize(self, self._pool.shutdown, exitpriority=100)
 
@@ -182,7 +180,7 @@ class Loader:
         cut = [samples[start : start + size] for start in range(0, len(samples), size)]
         if self._pool is None:
             for window in cut:
-                yield window, [pair(*self._here, sample) for sample in window]
+                yield window, [self._here.read(sample) for sample in window]
             return
         coming = [self._submit(window) for window in cut[:1]]
         for number, window in enumerate(cut):
@@ -196,24 +194,18 @@ class Loader:
         return [self._pool.submit(_load, chunk) for chunk in chunks]
 
 
-def pair(reader: Reader | Vlm, pictures: Pictures, sample: Sample) -> Pair:
-    """A sample's tokens, whole and without its pictures."""
-    bare = encode(reader, sample.without_images(), pictures) if sample.images else None
-    return encode(reader, sample, pictures), bare
-
-
-_loading: tuple[Reader, Pictures] | None = None  # of a loader process
+_loading: PairReader | None = None  # of a loader process
 
 
 def _begin_loading(reader: Reader, pictures: Pictures) -> None:
     global _loading
     torch.set_num_threads(1)
-    _loading = (reader, pictures)
+    _loading = PairReader(reader, pictures)
 
 
 def _load(samples: Sequence[Sample]) -> list[Pair]:
     assert _loading is not None, "a loader begins before it loads"
-    return [pair(*_loading, sample) for sample in samples]
+    return [_loading.read(sample) for sample in samples]
 
 
 _latest: Opened | None = None  # of this process

@@ -1,0 +1,94 @@
+"""What every benchmark of the probe reads: mixed samples of the embedded stream, and its model, warmed up."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+from torch import nn
+
+from adapt_infinity import parquet
+from adapt_infinity.embedded.stream import ARRIVALS, EmbeddedStreamParams, write_stream
+from adapt_infinity.intake import IntakeParams, Source, check_records, whole
+from adapt_infinity.model import Checkpoint, ModelParams
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.probe.reader import Job
+from adapt_infinity.probe.spec import Spec
+from adapt_infinity.sample import ROWS, Sample, samples_of
+from adapt_infinity.training.finetune import TrainingParams, WarmUpParams, warm_up_adapter
+
+PROJECT = Path(__file__).parents[1]
+TARGETS = (
+    r".*(language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    r"|multi_modal_projector\.linear_[12])"
+)
+LAYER, EMBEDDING_LAYER, DIM, TOKENS = 2, 3, 1024, 4096
+SPEC = Spec(
+    feature="gradient",
+    layers=(LAYER,),
+    embedding_layer=EMBEDDING_LAYER,
+    dim=DIM,
+    gradient="sgd",
+    sketch="segments",
+)
+
+
+def prepare(folder: Path, rows: int) -> tuple[list[Sample], Job]:
+    """Samples of all arrivals in equal parts, and the embedded model with a warmed-up adapter."""
+    write_stream(folder, EmbeddedStreamParams(train_size=rows // len(ARRIVALS) + 1, design_size=1, test_size=1))
+    pictures = Pictures(dict.fromkeys(ARRIVALS, folder), 10**6)
+    checked = []
+    for name in ARRIVALS:
+        records = json.loads((folder / name / "train.json").read_text(encoding="utf-8"))
+        intake = IntakeParams(max_text=10_000, max_reject_share=0.0, near_bits=10, on_contamination="report", workers=2)
+        arrivals, _ = check_records(Source(name, "llava", records, {}), pictures, intake)
+        checked.append(whole(arrivals))
+    checkpoint = Checkpoint(PROJECT / "src/adapt_infinity/embedded/checkpoint")
+    model = ModelParams(
+        device="cpu", dtype="float32", max_tokens=512, adapter_rank=16, adapter_alpha=32, adapter_targets=TARGETS
+    )
+    training = TrainingParams(
+        learning_rate=3e-3,
+        projector="multi_modal_projector",
+        projector_learning_rate=3e-3,
+        epochs=1,
+        batch_size=32,
+        token_budget=TOKENS,
+        warm_up=0.05,
+        weight_decay=0.0,
+        max_norm=1.0,
+        cache_mb=0,
+        seed=0,
+    )
+    adapter, _ = warm_up_adapter(
+        parquet.in_memory(checked[0], ROWS), pictures, checkpoint, model, training, WarmUpParams(samples=32, epochs=1)
+    )
+    pool = pd.concat(checked, ignore_index=True).head(rows)
+    samples = samples_of(pool.assign(sample_id=range(len(pool))))
+    return samples, Job(
+        base=checkpoint,
+        adapter=adapter,
+        model=model,
+        pictures=pictures,
+        spec=SPEC,
+        fingerprint="benchmark",
+        folder=folder / "shards",
+        token_budget=TOKENS,
+        memory_mb=0,
+        window=rows,
+        loaders=0,
+        image_cache_mb=0,
+    )
+
+
+@contextmanager
+def trainable(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """While open, autograd follows these weights; all others are frozen."""
+    for weight in weights:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(False)
