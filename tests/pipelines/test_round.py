@@ -131,6 +131,14 @@ def test_the_pool_tells_its_story_and_takes_samples_back(project: Path, first_ro
     assert f"resembles sample {pruned['duplicate_of']}" in told
     assert "now: not in the pool" in told
     assert "languages" in kedro(project, "pool", "diff", "1", "2").stdout
+    same = kedro(project, "pool", "prune", "--dry-run").stdout
+    assert f"of {80 + 90} samples {len(removals)} would leave, 80 stay; 0 are listed" in same
+    spared = kedro(project, "pool", "prune", "--dry-run", f"--params=pruning.must_keep=[{pruned['sample_id']}]")
+    assert "80 stay; 1 are listed" in spared.stdout, spared.stderr
+    refused = kedro(project, "pool", "prune")
+    assert refused.returncode != 0
+    assert "pruning belongs to the round" in refused.stderr
+    assert "now: not in the pool" in kedro(project, "pool", "why", str(pruned["sample_id"])).stdout
     done = kedro(project, "pool", "restore", "--round", "2")
     assert f"{len(removals)} samples restored; round 3 starts from {80 + len(removals)}" in done.stdout, done.stderr
     assert "now: in the pool" in kedro(project, "pool", "why", str(pruned["sample_id"])).stdout

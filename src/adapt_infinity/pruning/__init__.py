@@ -107,7 +107,8 @@ def prune_pool(
         lost = members[~kept]
         duplicate_of[lost] = np.where(twin >= 0, ids[members[twin]], -1)
         similarity[lost] = cosine
-    log.info(tally.told())
+    if tally.looked_up:
+        log.info(tally.told())
 
     why = np.array(["its cluster keeps no row", f"redundant ({params.rule})"], dtype=object)
     source = pool_rows.set_index("sample_id")["source"].loc[ids[removed]].to_numpy()

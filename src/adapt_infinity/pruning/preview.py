@@ -9,7 +9,7 @@ import pandas as pd
 from adapt_infinity.pool import Pool
 
 QUANTILES = {"lowest": 0.0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "highest": 1.0}
-WORDS = 100  # characters of a question shown
+WORDS = 80  # characters shown of a question, and of an answer
 
 
 def totals(pool_rows: pd.DataFrame, removals: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -28,7 +28,7 @@ def totals(pool_rows: pd.DataFrame, removals: pd.DataFrame, by: str) -> pd.DataF
 
 
 def reasons(removals: pd.DataFrame) -> pd.DataFrame:
-    """How many leave for which reason, and how similar they are to what they duplicate (quantiles)."""
+    """How many leave for which reason, and quantiles of the similarity to what they duplicate ("-": there is none)."""
     rows = []
     for reason, group in removals.groupby("reason"):
         known = group["similarity"].dropna()
@@ -43,7 +43,7 @@ def reasons(removals: pd.DataFrame) -> pd.DataFrame:
 
 
 def pairs(pool: Pool, removals: pd.DataFrame, count: int) -> Iterator[str]:
-    """Some leaving samples, the most similar first, each with the sample that it duplicates."""
+    """Some leaving samples, from the most to the least similar, each with what it duplicates, in two lines."""
     known = removals[removals["duplicate_of"] >= 0].sort_values(["similarity", "sample_id"], ascending=[False, True])
     shown = known.iloc[np.unique(np.linspace(0, len(known) - 1, min(count, len(known))).round().astype(int))]
     leaving = set(removals["sample_id"])
@@ -57,6 +57,11 @@ def pairs(pool: Pool, removals: pd.DataFrame, count: int) -> Iterator[str]:
 
 
 def _told(sample: Mapping[str, Any]) -> str:
-    """Where a sample is from and what it asks, shortened."""
-    asked = " ".join(next((turn["text"] for turn in sample["turns"] if turn["role"] == "user"), "").split())
-    return f"{sample['source']}/{sample['source_id']}: {asked[:WORDS]}{'…' if len(asked) > WORDS else ''}"
+    """Where a sample is from, its first question and the answer, shortened."""
+    said = {turn["role"]: " ".join(turn["text"].split()) for turn in sample["turns"][1::-1]}
+    asked, answer = (_short(said.get(role, "")) for role in ("user", "assistant"))
+    return f"{sample['source']}/{sample['source_id']}: {asked} → {answer}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= WORDS else f"{text[:WORDS]}…"

@@ -1,0 +1,43 @@
+"""What a dry run prints, by hand."""
+
+import pandas as pd
+
+from adapt_infinity.pruning.preview import pairs, reasons, totals
+from tests.test_pool import pool_of
+
+POOL = pool_of(3, 2)
+REMOVALS = pd.DataFrame(
+    {
+        "sample_id": [1, 2, 4],
+        "duplicate_of": [0, 1, -1],
+        "similarity": [0.9, 1.0, float("nan")],
+        "reason": ["redundant (semdedup)", "redundant (semdedup)", "its cluster keeps no row"],
+    }
+)
+
+
+def test_totals() -> None:
+    assert totals(POOL.index, REMOVALS, "source").values.tolist() == [
+        ["d1", 3, 2, "66.7%", 1],
+        ["d2", 2, 1, "50.0%", 1],
+    ]
+    assert totals(POOL.index, REMOVALS.iloc[:0], "source")["leave"].tolist() == [0, 0]
+
+
+def test_reasons_say_what_is_unknown() -> None:
+    alone, redundant = reasons(REMOVALS).to_dict("records")
+    assert (alone["reason"], alone["leave"], alone["median"]) == ("its cluster keeps no row", 1, "-")
+    assert (redundant["leave"], redundant["lowest"], redundant["median"]) == (2, "0.9000", "0.9500")
+    assert reasons(REMOVALS.iloc[:0]).empty
+
+
+def test_pairs_run_from_the_most_similar_to_the_least() -> None:
+    told = list(pairs(POOL, REMOVALS, 5))
+    assert told == [
+        "1.0000  leaves      2  d1/d12: 2? → 2",
+        "        leaves too  1  d1/d11: 1? → 1",
+        "0.9000  leaves      1  d1/d11: 1? → 1",
+        "        stays       0  d1/d10: 0? → 0",
+    ]
+    assert list(pairs(POOL, REMOVALS, 1)) == told[:2]
+    assert list(pairs(POOL, REMOVALS.iloc[2:], 5)) == []
