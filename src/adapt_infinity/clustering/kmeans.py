@@ -268,8 +268,12 @@ def _chord(cosine: Float32[np.ndarray, " m"]) -> Float32[np.ndarray, " m"]:
 def _similarity(
     rows: Rows, labels: Int64[np.ndarray, " n"], centroids: Float32[Tensor, "k dim"], search: Search
 ) -> Float32[np.ndarray, " n"]:
-    def measure(here: slice) -> Float32[np.ndarray, " m"]:
-        own = centroids[torch.from_numpy(labels[here])]
-        return (rows.take(here).to(own.device) * own).sum(dim=1).cpu().numpy()
+    similarity = np.empty(len(rows), dtype=np.float32)
 
-    return np.concatenate(list(search.each(rows, measure))).clip(-1, 1)
+    def measure(here: slice) -> None:
+        own = centroids[torch.from_numpy(labels[here])]
+        similarity[here] = (rows.take(here).to(own.device) * own).sum(dim=1).cpu().numpy()
+
+    for _ in search.each(rows, measure):
+        pass
+    return similarity.clip(-1, 1)

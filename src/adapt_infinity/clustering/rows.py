@@ -48,8 +48,22 @@ class Rows:
     def take(self, which: Selection) -> Float32[Tensor, "m dim"]:
         """The chosen rows, in a tensor of their own."""
         which = which if self.places is None else self.places[which]
-        parts = [_unit(view[which], lengths[which]) for view, lengths in zip(self.views, self.lengths, strict=True)]
+        parts = [
+            _unit(self._copy(view, which), lengths[which])
+            for view, lengths in zip(self.views, self.lengths, strict=True)
+        ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1).mul_(len(parts) ** -0.5)
+
+    def _copy(self, view: np.ndarray, which: Selection) -> np.ndarray:
+        """Of rows that lie apart each maps its whole neighbourhood, so these are let go of piece by piece."""
+        if isinstance(which, slice):
+            return np.array(view[which])
+        copy = np.empty((len(which), view.shape[1]), dtype=view.dtype)
+        for here in pieces(len(which)):
+            copy[here] = view[which[here]]
+            if self.places is not None or len(which) > PIECE:
+                self.release()
+        return copy
 
     def subset(self, which: Int[np.ndarray, " m"]) -> "Rows":
         """The chosen rows as rows of their own; nothing is read."""
@@ -67,7 +81,11 @@ class Rows:
 
 @runtime_checkable
 class Each(Protocol):
-    """Calls a function with every piece of the rows, and yields what it returns in the order of the pieces."""
+    """Calls a function with every piece of the rows, and yields what it returns in the order of the pieces.
+
+    What a caller keeps of a piece belongs into an array of its own: small results that outlive a piece's large ones
+    keep their memory from being used again.
+    """
 
     def __call__(self, rows: Rows, function: Callable[[slice], Result], /) -> Iterator[Result]:
         """A block of pieces at a time."""
@@ -123,12 +141,15 @@ def unit_rows(
 def _lengths(
     array: Float[np.ndarray, "n dim"], sample_ids: Int[np.ndarray, " n"], name: str, each: Each
 ) -> Float32[np.ndarray, " n"]:
-    def measure(here: slice) -> np.ndarray:
+    lengths = np.empty(len(array), dtype=np.float32)
+
+    def measure(here: slice) -> None:
         part = torch.from_numpy(np.array(array[here]))
         part = part.float() if array.dtype == np.float16 else part.double()  # single precision may overflow
-        return torch.linalg.vector_norm(part, dim=1).numpy().astype(np.float32)
+        lengths[here] = torch.linalg.vector_norm(part, dim=1).numpy()
 
-    lengths = np.concatenate([np.zeros(0, np.float32), *each(Rows((array,), ()), measure)])
+    for _ in each(Rows((array,), ()), measure):
+        pass
     for wrong, what in ((~np.isfinite(lengths), "not finite"), (lengths == 0, "all zeros")):
         if wrong.any():
             named = np.sort(sample_ids[wrong])[:SHOWN].tolist()
@@ -137,8 +158,8 @@ def _lengths(
 
 
 def _unit(rows: Float[np.ndarray, "m dim"], lengths: Float32[np.ndarray, " m"]) -> Float32[Tensor, "m dim"]:
-    """A copy: where bytes lie must not depend on the file they come from. Torch widens halves faster than numpy."""
-    single = torch.from_numpy(np.array(rows)).float()
+    """In memory that is aligned whatever the file. Torch widens halves faster than numpy."""
+    single = torch.from_numpy(rows).to(torch.float32, copy=True)
     return single.div_(torch.from_numpy(np.array(lengths))[:, None])
 
 
