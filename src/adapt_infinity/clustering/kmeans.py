@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adapt_infinity.clustering.engines import Nearest, Searcher
 from adapt_infinity.clustering.rows import Each, Rows
-from adapt_infinity.clustering.seeding import DISTINCT, draw, first_centroids
+from adapt_infinity.clustering.seeding import DISTINCT, draw, first_centroids, most_needed
 
 SAMPLE, SAMPLE_A_CENTROID = 8_192, 64  # rows on which restarts are compared: the larger of the two
 SEEDS, SEEDS_A_CENTROID = 4_096, 8  # rows among which first centroids are sought
@@ -73,7 +73,9 @@ class _Partition:
 def spherical_kmeans(
     rows: Rows, k: int, seed: int, search: Search, given: Float32[Tensor, "g dim"] | None = None
 ) -> Clustering:
-    """The best of several starts on a sample, then all rows; no cluster is empty while there are distinct rows left.
+    """The best of several starts on a sample, bettered by swaps, then all rows.
+
+    No cluster is empty while there are distinct rows left.
 
     With `given` centroids there is one start: these, and k − g more where they cover worst.
     """
@@ -87,8 +89,9 @@ def spherical_kmeans(
     else:
         tries = [first_centroids(seeds, k, np.random.default_rng([seed, t]), None) for t in range(search.restarts)]
         tried = [_lloyd(sample, centroids, search) for centroids in tries]
-        start = max(tried, key=lambda found: found[1].total)[0]  # of equals the first
-        del tried
+        best = max(tried, key=lambda found: found[1].total)  # of equals the first
+        start = _swap(sample, seeds, *best, rng, search)
+        del tried, best
     del seeds
     if not search.batch:
         return _settle(rows, *_lloyd(rows, start, search), search)
@@ -145,6 +148,32 @@ def _lloyd(
             break
         centroids = _move(rows, partition, centroids)
     return centroids, partition
+
+
+def _swap(
+    sample: Rows,
+    seeds: Float32[Tensor, "m dim"],
+    centroids: Float32[Tensor, "k dim"],
+    partition: _Partition,
+    rng: np.random.Generator,
+    search: Search,
+) -> Float32[Tensor, "k dim"]:
+    """The centroids after those that are least needed have moved to where rows are served worst, while that helps.
+
+    Where skills are of unequal size a start gives large ones several centroids and rare ones none, and Lloyd's moves
+    cannot carry a centroid across. Many move at first, then half as many whenever that has brought nothing (after
+    breathing k-means, Fritzke 2020, arXiv:2006.15666, with k-means++ in place of jitter).
+    """
+    count = len(centroids) // 4
+    while count:
+        here = centroids.cpu()
+        kept = here[most_needed(seeds, here, count)]
+        moved, tried = _lloyd(sample, first_centroids(seeds, len(centroids), rng, kept), search)
+        if tried.total > partition.total * (1 + search.tolerance):
+            centroids, partition = moved, tried
+        else:
+            count //= 2
+    return centroids
 
 
 def _mini_batches(

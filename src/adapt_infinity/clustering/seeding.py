@@ -37,6 +37,28 @@ def first_centroids(
     return torch.cat([have, rows[picks]])
 
 
+def most_needed(
+    rows: Float32[Tensor, "m dim"], centroids: Float32[Tensor, "k dim"], spare: int
+) -> Int[np.ndarray, " kept"]:
+    """All centroids but at most `spare`: those whose rows lose least if they go to their second nearest.
+
+    Of two centroids that would take each other's rows only one may go.
+    """
+    near = (rows @ centroids.T).topk(2, dim=1)
+    own, next_best = near.indices.T
+    k = len(centroids)
+    loss = torch.zeros(k, dtype=torch.float64).index_add_(0, own, (near.values[:, 0] - near.values[:, 1]).double())
+    heir = torch.zeros(k, k, dtype=torch.int64).index_put_((own, next_best), torch.ones(1).long(), accumulate=True)
+    kept = np.ones(k, dtype=bool)
+    needed = np.zeros(k, dtype=bool)
+    for centroid in np.argsort(loss.numpy(), kind="stable").tolist():
+        if spare and not needed[centroid]:
+            kept[centroid], spare = False, spare - 1
+            if heir[centroid].any():  # it has rows here
+                needed[int(heir[centroid].argmax())] = True
+    return np.flatnonzero(kept)
+
+
 def draw(n: int, count: int, rng: np.random.Generator) -> Int[np.ndarray, " drawn"]:
     """At most `count` of n places, ascending."""
     return np.arange(n) if n <= count else np.sort(rng.permutation(n)[:count])
