@@ -212,6 +212,10 @@ def test_a_strategy_without_a_probe_runs_without_one(project: Path, first_round:
     folder = project / "data/runs/embedded-random-seed3/round_1"
     assert (folder / "manifest.json").is_file()
     assert not (folder / "features").exists()
+    refused = kedro(project, "run", "--params=round=2,stream=embedded-random-seed3")
+    said = " ".join((refused.stdout + refused.stderr).split())
+    assert refused.returncode != 0
+    assert "round 2 reads previous_clusters, which round 1 (pipeline round_random) did not make" in said
 
 
 def test_bad_records_end_in_the_rejects_and_not_the_round(project: Path, first_round: object) -> None:
