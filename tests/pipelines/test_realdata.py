@@ -18,7 +18,8 @@ from adapt_infinity.pictures import Pictures
 from adapt_infinity.prompts import PromptCheck
 from adapt_infinity.records import Records
 from tests.conftest import PROJECT, checked, intake
-from tests.pipelines.test_round import SMALL, entry, kedro, project  # noqa: F401  (project is a fixture)
+from tests.pipelines.conftest import SMALL
+from tests.pipelines.running import entry, kedro
 
 FOLDER = os.environ.get("ADAPT_INFINITY_REALDATA", "")
 SOURCES = yaml.safe_load((PROJECT / "conf/realdata/globals.yml").read_text())["sources"]
@@ -70,7 +71,7 @@ def test_the_reference_answer_grades_one(name: str) -> None:
         assert graders.load(source.graders[record["task"]])(reference, reference) == 1, reference
 
 
-def test_a_round_of_real_data(project: Path) -> None:  # noqa: F811
+def test_a_round_of_real_data(project: Path) -> None:
     small = {**SMALL, "model": {"max_tokens": 1024}}
     (project / "conf/realdata/parameters.yml").write_text(yaml.safe_dump(small))
     declared = yaml.safe_load((project / "conf/realdata/globals.yml").read_text())

@@ -1,0 +1,103 @@
+"""What the command line answers on a finished round, and the notebook that reads one."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from adapt_infinity.intake import Source
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.records import Records
+from tests.conftest import PROJECT, checked
+from tests.pipelines.running import entry, kedro
+
+
+def test_the_pool_tells_its_story_and_takes_samples_back(project: Path, first_round: object) -> None:
+    assert kedro(project, "lifelong", "--last", "2").returncode == 0
+    removals = pd.read_parquet(entry(project, "embedded", 2, "removals.parquet"))
+    shown = kedro(project, "pool", "show").stdout
+    assert f"80 of {2 * 90} samples" in shown
+    assert "clusters of round 2" in shown
+    pruned = removals[removals["duplicate_of"] >= 0].iloc[0]
+    told = kedro(project, "pool", "why", str(pruned["sample_id"])).stdout
+    assert f"resembles sample {pruned['duplicate_of']}" in told
+    assert "now: not in the pool" in told
+    assert "languages" in kedro(project, "pool", "diff", "1", "2").stdout
+    same = kedro(project, "pool", "prune", "--dry-run").stdout
+    assert f"of {80 + 90} samples {len(removals)} would leave, 80 stay; 0 are listed" in same
+    spared = kedro(project, "pool", "prune", "--dry-run", f"--params=pruning.must_keep=[{pruned['sample_id']}]")
+    assert "80 stay; 1 are listed" in spared.stdout, spared.stderr
+    refused = kedro(project, "pool", "prune")
+    assert refused.returncode != 0
+    assert "pruning belongs to the round" in refused.stderr
+    assert "now: not in the pool" in kedro(project, "pool", "why", str(pruned["sample_id"])).stdout
+    done = kedro(project, "pool", "restore", "--round", "2")
+    assert f"{len(removals)} samples restored; round 3 starts from {80 + len(removals)}" in done.stdout, done.stderr
+    assert "now: in the pool" in kedro(project, "pool", "why", str(pruned["sample_id"])).stdout
+    kept = json.loads(entry(project, "embedded", 2, "kept_pool.json").read_text())
+    assert kept["rows"] == 80 + len(removals)
+    assert [part["round"] for part in kept["ledger"]] == [1, 2, 2]  # two prunings, one restoration
+    assert "are what was written" in kedro(project, "pool", "verify").stdout
+    part = project / "data/runs/embedded/pool" / kept["ledger"][0]["file"]
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    altered = kedro(project, "pool", "verify")
+    part.write_bytes(whole)
+    assert altered.returncode != 0
+    assert "has been altered" in altered.stderr
+
+
+@pytest.mark.parametrize("format", ["llava", "chat"])
+def test_what_was_chosen_is_exported_and_arrives_elsewhere(
+    project: Path, first_round: object, tmp_path: Path, format: str
+) -> None:
+    words = ("--what", "subset", "--format", format, "--to", str(tmp_path / "out"), "--round", "1")
+    done = kedro(project, "export", *words)
+    assert "64 samples of embedded, round 1" in done.stdout, done.stderr
+    subset = pd.read_parquet(entry(project, "embedded", 1, "subset.parquet"))
+    rows = pd.read_parquet(entry(project, "embedded", 1, "arrivals.parquet"))
+    chosen = rows[rows["sample_id"].isin(subset.loc[subset["selected"], "sample_id"])]
+    (file,) = (tmp_path / "out").glob("data.json*")
+    again, rejects = checked(Source("out", format, Records(file), {}), Pictures({"out": tmp_path / "out"}, 10_000))
+    assert rejects.empty
+    assert again["content_hash"].tolist() == chosen["content_hash"].tolist()
+
+
+def test_data_says_what_is_there(project: Path, first_round: object) -> None:
+    assert "there: charts/train.json" in kedro(project, "data").stdout
+    assert "missing: gqa" in " ".join(kedro(project, "data", "--env=paper").stdout.split())
+    assert "cc_sbu_align" in kedro(project, "data", "minigpt4_stage2").stdout
+    assert "there is no preset 'nothing'" in kedro(project, "data", "nothing").stderr
+
+
+def test_errors_are_one_line_and_name_the_remedy(project: Path, first_round: object) -> None:
+    cases = {
+        ("run", "--params=round=5"): "run `kedro run --params=round=4` first",
+        ("run", "--params=round=0"): "round must be a whole number from 1, got 0",
+        ("run", "--params=subset.budget=0"): "subset.budget must be",
+        ("run", "--params=subset.bugdet=9"): "bugdet",
+        ("run", "--params=model.adapter_targets=nothing,stream=x"): "model.adapter_targets",
+        ("run", "--params=stream=y,data=data/nowhere", "--env=realdata"): "the stream's data is not there (no ",
+        ("run", "--runner=ThreadRunner"): "ThreadRunner is refused",
+        ("lifelong", "--last", "0"): "1 <= first <= last",
+        ("lifelong", "--last", "1", "--params=subset.budget=9"): "was made with other parameters or another",
+        ("lifelong", "--last", "1", "--strategy=random", "--stream=embedded"): "another strategy; give --again",
+    }
+    for words, message in cases.items():
+        done = kedro(project, *words)
+        said = done.stdout + done.stderr
+        assert done.returncode != 0, words
+        assert message in " ".join(said.split()), said
+        assert "Traceback" not in said, said
+
+
+def test_the_notebook_runs_on_a_finished_round(project: Path, first_round: object) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(PROJECT / "notebooks/a_finished_round.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # what is committed carries no results
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(project)}}).execute()
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in shown) >= 5

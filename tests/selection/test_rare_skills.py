@@ -1,0 +1,77 @@
+"""Twenty rounds of arrivals: skills of half a per cent keep their equal share of what is trained on and of the pool."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from adapt_infinity.clustering.following import start_clusters
+from adapt_infinity.clustering.pseudo_skills import cluster_rows
+from adapt_infinity.pruning import PruningParams, prune_pool
+from adapt_infinity.selection.scoring import start_record
+from adapt_infinity.selection.selector import choose_experts
+from adapt_infinity.selection.subset import select_subset
+from tests.clustering.planted import params as cluster_params
+from tests.selection.test_selector import params as selector_params
+from tests.selection.usual import NO_REQUESTS, Read, subset_params
+
+SKILLS, RARE = 20, (17, 18, 19)  # the last three are half a per cent each of what arrives
+CLUSTERS = 30  # more than there are skills, as one would choose it
+ARRIVING, BUDGET, POOL, DIM = 1200, 300, 1500, 64
+ROUNDS = 20
+
+
+@pytest.mark.parametrize("sampler", ["ccs", "random", "k_center"])
+def test_rare_skills_keep_at_least_their_equal_share(sampler: str) -> None:
+    draw = np.random.default_rng(0)
+    directions = draw.normal(size=(SKILLS, DIM))
+    shares = np.where(np.isin(np.arange(SKILLS), RARE), 0.005, (1 - 0.015) / (SKILLS - len(RARE)))
+    must_keep = NO_REQUESTS.drop(columns="include")
+    pool = pd.DataFrame({"sample_id": np.zeros(0, np.int64), "skill": np.zeros(0, np.int64)})
+    rows = np.zeros((0, DIM), np.float16)
+    for round in range(1, ROUNDS + 1):
+        skill = draw.choice(SKILLS, ARRIVING, p=shares)
+        arrived = directions[skill] + 0.8 * draw.normal(size=(ARRIVING, DIM))
+        arrived /= np.linalg.norm(arrived, axis=1, keepdims=True)
+        ids = np.arange(ARRIVING) + ARRIVING * (round - 1)
+        pool = pd.concat([pool, pd.DataFrame({"sample_id": ids, "skill": skill})], ignore_index=True)
+        rows = np.concatenate([rows, arrived.astype(np.float16)])
+        there = {number: int((pool["skill"] == number).sum()) for number in RARE}
+
+        subset, removals = one_round(pool, rows, round, sampler, must_keep)
+        chosen = pool["skill"][subset["selected"].to_numpy()].value_counts()
+        kept = ~pool["sample_id"].isin(removals["sample_id"]).to_numpy()
+        left = pool["skill"][kept].value_counts()
+        assert subset["selected"].sum() == BUDGET
+        assert kept.sum() == min(POOL, len(pool))
+        for number, count in there.items():
+            assert chosen.get(number, 0) >= min(count, BUDGET // CLUSTERS), (round, number)
+            assert left.get(number, 0) >= min(count, POOL // CLUSTERS), (round, number)
+        pool, rows = pool[kept].reset_index(drop=True), rows[kept]
+
+
+def one_round(
+    pool: pd.DataFrame, rows: np.ndarray, round: int, sampler: str, must_keep: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Clusters, experts, subset and removals of a pool whose gradients and embeddings are these."""
+    ids = pool["sample_id"].to_numpy()
+    draw = np.random.default_rng(round)
+    scores = pd.DataFrame({"sample_id": ids, "el2n": draw.random(len(ids)), "grand": draw.gamma(2, size=len(ids))})
+    scores = scores.assign(nll=scores["el2n"], trained_nll=np.nan)
+    clusters, _ = cluster_rows({"gradients": rows}, ids, cluster_params(k=CLUSTERS, restarts=2), start_clusters())
+    experts = choose_experts(clusters, scores, *start_record(), selector_params(["el2n", "grand"]), round)
+    pool_rows = pool.assign(source="s", skill=pool["skill"].astype(str), round=round)
+    features = Read(ids, rows, rows, scores)
+    wanted = subset_params(BUDGET, sampler=sampler)
+    subset = select_subset(pool_rows, clusters, scores, features, experts, NO_REQUESTS, wanted)
+    pruning = PruningParams(
+        pool_size=POOL,
+        rule="greedy",
+        ranking="centroid",
+        min_cluster=0,
+        must_keep=[],
+        screening="auto",
+        device="cpu",
+        block=1024,
+        seed=0,
+    )
+    return subset, prune_pool(pool_rows, clusters, rows, scores, experts, must_keep, pruning)
