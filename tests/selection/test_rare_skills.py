@@ -1,6 +1,6 @@
 """Twenty rounds of arrivals: skills of half a per cent keep their equal share of what is trained on and of the pool.
 
-With twice as many clusters as skills they do so from eight samples on. With fewer clusters, or fewer samples, k-means may
+With twice as many clusters as skills they do so from eight samples on. With fewer clusters or samples, k-means may
 leave two rare skills in one cluster, which then has one share for both.
 """
 
