@@ -1,0 +1,209 @@
+"""What does each part of the choice contribute? One round, chosen in many ways from one and the same past.
+
+    python benchmarks/ablation.py --seeds 0,1,2
+
+For each seed the embedded stream is run once to its last round by adapt_inf. Then the last round is run again in every
+variant: same pool, same adapter, same probe (which is not repeated), same budget and steps; only the samples that are
+trained on differ. What a variant would have kept of the pool does not show here: that takes further rounds.
+
+Cells are run by worker processes with one thread each, a seed at a time, and what is there is not run again. Printed
+are means over seeds with the half-width of a 95 % t interval, as differences from uniform replay of the same seed, and
+how well the clusters agree with the known skills.
+"""
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from scipy import stats
+
+PROJECT = Path(__file__).parents[1]
+LAST = 5
+EXPERTS = (
+    *("perplexity", "el2n", "entropy", "grand", "image_grounding"),
+    *("forgetting", "influence", "density", "uniqueness"),
+)
+Params = dict[str, Any]
+
+# name: strategy, parameters
+VARIANTS: dict[str, tuple[str, Params]] = {
+    "random": ("random", {}),
+    "skill_balanced (oracle)": ("skill_balanced", {}),
+    "adapt_inf": ("adapt_inf", {}),
+    "space: embeddings": ("adapt_inf", {"pseudo_skills": {"space": "embeddings"}}),
+    "space: questions": ("adapt_inf", {"pseudo_skills": {"space": "questions"}}),
+    "space: gradients + questions": ("adapt_inf", {"pseudo_skills": {"space": ["gradients", "questions"]}}),
+    "space: gradients + embeddings": ("adapt_inf", {"pseudo_skills": {"space": ["gradients", "embeddings"]}}),
+    "no clusters": ("adapt_inf", {"pseudo_skills": {"k": 1}}),
+    "twice the clusters": ("adapt_inf", {"pseudo_skills": {"k": 48}}),
+    **{f"shares: {rule}": ("adapt_inf", {"subset": {"shares": rule}}) for rule in ("density", "score_std", "loss")},
+    "shares: forgetting": ("adapt_inf", {"subset": {"shares": "forgetting"}}),
+    **{
+        f"sampler: {name}": ("adapt_inf", {"subset": {"sampler": name}})
+        for name in ("random", "top", "middle", "bottom", "k_center", "facility_location")
+    },
+    "sampler: ccs, tails cut": ("adapt_inf", {"subset": {"cut_tails": True}}),
+    **{
+        f"choice: {name}": ("adapt_inf", {"selector_experts": {"choice": name}})
+        for name in ("rank_average", "random", "validation")
+    },
+    **{f"only {name}": ("adapt_inf", {"selector_experts": {"choice": "fixed", "experts": [name]}}) for name in EXPERTS},
+}
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    asked.add_argument("--seeds", default="0,1,2")
+    asked.add_argument("--items", type=int, default=40, help="test items a skill")
+    asked.add_argument("--workers", type=int, default=2)
+    asked.add_argument("--only", default="", help="variants, separated by semicolons")
+    asked.add_argument("--table", action="store_true", help="print what is there, run nothing")
+    options = asked.parse_args()
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    chosen = [name for name in VARIANTS if not options.only or name in options.only.split(";")]
+    if not options.table:
+        os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+        if not (PROJECT / "data/embedded_stream/datasets.json").is_file():
+            command = [sys.executable, "-m", "kedro", "run", "--pipelines=embedded_stream"]
+            subprocess.run(command, cwd=PROJECT, check=True)
+        with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
+            for running in [pool.submit(make_past, seed, options.items) for seed in seeds]:
+                running.result()
+            cells = [pool.submit(run_cell, name, seed, options.items) for seed in seeds for name in chosen]
+            since = time.time()
+            for number, cell in enumerate(as_completed(cells), start=1):
+                cell.result()
+                print(f"{number} of {len(cells)} cells, {(time.time() - since) / 60:.0f} minutes", file=sys.stderr)
+    print(table(chosen, seeds))
+
+
+def stream_name(name: str, seed: int) -> str:
+    """Of a variant's own stream; "" is the past that all of a seed share."""
+    words = "".join(letter if letter.isalnum() else "-" for letter in name)
+    return f"ablation-{words or 'past'}-seed{seed}"
+
+
+def make_past(seed: int, items: int) -> None:
+    """The stream of a seed, by adapt_inf, to its last round."""
+    from adapt_infinity.manifest import manifest_path, read_manifest
+
+    for round in range(1, LAST + 1):
+        if read_manifest(manifest_path(PROJECT, stream_name("", seed), round)) is None:
+            run_round("", "adapt_inf", {}, round, seed, items)
+
+
+def run_cell(name: str, seed: int, items: int) -> None:
+    """The last round in one variant, from a copy of the past: hard links, so it takes no space."""
+    runs = PROJECT / "data/runs"
+    done = runs / stream_name(name, seed) / "done"
+    if done.exists():
+        return
+    shutil.rmtree(done.parent, ignore_errors=True)
+    shutil.copytree(runs / stream_name("", seed), done.parent, copy_function=os.link)
+    (done.parent / f"round_{LAST}/manifest.json").unlink()
+    strategy, params = VARIANTS[name]
+    run_round(name, strategy, params, LAST, seed, items)
+    done.touch()
+
+
+def run_round(name: str, strategy: str, params: Params, round: int, seed: int, items: int) -> None:
+    """One round in a session of its own; what it prints goes to a log."""
+    import contextlib
+
+    import torch
+    from kedro.framework.startup import bootstrap_project
+
+    from adapt_infinity.session import open_session
+
+    torch.set_num_threads(1)
+    os.chdir(PROJECT)
+    bootstrap_project(PROJECT)
+    asked = {**params, "round": round, "seed": seed, "stream": stream_name(name, seed)}
+    asked |= {"tracking": {"enabled": False}, "benchmarks": {"items_per_skill": items}}
+    log = PROJECT / f"data/benchmarks/{stream_name(name, seed)}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(log.open("a"))
+        stack.enter_context(contextlib.redirect_stdout(output))
+        stack.enter_context(contextlib.redirect_stderr(output))
+        session = stack.enter_context(open_session(PROJECT, None, asked))
+        session.run(pipeline_names=["round" if strategy == "adapt_inf" else f"round_{strategy}"])
+
+
+def measured(name: str, seed: int) -> dict[str, float]:
+    """What a variant reached, in points, and how its clusters agree with the known skills."""
+    from adapt_infinity.clustering.pseudo_skills import agreement
+    from adapt_infinity.manifest import manifest_path, planned_rounds, read_manifest, round_folder
+    from adapt_infinity.measures import measure
+
+    stream = stream_name(name, seed)
+    manifest = read_manifest(manifest_path(PROJECT, stream, LAST))
+    assert manifest is not None
+
+    def entry(entry_name: str) -> pd.DataFrame:
+        version = manifest.versions[entry_name]
+        file = f"{entry_name}.parquet"
+        return pd.read_parquet(PROJECT / round_folder(stream, LAST) / file / version / file)
+
+    sources = yaml.safe_load((PROJECT / "conf/base/globals.yml").read_text())["sources"]
+    scores, subset = entry("score_matrix"), entry("subset")
+    planned = planned_rounds(sources)
+    arrivals = {source["name"]: place for place, source in enumerate(sources, start=1) if source.get("train")}
+    found = measure(scores, arrivals, planned).set_index(["view", "measure"])["value"]
+    last = scores[scores["round"] == LAST].set_index("skill")["score"]
+    rare = [skill for source in sources for skill in source.get("rare", [])]
+    chosen = subset[subset["selected"]]
+    clustered = bool((subset["cluster"] >= 0).all())
+    agree = agreement(subset, subset["skill"]) if clustered else {}
+    return {
+        "all skills": 100 * last.mean(),
+        "rare skills": 100 * last[rare].mean(),
+        "base skills": 100 * found["untrained skill", "MFN"],
+        "forgetting": 100 * found["skill", "forgetting"],
+        "rare share": 100 * float(chosen["skill"].isin(rare).mean()),
+        "NMI": float(agree.get("nmi", np.nan)),
+        "ARI": float(agree.get("ari", np.nan)),
+    }
+
+
+def table(names: list[str], seeds: list[int]) -> str:
+    """Markdown: the first variant as it is, the others as differences from it, seed by seed."""
+    done = [seed for seed in seeds if all((PROJECT / f"data/runs/{stream_name(n, seed)}/done").exists() for n in names)]
+    rows = {name: pd.DataFrame([measured(name, seed) for seed in done]) for name in names}
+    columns = list(rows[names[0]].columns)
+    lines = [f"Seeds {done}; differences from {names[0]}, in points.", ""]
+    lines += ["| | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for name, values in rows.items():
+        cells = []
+        for column in columns:
+            compared = column in columns[:4] and name != names[0]
+            numbers = values[column] - rows[names[0]][column] if compared else values[column]
+            cells.append(interval(numbers.to_numpy(), sign=compared, digits=2 if column in ("NMI", "ARI") else 1))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def interval(values: np.ndarray, sign: bool, digits: int) -> str:
+    """Mean ± t interval; NaN is nothing."""
+    if np.isnan(values).any():
+        return ""
+    mean = f"{values.mean():{'+' if sign else ''}.{digits}f}"
+    if len(values) == 1:
+        return mean
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return f"{mean} ± {half:.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()
