@@ -18,6 +18,8 @@ PREVIOUS = {  # what a round reads of the round before, under which name
     "previous_adapter": "adapter",
     "previous_score_matrix": "score_matrix",
     "previous_clusters": "clusters",
+    "previous_scores": "scores",
+    "previous_subset": "subset",
 }
 FIXED_AT_GENESIS = ("benchmark_items",)
 

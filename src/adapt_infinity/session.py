@@ -21,7 +21,7 @@ from kedro.validation.exceptions import ParameterValidationError
 from adapt_infinity.manifest import PREVIOUS, manifest_path, pins, read_manifest
 from adapt_infinity.records import files
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "validation", "test")
 USERS_ERRORS = (ValueError, FileNotFoundError, ImportError, ParameterValidationError)
 
 

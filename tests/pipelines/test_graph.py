@@ -12,6 +12,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
 from adapt_infinity import strategies
+from adapt_infinity.manifest import PREVIOUS
 from adapt_infinity.pipeline_registry import register_pipelines
 from adapt_infinity.session import RoundSession, open_session
 from tests.conftest import PROJECT
@@ -67,6 +68,13 @@ def test_nothing_is_in_memory_and_nothing_is_unused(registered: dict[str, Pipeli
     declared = {name for name in catalog.keys() if not name.startswith("params:") and name != "parameters"}  # noqa: SIM118
     assert entries == declared
     assert not [name for name in entries if isinstance(catalog[name], MemoryDataset)]
+
+
+def test_the_manifest_pins_what_is_read_of_the_round_before(registered: dict[str, Pipeline]) -> None:
+    for name in strategies.names():
+        read = {entry for entry in registered[f"round_{name}"].inputs() if entry.startswith("previous_")}
+        assert read <= set(PREVIOUS)
+    assert {entry for entry in registered["round"].inputs() if entry.startswith("previous_")} == set(PREVIOUS)
 
 
 def test_every_parameter_is_read(registered: dict[str, Pipeline]) -> None:

@@ -108,4 +108,6 @@ def test_a_strategy_without_a_probe_runs_without_one(project: Path, first_round:
     refused = kedro(project, "run", "--params=round=2,stream=embedded-random-seed3")
     said = " ".join((refused.stdout + refused.stderr).split())
     assert refused.returncode != 0
-    assert "round 2 reads previous_clusters, which round 1 (pipeline round_random) did not make" in said
+    assert (
+        "round 2 reads previous_clusters, previous_scores, which round 1 (pipeline round_random) did not make" in said
+    )
