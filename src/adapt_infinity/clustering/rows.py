@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 PIECE = 2048  # rows; part of the result's definition, since sums of floats depend on it
+FEW, APART = 128, 8 * PIECE  # rows gathered at a time, where they are spread over more than so many
 SHOWN = 5  # samples named in an error
 
 Result = TypeVar("Result")
@@ -55,14 +56,15 @@ class Rows:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1).mul_(len(parts) ** -0.5)
 
     def _copy(self, view: np.ndarray, which: Selection) -> np.ndarray:
-        """Of rows that lie apart each maps its whole neighbourhood, so these are let go of piece by piece."""
+        """Rows that lie apart each map up to a megabyte around them, so they are let go of after every few."""
         if isinstance(which, slice):
             return np.array(view[which])
+        if len(which) == 0 or which.max() - which.min() < APART:
+            return view[which]
         copy = np.empty((len(which), view.shape[1]), dtype=view.dtype)
-        for here in pieces(len(which)):
-            copy[here] = view[which[here]]
-            if self.places is not None or len(which) > PIECE:
-                self.release()
+        for start in range(0, len(which), FEW):
+            copy[start : start + FEW] = view[which[start : start + FEW]]
+            self.release()
         return copy
 
     def subset(self, which: Int[np.ndarray, " m"]) -> "Rows":
