@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from adapt_infinity.naming import resolve
 from adapt_infinity.pool import REMOVED, Pool
 
 
@@ -90,16 +91,10 @@ def difference(before: Pool, after: Pool) -> pd.DataFrame:
 
 def find_sample(pool: Pool, name: str) -> int:
     """A sample by its number, or by `source/id`."""
-    if name.isdigit():
-        if int(name) >= pool.size:
-            raise ValueError(f"there is no sample {name}; ids run to {pool.size - 1}")
-        return int(name)
-    source, _, source_id = name.partition("/")
-    mine = pool.arrived[pool.arrived["source"] == source]["sample_id"].to_numpy()
-    ids = pool.fetch(mine, ["source_id"])["source_id"].to_pylist()
-    if source_id not in ids:
-        raise ValueError(f"there is no sample {name!r}; name it by its number, or as source/id")
-    return int(mine[ids.index(source_id)])
+    found = resolve(pool, [name])
+    if len(found) != 1:
+        raise ValueError(f"{name!r} names {len(found)} samples; name one by its number, or as source/id")
+    return int(found[0])
 
 
 def life(sample_id: int, records: Sequence[RoundRecord], items: pd.DataFrame) -> Iterator[str]:
