@@ -9,7 +9,7 @@
 kmeans   ours on the fp16 file; scikit-learn's MiniBatchKMeans and faiss's Kmeans on float32 in memory, as they ask for
 prune    greedy and semdedup; SemDeDup as published: a cluster's whole table of cosines, its upper triangle's maxima
 subset   expert choice, equal shares and CCS, vectorised; and a plain loop that does the same cluster by cluster
-place    facility location in one cluster: ours; submodlib's lazy greedy on a dense kernel (pip install numba submodlib-py)
+place    facility location in one cluster: ours; submodlib (pip install numba submodlib-py), on a dense kernel
 costs    exponents of time in n, k and dim, for k-means (one iteration) and pruning
 
 Features: every row is its skill's direction and as much noise; a fifth of the rows are near-copies of another row of
