@@ -19,6 +19,7 @@ from adapt_infinity import __version__
 from adapt_infinity.intake import general
 from adapt_infinity.manifest import Manifest, manifest_path, parameters_hash, round_folder, write_manifest
 from adapt_infinity.overlap import summarise
+from adapt_infinity.session import inputs_without_arrival
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +180,9 @@ def whole_rounds(name: str, run_params: dict[str, Any]) -> list[Any]:
     """The nodes that complete a round: all of them, or, on a past pool that was asked for, all but what arrives."""
     whole = pipelines[name]
     given = "pool" in (run_params.get("load_versions") or {})
-    return [whole.nodes, *([whole.from_inputs("pool").nodes] if given and "pool" in whole.datasets() else [])]
+    if not given or "pool" not in whole.datasets():
+        return [whole.nodes]
+    return [whole.nodes, whole.from_inputs(*inputs_without_arrival(whole)).nodes]
 
 
 def make_manifest(name: str, pipeline: Pipeline, catalog: DataCatalog, params: dict[str, Any], code: str) -> Manifest:

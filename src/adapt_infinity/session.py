@@ -15,6 +15,7 @@ from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 from kedro.validation.exceptions import ParameterValidationError
 
@@ -49,7 +50,7 @@ class RoundSession(KedroSession):
                 )
             pinned = self._prepare(names)
             if "pool" in (load_versions or {}) and not any(selection.values()):
-                selection["from_inputs"] = ["pool"]  # a past pool is given: nothing arrives, the rest of the round runs
+                selection["from_inputs"] = inputs_without_arrival(pipelines[names[0]])
             return super().run(
                 pipeline_names=names if names != ["__default__"] else None,
                 runner=runner,
@@ -134,6 +135,11 @@ class RoundSession(KedroSession):
 
     def _globals(self) -> dict[str, Any]:
         return dict(self._get_config_loader()["globals"])
+
+
+def inputs_without_arrival(pipeline: Pipeline) -> list[str]:
+    """From which entries a round runs whose pool is given: nothing arrives, all the rest of it happens."""
+    return ["pool", *sorted({"validation_sources"} & pipeline.inputs())]
 
 
 def open_session(
