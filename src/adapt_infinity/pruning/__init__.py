@@ -21,6 +21,7 @@ import pandas as pd
 from jaxtyping import Float, Float32, Int
 
 from adapt_infinity.budgets import shuffled, take
+from adapt_infinity.frames import aligned, expert_scores
 from adapt_infinity.pruning import rules
 from adapt_infinity.pruning.cosines import grid_rows
 from adapt_infinity.pruning.nearest import Neighbours, Tally
@@ -80,14 +81,15 @@ def prune_pool(
     assert len(pool_rows) == len(clusters) == len(scores) == len(embeddings)
     device = choose_device(params.device)
     ids = np.sort(pool_rows["sample_id"].to_numpy())
-    known = clusters.set_index("sample_id").loc[ids]
+    known = aligned(clusters, ids)
     protected = is_protected(ids, must_keep)
     labels, code, sizes = np.unique(known["cluster"].to_numpy(), return_inverse=True, return_counts=True)
     must = np.bincount(code[protected], minlength=len(sizes))
     budgets = protected_shares(sizes, must, params.pool_size, params.min_cluster)
-    row_of = pd.Series(np.arange(len(scores)), scores["sample_id"].to_numpy()).loc[ids].to_numpy()
+    row_of = np.argsort(scores["sample_id"].to_numpy(), kind="stable")
 
-    order = np.lexsort((ids, _rank_keys(known, scores, cluster_experts, params), ~protected, code))
+    rank_keys = _rank_keys(known, aligned(scores, ids), cluster_experts, params)
+    order = np.lexsort((ids, rank_keys, ~protected, code))
     removed = np.zeros(len(ids), dtype=bool)
     duplicate_of = np.full(len(ids), -1)
     similarity = np.full(len(ids), np.nan, dtype=np.float32)
@@ -111,10 +113,9 @@ def prune_pool(
         log.info(tally.told())
 
     why = np.array(["its cluster keeps no row", f"redundant ({params.rule})"], dtype=object)
-    source = pool_rows.set_index("sample_id")["source"].loc[ids[removed]].to_numpy()
     return _table(
         ids[removed],
-        source,
+        aligned(pool_rows, ids)["source"].to_numpy()[removed],
         labels[code[removed]],
         duplicate_of[removed],
         similarity[removed],
@@ -150,19 +151,12 @@ def drop_at_random(
 def _rank_keys(
     known: pd.DataFrame, scores: pd.DataFrame, cluster_experts: pd.DataFrame, params: PruningParams
 ) -> Float[np.ndarray, " n"]:
-    """A number for each row (ids ascending): in a cluster, the lower one is ranked before."""
-    ids = known.index.to_numpy()
+    """A number for each row, by ascending sample_id: in a cluster, the lower one is ranked before."""
     if params.ranking == "centroid":
         return known["similarity"].to_numpy(dtype=np.float64)
     if params.ranking == "random":
-        return np.random.default_rng([params.seed]).random(len(ids))
-    chosen = cluster_experts[cluster_experts["chosen"]].set_index("cluster")["expert"]
-    experts, expert_of = np.unique(chosen.loc[known["cluster"]].to_numpy(dtype=object), return_inverse=True)
-    columns = scores.set_index("sample_id").loc[ids, list(experts)].to_numpy(dtype=np.float64)
-    score = columns[np.arange(len(ids)), expert_of]
-    if not np.isfinite(score).all():
-        raise ValueError(f"expert score is not finite for samples {ids[~np.isfinite(score)][:5].tolist()}")
-    return -score
+        return np.random.default_rng([params.seed]).random(len(known))
+    return -expert_scores(known, cluster_experts, scores)[2]
 
 
 def _table(

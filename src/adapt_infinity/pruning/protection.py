@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
+from adapt_infinity.budgets import at_least, equal_shares
 from adapt_infinity.naming import resolve
 from adapt_infinity.pool import Pool
 
@@ -47,27 +48,6 @@ def protected_shares(
     assert must.sum() <= pool_size
     small = sizes <= min_cluster
     floors = np.where(small, sizes, must)
-    if floors.sum() <= pool_size:
-        return _level(floors, sizes, pool_size)
-    return _level(must, np.where(small, sizes, must), pool_size)
-
-
-def _level(
-    floors: Int[np.ndarray, " groups"], sizes: Int[np.ndarray, " groups"], budget: int
-) -> Int[np.ndarray, " groups"]:
-    """The same level for all, but within floor and size; they add up to min(budget, all rows).
-
-    What is left below the next level goes one each to the largest groups that it would raise (of equally large
-    ones, to those listed first), as in `budgets.equal_shares`.
-    """
-    if budget >= sizes.sum():
-        return sizes.astype(np.int64)
-    low, high = 0, int(sizes.max())  # the level is at least low, and below high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if np.clip(middle, floors, sizes).sum() <= budget else (low, middle)
-    shares = np.clip(low, floors, sizes).astype(np.int64)
-    rising = np.flatnonzero((floors <= low) & (low < sizes))
-    largest = rising[np.argsort(-sizes[rising], kind="stable")]
-    shares[largest[: budget - int(shares.sum())]] += 1
-    return shares
+    if floors.sum() > pool_size:
+        floors, sizes = must, floors
+    return at_least(lambda some, budget: equal_shares(sizes[some], budget), floors, pool_size)

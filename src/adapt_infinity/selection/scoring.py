@@ -14,9 +14,9 @@ from jaxtyping import Float, Int
 
 from adapt_infinity import rooms
 from adapt_infinity.clustering.features import Features
+from adapt_infinity.frames import aligned
 from adapt_infinity.selection import choices, comparisons
 from adapt_infinity.selection.evidence import Evidence
-from adapt_infinity.selection.frames import aligned
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from adapt_infinity.frames import aligned
 from adapt_infinity.selection import choices
 from adapt_infinity.selection.choices import Candidates
-from adapt_infinity.selection.frames import aligned
 from adapt_infinity.selection.scoring import SelectorParams
 
 EDGE = 1e-6  # of a bin's width: a value this close below an edge counts as on it, so that rounding moves nothing

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Int
 from adapt_infinity import rooms
 from adapt_infinity.budgets import Rule, at_least, equal_shares, shuffled, take, weighted_shares
 from adapt_infinity.clustering.features import Features
+from adapt_infinity.frames import aligned, expert_scores
 from adapt_infinity.selection import shares
-from adapt_infinity.selection.frames import aligned
 from adapt_infinity.selection.limits import Limits, Mask, fill
 from adapt_infinity.selection.shares import Ledger
 
@@ -86,14 +86,15 @@ def select_subset(
     order = np.argsort(pool_rows["sample_id"].to_numpy(), kind="stable")
     rows = aligned(pool_rows, pool_rows["sample_id"].to_numpy()[order])
     ids = rows["sample_id"].to_numpy()
-    draw = ClusterDraw.prepare(clusters, aligned(scores, ids), features, cluster_experts, ids, params)
+    judged = aligned(scores, ids)
+    draw = ClusterDraw.prepare(clusters, judged, features, cluster_experts, ids, params)
     everyone = np.ones(len(ids), dtype=bool)
 
     def chosen(budget: int) -> Mask:
         draw.stratum[:] = -1
         return fill(rows, requests, budget, params, everyone, draw)
 
-    selected = _within_tokens(chosen, aligned(scores, ids), params) if params.token_budget else chosen(params.budget)
+    selected = _within_tokens(chosen, judged, params) if params.token_budget else chosen(params.budget)
     table = _table(rows, draw.labels[draw.code], draw.expert, draw.score, draw.stratum, selected)
     return aligned(table, pool_rows["sample_id"].to_numpy()).reset_index(drop=True)
 
@@ -163,13 +164,7 @@ class ClusterDraw:
         """What all draws have in common. `scores` has the rows of `ids`; the others may have them in any order."""
         known = aligned(clusters, ids)
         labels, code, sizes = np.unique(known["cluster"].to_numpy(), return_inverse=True, return_counts=True)
-        chosen = cluster_experts[cluster_experts["chosen"]].set_index("cluster")["expert"].loc[labels]
-        experts, expert_of = np.unique(chosen.to_numpy(dtype=object), return_inverse=True)
-        score = np.empty(len(ids))
-        for place, name in enumerate(experts):
-            mine = expert_of[code] == place
-            score[mine] = scores[name].to_numpy(dtype=np.float64)[mine]
-        _check_finite(score, ids, experts[expert_of[code]])
+        experts, judge, score = expert_scores(known, cluster_experts, scores)
         row_of = np.argsort(features.sample_ids, kind="stable")  # of ids, in the features
         in_order = bool((row_of == np.arange(len(ids))).all())
         ledger = Ledger(
@@ -186,7 +181,7 @@ class ClusterDraw:
             code=code,
             order=np.argsort(code, kind="stable"),
             ends=np.cumsum(sizes),
-            expert=pd.Series(pd.Categorical.from_codes(expert_of[code], pd.Index(experts, dtype="str"))).astype("str"),
+            expert=pd.Series(pd.Categorical.from_codes(judge, pd.Index(experts, dtype="str"))).astype("str"),
             score=score,
             stratum=np.full(len(ids), -1),
             weights=shares.load(params.shares)(ledger) if len(ids) else None,
@@ -226,18 +221,14 @@ def _within_tokens(chosen: Callable[[int], Mask], scores: pd.DataFrame, params: 
     holds to the token budget, and the next larger budget that was tried does not.
     """
     tokens = scores["tokens"].to_numpy(np.int64)
-    best = chosen(params.budget)
-    if tokens[best].sum() <= params.token_budget:
-        return best
-    low, high = 0, int(best.sum())
-    best = np.zeros(len(tokens), dtype=bool)
+    whole = chosen(params.budget)
+    if tokens[whole].sum() <= params.token_budget:
+        return whole
+    low, high = 0, int(whole.sum())
     while high - low > 1:
         middle = (low + high) // 2
-        tried = chosen(middle)
-        if tokens[tried].sum() <= params.token_budget:
-            low, best = middle, tried
-        else:
-            high = middle
+        fits = tokens[chosen(middle)].sum() <= params.token_budget
+        low, high = (middle, high) if fits else (low, middle)
     if low == 0:
         raise ValueError(f"subset.token_budget {params.token_budget} is too small for a single sample")
     log.info("subset.token_budget leaves %d of %d samples", low, params.budget)
@@ -261,12 +252,3 @@ def _table(
         stratum=stratum.astype(np.int32),
         selected=selected,
     )
-
-
-def _check_finite(values: Float[np.ndarray, " n"], sample_ids: Int[np.ndarray, " n"], expert: np.ndarray) -> None:
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        worst = bad[0]
-        raise ValueError(
-            f"{len(bad)} scores are not finite, first {expert[worst]!r} = {values[worst]} of sample {sample_ids[worst]}"
-        )

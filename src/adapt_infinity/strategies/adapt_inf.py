@@ -5,8 +5,8 @@ and the most redundant rows of each leave the pool.
 import pandas as pd
 
 from adapt_infinity.clustering.features import Features
+from adapt_infinity.frames import aligned
 from adapt_infinity.pruning import PruningParams, prune_pool
-from adapt_infinity.selection.frames import aligned
 from adapt_infinity.selection.subset import SubsetParams, select_subset
 
 
