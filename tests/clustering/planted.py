@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from adapt_infinity.clustering.pseudo_skills import cluster_rows
 from adapt_infinity.clustering.rows import Rows, unit_rows, workers
 from adapt_infinity.pool import Pool, join_pool, start_pool
 from tests.conftest import unread
+from tests.selection.usual import Read
 
 USUAL: dict[str, Any] = {
     "k": 12,
@@ -37,21 +37,11 @@ USUAL: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Probe:
-    """What clustering reads of the features."""
-
-    sample_ids: np.ndarray
-    gradients: np.ndarray
-    embeddings: np.ndarray
-    scores: pd.DataFrame
-
-
-def probe(rows: np.ndarray, dtype: str = "float32") -> Probe:
+def probe(rows: np.ndarray, dtype: str = "float32") -> Read:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     unit = (rows / np.where(lengths == 0, 1, lengths)).astype(dtype)
     ids = 3 * np.arange(len(rows)) + 100
-    return Probe(ids, unit, unit, pd.DataFrame({"sample_id": ids, "el2n": np.linspace(0, 1, len(rows))}))
+    return Read(ids, unit, unit, pd.DataFrame({"sample_id": ids, "el2n": np.linspace(0, 1, len(rows))}))
 
 
 def planted(

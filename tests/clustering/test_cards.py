@@ -8,7 +8,8 @@ from adapt_infinity.clustering import cards as room
 from adapt_infinity.clustering.cards import describe, describe_clusters, first_question, label, nearest_samples
 from adapt_infinity.clustering.following import start_clusters
 from adapt_infinity.clustering.pseudo_skills import find_pseudo_skills
-from tests.clustering.planted import Probe, params, planted, pool_of, probe
+from tests.clustering.planted import params, planted, pool_of, probe
+from tests.selection.usual import Read
 
 
 def test_cards_by_hand() -> None:
@@ -47,7 +48,7 @@ def test_cards_of_a_round() -> None:
     rows, skill = planted(n=60, skills=3, noise=0.3)
     made = probe(rows)
     scores = made.scores.assign(sample_id=np.arange(60))
-    features = Probe(np.arange(60), made.gradients, made.embeddings, scores)
+    features = Read(np.arange(60), made.gradients, made.embeddings, scores)
     pool = pool_of([f"the {'abc'[n]}?" for n in skill], [f"s{n}" for n in skill])
     clusters, sweep = find_pseudo_skills(features, pool, start_clusters(), params(k=3))
     links = pd.DataFrame({"cluster": [1], "previous": [7], "follows": [True]})

@@ -15,7 +15,8 @@ from adapt_infinity.clustering.pseudo_skills import agreement, cluster_rows, fin
 from adapt_infinity.clustering.spaces import questions, rows_in
 from adapt_infinity.clustering.words import said, typical_words, words
 from adapt_infinity.pool import start_pool
-from tests.clustering.planted import Probe, params, planted, pool_of, probe
+from tests.clustering.planted import params, planted, pool_of, probe
+from tests.selection.usual import Read
 
 FAMILIES = {
     "count": "<image>\nHow many {} are there in the picture?",
@@ -32,10 +33,10 @@ def family() -> tuple[list[str], list[str]]:
     return [question for question, _ in asked], [name for _, name in asked]
 
 
-def features_of(n: int) -> Probe:
+def features_of(n: int) -> Read:
     rows, _ = planted(n=n, skills=4)
     made = probe(rows, "float16")
-    return Probe(np.arange(n), made.gradients, made.embeddings[:, :32], made.scores.assign(sample_id=np.arange(n)))
+    return Read(np.arange(n), made.gradients, made.embeddings[:, :32], made.scores.assign(sample_id=np.arange(n)))
 
 
 @pytest.mark.parametrize("name", spaces.names())

@@ -10,11 +10,12 @@ import pytest
 
 from adapt_infinity.clustering.following import start_clusters
 from adapt_infinity.clustering.pseudo_skills import cluster_rows
-from adapt_infinity.pruning import PruningParams, prune_pool
+from adapt_infinity.pruning import prune_pool
 from adapt_infinity.selection.scoring import start_record
 from adapt_infinity.selection.selector import choose_experts
 from adapt_infinity.selection.subset import select_subset
 from tests.clustering.planted import params as cluster_params
+from tests.pruning.test_pruning import params as pruning_params
 from tests.selection.test_selector import params as selector_params
 from tests.selection.usual import NO_REQUESTS, Read, subset_params
 
@@ -69,15 +70,5 @@ def one_round(
     features = Read(ids, rows, rows, scores)
     wanted = subset_params(BUDGET, sampler=sampler)
     subset = select_subset(pool_rows, clusters, scores, features, experts, NO_REQUESTS, wanted)
-    pruning = PruningParams(
-        pool_size=POOL,
-        rule="greedy",
-        ranking="centroid",
-        min_cluster=0,
-        must_keep=[],
-        screening="auto",
-        device="cpu",
-        block=1024,
-        seed=0,
-    )
+    pruning = pruning_params(POOL, ranking="centroid", block=1024)
     return subset, prune_pool(pool_rows, clusters, rows, scores, experts, must_keep, pruning)

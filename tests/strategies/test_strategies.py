@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,27 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapt_infinity import strategies
-from adapt_infinity.pruning import PruningParams
 from adapt_infinity.selection.scoring import start_record
 from adapt_infinity.selection.selector import choose_experts
+from tests.pruning.test_pruning import params as pruning_params
 from tests.selection.test_selector import params as selector_params
-from tests.selection.usual import NO_REQUESTS, subset_params
+from tests.selection.usual import NO_REQUESTS, Read, subset_params
 
 NAMES = strategies.names()
 INPUTS = {
     *("pool_rows", "round", "features", "clusters", "scores", "cluster_experts", "requests", "must_keep"),
     *("subset_params", "pruning_params"),
 }
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What strategies read of the features."""
-
-    sample_ids: np.ndarray
-    gradients: np.ndarray
-    embeddings: np.ndarray
-    scores: pd.DataFrame
 
 
 def entries(
@@ -51,24 +40,14 @@ def entries(
     rows = rng.normal(size=(n, 6)).astype(np.float16)
     return {
         "pool_rows": pool_rows.iloc[order],
-        "features": Probe(ids[order], rows[order], rows[order], scores.iloc[order]),
+        "features": Read(ids[order], rows[order], rows[order], scores.iloc[order]),
         "clusters": clusters.iloc[order],
         "scores": scores.iloc[order],
         "cluster_experts": choose_experts(clusters, scores, *start_record(), selector_params(["el2n", "grand"]), 1),
         "requests": NO_REQUESTS,
         "subset_params": subset_params(budget, cut_tails=True),
         "must_keep": pool_rows[pool_rows["sample_id"].isin(must_keep)],
-        "pruning_params": PruningParams(
-            pool_size=pool_size,
-            rule="greedy",
-            ranking="expert",
-            min_cluster=0,
-            must_keep=[],
-            screening="auto",
-            device="cpu",
-            block=8,
-            seed=0,
-        ),
+        "pruning_params": pruning_params(pool_size),
         "round": 3,
     }
 
