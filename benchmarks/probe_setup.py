@@ -16,7 +16,8 @@ from adapt_infinity.pictures import Pictures
 from adapt_infinity.probe.reader import Job
 from adapt_infinity.probe.spec import Spec
 from adapt_infinity.sample import ROWS, Sample, samples_of
-from adapt_infinity.training.finetune import TrainingParams, WarmUpParams, warm_up_adapter
+from adapt_infinity.training.params import TrainingParams, WarmUpParams
+from adapt_infinity.training.round import warm_up_adapter
 
 PROJECT = Path(__file__).parents[1]
 TARGETS = (

@@ -16,6 +16,7 @@ RUNS = "data/runs"
 PREVIOUS = {  # what a round reads of the round before, under which name
     "previous_kept_pool": "kept_pool",
     "previous_adapter": "adapter",
+    "previous_method_state": "method_state",
     "previous_score_matrix": "score_matrix",
     "previous_clusters": "clusters",
     "previous_scores": "scores",

@@ -57,6 +57,7 @@ class Adapter:
     tensors: Mapping[str, Tensor]
     record: Mapping[str, Any]  # round, chaining policy, optimiser steps
     moments: Mapping[str, Tensor] = field(default_factory=dict)  # Adam's, of the last training, by weight
+    frozen_rank: int = 0  # the first so many ranks are merged into the base where the adapter is put on, and rest
 
 
 FIRST, SECOND = "exp_avg", "exp_avg_sq"  # Adam's moments, under torch's names, behind the weight's: "….weight.exp_avg"
@@ -70,6 +71,7 @@ class Vlm:
     processor: Any
     device: torch.device
     max_tokens: int
+    frozen: Mapping[str, Tensor] = field(default_factory=dict)  # the adapter's ranks that are merged into the base
 
     @property
     def base(self) -> Any:
@@ -121,7 +123,7 @@ def load_vlm(checkpoint: Checkpoint, params: ModelParams, adapter: Adapter | Non
     model: Any = AutoModelForImageTextToText.from_pretrained(
         location, dtype=getattr(torch, params.dtype), use_safetensors=True, trust_remote_code=False
     )
-    scale = _logit_scaling(model.config.get_text_config())
+    scale = _logitscaling(model.config.get_text_config())
     if scale:
         raise ValueError(f"{location} rescales its logits ({scale}), which the answer-only head does not support")
     processor = AutoProcessor.from_pretrained(location, trust_remote_code=False)
@@ -150,22 +152,51 @@ def new_adapter(vlm: Vlm, params: ModelParams, seed: int) -> Adapter:
 
 
 def attach(vlm: Vlm, adapter: Adapter) -> Vlm:
-    """The model with the adapter's weights on it."""
-    wrapped = _wrap(vlm.model, LoraConfig(**adapter.config))
-    outcome: Any = set_peft_model_state_dict(wrapped, dict(adapter.tensors))
+    """The model with the adapter's weights on it: frozen ranks merged into the base, the others as live LoRA."""
+    frozen, live = split(adapter)
+    _merge(vlm.model, frozen, scaling(live.config))
+    wrapped = _wrap(vlm.model, LoraConfig(**live.config))
+    outcome: Any = set_peft_model_state_dict(wrapped, dict(live.tensors))
     if outcome.unexpected_keys:
         raise ValueError(f"the adapter does not fit the model: {outcome.unexpected_keys[:3]}")
-    return Vlm(wrapped, vlm.processor, vlm.device, vlm.max_tokens)
+    return Vlm(wrapped, vlm.processor, vlm.device, vlm.max_tokens, frozen)
 
 
 def detach(vlm: Vlm, record: Mapping[str, Any], moments: Mapping[str, Tensor] | None = None) -> Adapter:
-    """A copy of the adapter that is on the model, on the CPU."""
+    """A copy of the adapter that is on the model, on the CPU; what was merged when it was put on is part of it."""
     tensors = {
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in sorted(get_peft_model_state_dict(vlm.model).items())
     }
     config = vlm.model.active_peft_config.to_dict()
-    return Adapter({name: config[name] for name in ADAPTER_KEYS}, tensors, record, moments or {})
+    live = Adapter({name: config[name] for name in ADAPTER_KEYS}, tensors, record, moments or {})
+    return join(vlm.frozen, live)
+
+
+def split(adapter: Adapter) -> tuple[dict[str, Tensor], Adapter]:
+    """The ranks that rest (empty where none do), and an adapter of those that learn."""
+    rest, rank = adapter.frozen_rank, adapter.config["r"]
+    if not rest:
+        return {}, adapter
+    frozen = {name: tensor.narrow(_rank_side(name), 0, rest) for name, tensor in adapter.tensors.items()}
+    live = {name: tensor.narrow(_rank_side(name), rest, rank - rest) for name, tensor in adapter.tensors.items()}
+    tensors = {name: part.contiguous() for name, part in live.items()}
+    return frozen, Adapter(_of_rank(adapter.config, rank - rest), tensors, adapter.record, adapter.moments)
+
+
+def join(frozen: Mapping[str, Tensor], live: Adapter) -> Adapter:
+    """One adapter of both, resting ranks first. Any PEFT reader gets the whole function out of it."""
+    if not frozen:
+        return live
+    rest = next(tensor.shape[_rank_side(name)] for name, tensor in frozen.items())
+    tensors = {name: torch.cat([frozen[name], live.tensors[name]], _rank_side(name)) for name in live.tensors}
+    return Adapter(_of_rank(live.config, rest + live.config["r"]), tensors, live.record, live.moments, rest)
+
+
+def scaling(config: Mapping[str, Any]) -> float:
+    """By which the product B A counts."""
+    rank = config["r"]
+    return float(config["lora_alpha"] / (rank**0.5 if config["use_rslora"] else rank))
 
 
 def read_adapter(path: Path) -> Adapter:
@@ -174,10 +205,12 @@ def read_adapter(path: Path) -> Adapter:
         raise FileNotFoundError(f"there is no adapter in {path} (no adapter_config.json)")
     config = json.loads((path / "adapter_config.json").read_text())
     record, moments = path / "record.json", path / "moments.safetensors"
+    known: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {"steps": 0, "rounds": []}
     return Adapter(
         config={name: config[name] for name in ADAPTER_KEYS},
         tensors=load_file(path / "adapter_model.safetensors"),
-        record=json.loads(record.read_text()) if record.exists() else {"steps": 0, "rounds": []},
+        frozen_rank=known.pop("frozen_rank", 0),
+        record=known,
         moments=load_file(moments) if moments.exists() else {},
     )
 
@@ -189,7 +222,8 @@ def write_adapter(adapter: Adapter, path: Path) -> None:
     save_file(dict(adapter.tensors), path / "adapter_model.safetensors")
     if adapter.moments:
         save_file(dict(adapter.moments), path / "moments.safetensors")
-    (path / "record.json").write_text(json.dumps(dict(adapter.record), indent=1, sort_keys=True))
+    record = {**adapter.record, "frozen_rank": adapter.frozen_rank}
+    (path / "record.json").write_text(json.dumps(record, indent=1, sort_keys=True))
 
 
 def decoder_depth(checkpoint: Checkpoint) -> int:
@@ -216,7 +250,8 @@ def base_digest(checkpoint: Checkpoint) -> str:
 
 def adapter_digest(adapter: Adapter) -> str:
     """16 digits that name an adapter: its weights, moments and config, not how it came to be."""
-    digest = hashlib.blake2b(json.dumps(dict(adapter.config), sort_keys=True).encode(), digest_size=8)
+    form = {**adapter.config, **({"frozen_rank": adapter.frozen_rank} if adapter.frozen_rank else {})}
+    digest = hashlib.blake2b(json.dumps(form, sort_keys=True).encode(), digest_size=8)
     for part in (adapter.tensors, adapter.moments):
         for name, tensor in sorted(part.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -267,11 +302,33 @@ def _wrap(model: Any, config: LoraConfig) -> Any:
         return get_peft_model(model, config)
 
 
+def _merge(model: Any, frozen: Mapping[str, Tensor], scaling: float) -> None:
+    """W ← W + scaling · B A for every adapted map, the product in fp32."""
+    for name in frozen:
+        if ".lora_A." in name:
+            path = name.removeprefix("base_model.model.").split(".lora_A.")[0]
+            a, b = frozen[name], frozen[name.replace(".lora_A.", ".lora_B.")]
+            weight = model.get_submodule(path).weight
+            change = scaling * (b.to(weight.device).float() @ a.to(weight.device).float())
+            weight.data = (weight.data.float() + change).to(weight.dtype)
+
+
+def _of_rank(config: Mapping[str, Any], rank: int) -> dict[str, Any]:
+    """The config of another rank under which a rank counts for as much as before."""
+    alpha = scaling(config) * (rank**0.5 if config["use_rslora"] else rank)
+    return {**config, "r": rank, "lora_alpha": round(alpha) if abs(alpha - round(alpha)) < 1e-9 else alpha}
+
+
+def _rank_side(name: str) -> int:
+    """The dimension of a LoRA tensor that runs over its ranks."""
+    return 0 if ".lora_A." in name else 1
+
+
 def _choose_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _logit_scaling(config: Any) -> str:
+def _logitscaling(config: Any) -> str:
     """The name of the config entry by which some families rescale logits after the head, or ""."""
     names = ("final_logit_softcapping", "logit_scale", "logits_scaling")
     return next((name for name in names if getattr(config, name, None) not in (None, 1, 1.0)), "")

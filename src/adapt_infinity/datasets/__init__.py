@@ -2,7 +2,7 @@
 
 from adapt_infinity.datasets.embedded import EmbeddedCheckpointDataset, EmbeddedStreamDataset
 from adapt_infinity.datasets.features import FeaturesDataset, ProbeStoreDataset
-from adapt_infinity.datasets.model import AdapterDataset, CheckpointDataset
+from adapt_infinity.datasets.model import AdapterDataset, CheckpointDataset, MethodStateDataset
 from adapt_infinity.datasets.pool import PoolDataset
 from adapt_infinity.datasets.rows import RowsDataset
 from adapt_infinity.datasets.sources import FolderDataset, PicturesDataset, SourcesDataset
@@ -16,6 +16,7 @@ __all__ = [
     "FeaturesDataset",
     "FigureDataset",
     "FolderDataset",
+    "MethodStateDataset",
     "PicturesDataset",
     "PoolDataset",
     "ProbeStoreDataset",

@@ -7,6 +7,7 @@ from kedro.io.core import AbstractDataset
 
 from adapt_infinity.datasets.atomic import AtomicDataset
 from adapt_infinity.model import Adapter, Checkpoint, read_adapter, write_adapter
+from adapt_infinity.training.state import MethodState, read_state, write_state
 
 
 class CheckpointDataset(AbstractDataset[Any, Checkpoint]):
@@ -47,3 +48,13 @@ class AdapterDataset(AtomicDataset):
 
     def write(self, data: Adapter, path: Path) -> None:
         write_adapter(data, path)
+
+
+class MethodStateDataset(AtomicDataset):
+    """What a training method carries to the next round: safetensors and a record."""
+
+    def read(self, path: Path) -> MethodState:
+        return read_state(path)
+
+    def write(self, data: MethodState, path: Path) -> None:
+        write_state(data, path)

@@ -12,7 +12,7 @@ def create_pipeline() -> Pipeline:
     from adapt_infinity.pipelines import nodes
     from adapt_infinity.pool import start_pool
     from adapt_infinity.selection.scoring import start_record
-    from adapt_infinity.training.finetune import warm_up_adapter
+    from adapt_infinity.training.round import warm_up_adapter
 
     return Pipeline(
         [
@@ -29,7 +29,7 @@ def create_pipeline() -> Pipeline:
                 node(
                     warm_up_adapter,
                     "warm_up_records pictures base_model params:model params:training params:warm_up",
-                    "adapter training_log",
+                    "adapter training_log method_state",
                 ),
             ),
             stage(

@@ -24,6 +24,7 @@ OUTCOMES = [
     "arrival_samples",
     "adapter",
     "training_log",
+    "method_state",
     "kept_pool",
     "measures",
     "score_heat_map",
@@ -55,7 +56,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     from adapt_infinity.selection.reading import read_reference, read_targets
     from adapt_infinity.selection.scoring import score_samples
     from adapt_infinity.selection.selector import choose_experts
-    from adapt_infinity.training.finetune import train_adapter
+    from adapt_infinity.training.round import train_adapter
 
     chosen = strategies.load(strategy)
     round = Pipeline(
@@ -144,8 +145,9 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                 "training",
                 node(
                     train_adapter,
-                    "pool subset pictures base_model previous_adapter params:model params:training params:round",
-                    "adapter training_log",
+                    "pool subset pictures base_model previous_adapter previous_method_state checkpoints params:model "
+                    "params:training params:methods params:round",
+                    "adapter training_log method_state",
                 ),
             ),
             stage(

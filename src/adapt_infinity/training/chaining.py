@@ -1,0 +1,29 @@
+"""How a round's adapter begins: with the previous one's weights, or new, beside what the previous ones have changed.
+
+`continue`: the same LoRA learns on, so its rank bounds all that a stream can change. `merge_then_new`: what was
+learned is merged into the base weights and rests; a fresh LoRA (B = 0) learns the round. On disk the rounds' ranks
+stand side by side in one adapter, so its rank grows by as much every round.
+"""
+
+from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, join, load_vlm, new_adapter, scaling
+
+CONTINUE, MERGE = "continue", "merge_then_new"
+POLICIES = (CONTINUE, MERGE)
+
+
+def begin(
+    base_model: Checkpoint, model_params: ModelParams, previous: Adapter, policy: str, seed: int, round: int
+) -> Vlm:
+    """The model, with the adapter that the round is going to train on it.
+
+    `ValueError` when a new adapter would count for more or less than the ranks that it is put beside.
+    """
+    if policy == CONTINUE:
+        return load_vlm(base_model, model_params, previous)
+    fresh = new_adapter(load_vlm(base_model, model_params), model_params, seed + 1_000_003 * round)
+    if scaling(fresh.config) != scaling(previous.config):
+        raise ValueError(
+            f"training.chaining={MERGE} keeps model.adapter_alpha / adapter_rank as it was: the previous adapter has "
+            f"{scaling(previous.config):g}, the new one {scaling(fresh.config):g}"
+        )
+    return load_vlm(base_model, model_params, join(previous.tensors, fresh))

@@ -1,0 +1,152 @@
+"""What a method can see of a training, and where in a step it can act. Every method is written against these two."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from adapt_infinity.model import IGNORED, Batch, Vlm, answer_logits
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.pool import Pool
+from adapt_infinity.prompts import Encoded, batches, collate, encode, pad_token
+from adapt_infinity.sample import Sample, samples_of
+from adapt_infinity.training.params import TrainingParams
+from adapt_infinity.training.plan import Step
+from adapt_infinity.training.state import MethodState
+from adapt_infinity.training.weights import Weights
+
+Logits = Float[Tensor, "batch answers words"]
+Labels = Int[Tensor, "batch answers"]
+Loss = Callable[[Logits, Labels], Tensor]  # summed over answer tokens
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The samples of earlier rounds that are still in the pool: what a method may look back on."""
+
+    pool: Pool
+    round: int
+
+    @cached_property
+    def ids(self) -> Int[np.ndarray, " kept"]:
+        """By ascending sample_id."""
+        index = self.pool.index
+        return index.loc[index["round"] < self.round, "sample_id"].to_numpy()
+
+    @cached_property
+    def sources(self) -> np.ndarray:
+        """The dataset of each."""
+        index = self.pool.index
+        return index.loc[index["round"] < self.round, "source"].to_numpy()
+
+    def samples(self, ids: Sequence[int] | Int[np.ndarray, " n"]) -> list[Sample]:
+        """These samples, in this order."""
+        return samples_of(self.pool.rows(ids))
+
+
+@dataclass
+class Meter:
+    """Tokens that a method has had read beside those that are trained on, padding included."""
+
+    read: int = 0  # forward only
+    learnt: int = 0  # forward and backward
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One training: the model with what is trained on it, its samples, and what may be looked back on."""
+
+    vlm: Vlm
+    weights: Weights
+    samples: Sequence[Sample]
+    pictures: Pictures
+    memory: Memory
+    params: TrainingParams
+    round: int
+    meter: Meter = field(default_factory=Meter)
+
+    def batches(self, samples: Sequence[Sample]) -> Iterator[tuple[list[Encoded], Batch]]:
+        """Some samples in micro-batches of at most `token_budget` tokens, always the same for the same samples."""
+        rows = [encode(self.vlm, sample, self.pictures) for sample in samples]
+        for places in batches([len(row) for row in rows], self.params.token_budget):
+            gathered = [rows[place] for place in places]
+            yield gathered, self.collate(gathered)
+
+    def collate(self, rows: Sequence[Encoded]) -> Batch:
+        """As they are trained on."""
+        return collate(rows, pad_token(self.vlm))
+
+    def read(self, batch: Batch) -> tuple[Logits, Labels]:
+        """Logits and labels at answer positions, from a pass that is charged to the method."""
+        if torch.is_grad_enabled():
+            self.meter.learnt += batch.input_ids.numel()
+        else:
+            self.meter.read += batch.input_ids.numel()
+        return answer_logits(self.vlm, batch)
+
+    def gradient_of(self, samples: Sequence[Sample], loss: Loss | None = None) -> Float[Tensor, " weights"]:
+        """Of the mean of `loss` (cross-entropy if none) over these samples' answer tokens.
+
+        What is in `weights.gradient` stays as it is.
+        """
+        kept = self.weights.gradient.clone()
+        self.weights.gradient.zero_()
+        read = list(self.batches(samples))
+        answers = sum(int(row.answers.sum()) for rows, _ in read for row in rows)
+        for _, batch in read:
+            ((loss or answer_loss)(*self.read(batch)) / answers).backward()
+        found = self.weights.gradient.clone()
+        self.weights.gradient.copy_(kept)
+        return found
+
+    def some(self, count: int) -> list[Sample]:
+        """At most so many of the samples that are trained on, drawn by seed and round."""
+        order = np.random.default_rng([self.params.seed, self.round]).permutation(len(self.samples))
+        return [self.samples[place] for place in np.sort(order[:count])]
+
+    def remembered(self, size: int, step: int) -> list[Sample]:
+        """A step's draw from the memory: at most `size` samples."""
+        return self.memory.samples(draw(self.memory.ids, size, self.params.seed, self.round, step))
+
+
+def answer_loss(logits: Logits, labels: Labels) -> Float[Tensor, ""]:
+    """Cross-entropy summed over answer tokens."""
+    return cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+def _no_loss(batch: Batch, logits: Logits, labels: Labels) -> Tensor | None:
+    return None
+
+
+def _no_change(step: Step) -> float:
+    return 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What a method does in each step. What it leaves out is plain fine-tuning.
+
+    on_batch      a further loss of a micro-batch, summed over answer tokens as cross-entropy is
+    on_gradient   changes `weights.gradient` once the step's losses are in it, before it is clipped; returns the value
+                  of the term that it stands for
+    on_step       after the optimiser has moved the weights
+    at_end        what the next round needs; may set the weights that the round deploys
+    moving        tensors that change from step to step, in place: checkpoints keep them
+    """
+
+    on_batch: Callable[[Batch, Logits, Labels], Tensor | None] = _no_loss
+    on_gradient: Callable[[Step], float] = _no_change
+    on_step: Callable[[Step], float] = _no_change
+    at_end: Callable[[], MethodState] = MethodState
+    moving: dict[str, Tensor] = field(default_factory=dict)
+
+
+def draw(ids: Int[np.ndarray, " n"], size: int, *key: int) -> Int[np.ndarray, " drawn"]:
+    """At most `size` of them without repetition, by ascending id; the same for the same key, whatever came before."""
+    order = np.random.default_rng(list(key)).permutation(len(ids))[:size]
+    return np.sort(ids[order])

@@ -1,0 +1,49 @@
+"""Continual-learning methods: how a round learns. One file each, with
+
+    Params                                 what can be set, under `methods.<name>` (a frozen dataclass)
+    PLAIN                                  the Params with which it is plain fine-tuning, bit for bit
+    start(lesson, state, params) -> Course what it does in each step, given what the round before left it
+    choose(ids, memory, params, seed)      optional: other samples in place of some of the chosen, equally many
+    CHAINING                               optional: the chaining policies that it can work with
+
+Any of them goes with any data strategy; `finetune` is the one that does nothing more.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from types import ModuleType
+from typing import Any
+
+from adapt_infinity import rooms
+from adapt_infinity.training import chaining
+
+
+def names() -> list[str]:
+    """The methods that there are, by file name."""
+    return rooms.names(__name__)
+
+
+def load(name: str) -> ModuleType:
+    """The method `name`; `ValueError` lists those that there are."""
+    return rooms.module(__name__, name)
+
+
+def params_of(name: str, given: Mapping[str, Any]) -> Any:
+    """The method's parameters out of `params:methods`; `ValueError` names what is missing or not known."""
+    method = load(name)
+    own = dict(given.get(name) or {})
+    known = [field.name for field in fields(method.Params)]
+    for key in own:
+        if key not in known:
+            raise ValueError(f"methods.{name} has no {key!r}; known: {', '.join(known) or 'nothing'}")
+    missing = [key for key in known if key not in own]
+    if missing:
+        raise ValueError(f"methods.{name} lacks {', '.join(missing)}")
+    return method.Params(**own)
+
+
+def check_chaining(name: str, policy: str) -> None:
+    """`ValueError` when the method cannot work with this way of beginning a round."""
+    possible = getattr(load(name), "CHAINING", chaining.POLICIES)
+    if policy not in possible:
+        raise ValueError(f"training.method={name} needs training.chaining={' or '.join(possible)}, got {policy!r}")

@@ -1,0 +1,54 @@
+"""LwF: learning without forgetting (Li & Hoiem 2016, arXiv:1606.09282). On the new data, the model keeps saying what
+it would have said before the round:
+
+    + λ T² KL(previous ‖ current), both at temperature T, over answer tokens
+
+The teacher is this model with the weights that the round began with: they take the place of the current ones for a
+forward pass, so there is no second model, and nothing to carry from round to round.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from adapt_infinity.model import IGNORED, Batch
+from adapt_infinity.training.lesson import Course, Labels, Lesson, Logits
+from adapt_infinity.training.state import MethodState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """methods.lwf."""
+
+    strength: float  # λ
+    temperature: float  # T
+
+    def __post_init__(self) -> None:
+        if self.strength < 0:
+            raise ValueError(f"methods.lwf.strength must be at least 0, got {self.strength}")
+        if self.temperature <= 0:
+            raise ValueError(f"methods.lwf.temperature must be greater than 0, got {self.temperature}")
+
+
+PLAIN = Params(strength=0.0, temperature=2.0)
+
+
+def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+    """The teacher is the model as it is now."""
+    teacher = lesson.weights.theta.clone()
+
+    def on_batch(batch: Batch, logits: Logits, labels: Labels) -> Tensor:
+        with torch.no_grad(), lesson.weights.holding(teacher):
+            before, _ = lesson.read(batch)
+        return params.strength * divergence(before, logits, labels, params.temperature)
+
+    return Course(on_batch=on_batch, at_end=lambda: MethodState("lwf"))
+
+
+def divergence(before: Logits, now: Logits, labels: Labels, temperature: float) -> Tensor:
+    """T² KL(before ‖ now), summed over answer tokens: 0 where nothing has changed, else greater."""
+    old, new = log_softmax(before / temperature, dim=-1), log_softmax(now / temperature, dim=-1)
+    each = (old.exp() * (old - new)).sum(dim=-1)
+    return temperature**2 * (each * (labels != IGNORED)).sum()

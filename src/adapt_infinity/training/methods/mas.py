@@ -1,0 +1,49 @@
+"""MAS: memory aware synapses (Aljundi et al. 2018, arXiv:1711.09601). As EWC, with an importance that needs no label:
+how much the squared length of the logits changes with a weight. Importances of rounds are added; the anchor is the
+last weights.
+"""
+
+from dataclasses import dataclass
+
+from adapt_infinity.training.chaining import CONTINUE
+from adapt_infinity.training.lesson import Course, Lesson
+from adapt_infinity.training.penalty import Quadratic, carried, sensitivity
+from adapt_infinity.training.state import MethodState
+
+CHAINING = (CONTINUE,)  # a new adapter has no place for old importances
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """methods.mas."""
+
+    strength: float  # λ; importances of a round sum to 1 over all weights
+    batches: int  # over which the importance is taken
+    batch_size: int  # samples in each
+
+    def __post_init__(self) -> None:
+        if self.strength < 0:
+            raise ValueError(f"methods.mas.strength must be at least 0, got {self.strength}")
+        for name in ("batches", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"methods.mas.{name} must be at least 1, got {getattr(self, name)}")
+
+
+PLAIN = Params(strength=0.0, batches=1, batch_size=1)
+
+
+def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+    """The penalty of earlier rounds; from the second round on."""
+    weights = lesson.weights
+
+    def at_end() -> MethodState:
+        importance = sensitivity(lesson, params.batches, params.batch_size)
+        if state.tensors:
+            importance = importance + carried(weights, state, "importance")[0]
+        kept = {"importance": importance.cpu(), "anchor": weights.theta.to("cpu", copy=True)}
+        return MethodState("mas", kept, {"layout": weights.layout, "round": lesson.round})
+
+    if not state.tensors:
+        return Course(at_end=at_end)
+    importance, anchor = carried(weights, state, "importance", "anchor")
+    return Course(on_gradient=Quadratic(weights, importance, anchor, params.strength).on_gradient, at_end=at_end)

@@ -1,0 +1,198 @@
+"""A round's training, whole: the adapter begins, the method takes its part, and what they leave is handed on."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.dataset as ds
+import torch
+from torch.multiprocessing.spawn import start_processes
+
+from adapt_infinity import parquet
+from adapt_infinity.model import (
+    Adapter,
+    Checkpoint,
+    ModelParams,
+    detach,
+    load_vlm,
+    new_adapter,
+    read_adapter,
+    write_adapter,
+)
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.pool import Pool
+from adapt_infinity.sample import Sample, samples_of
+from adapt_infinity.training import chaining, methods
+from adapt_infinity.training.checkpoints import Checkpoints, fingerprint
+from adapt_infinity.training.engine import train
+from adapt_infinity.training.group import Group, join_group, leave_group
+from adapt_infinity.training.lesson import Course, Lesson, Memory
+from adapt_infinity.training.params import TrainingParams, WarmUpParams
+from adapt_infinity.training.plan import held_out
+from adapt_infinity.training.state import MethodState, own_state, read_state, start_state, write_state
+from adapt_infinity.training.weights import gather
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """Everything that a round's training starts from; it can be sent to another process."""
+
+    samples: list[Sample]
+    held: list[Sample]  # kept back, to stop early by
+    memory: Memory
+    pictures: Pictures
+    base_model: Checkpoint
+    previous_adapter: Adapter
+    state: MethodState
+    model_params: ModelParams
+    params: TrainingParams
+    method_params: Any
+    round: int
+    checkpoints: Checkpoints
+
+
+Outcome = tuple[Adapter, pd.DataFrame, MethodState]
+
+
+def train_adapter(
+    pool: Pool,
+    subset: pd.DataFrame,
+    pictures: Pictures,
+    base_model: Checkpoint,
+    previous_adapter: Adapter,
+    previous_method_state: MethodState,
+    checkpoints: Path,
+    model_params: ModelParams,
+    params: TrainingParams,
+    method_params: dict[str, Any],
+    round: int,
+) -> Outcome:
+    """The adapter after this round, the log (see `engine.train`) and what the method hands on.
+
+    `method_params` is `params:methods`. `ValueError` when the subset is empty or names samples that are not in the
+    pool, and when the method cannot go on from the round before.
+    """
+    own = methods.params_of(params.method, method_params)
+    methods.check_chaining(params.method, params.chaining)
+    state = own_state(previous_method_state, params.method)
+    memory = Memory(pool, round)
+    ids = _chosen(pool, subset)
+    choose = getattr(methods.load(params.method), "choose", None)
+    if choose is not None:
+        ids = np.sort(choose(ids, memory, own, params.seed))
+    rows = pool.rows(ids)
+    learnt, back = held_out(len(rows), params.hold_out, params.seed)
+    samples = samples_of(rows)
+    name = fingerprint(
+        *(previous_adapter, state, rows["content_hash"].tolist(), memory.ids.tolist()),
+        *(str(base_model.location), model_params, replace(params, workers=1, checkpoint_every=0), own, round),
+    )
+    assignment = Assignment(
+        samples=[samples[place] for place in learnt],
+        held=[samples[place] for place in back],
+        memory=memory,
+        pictures=pictures,
+        base_model=base_model,
+        previous_adapter=previous_adapter,
+        state=state,
+        model_params=model_params,
+        params=params,
+        method_params=own,
+        round=round,
+        checkpoints=Checkpoints(checkpoints / "training.safetensors", name, params.checkpoint_every),
+    )
+    workers = params.workers or max(1, torch.cuda.device_count())
+    outcome = fit(assignment) if workers == 1 else fit_together(assignment, workers)
+    assignment.checkpoints.clear()
+    return outcome
+
+
+def warm_up_adapter(
+    first_arrivals: ds.Dataset,
+    pictures: Pictures,
+    base_model: Checkpoint,
+    model_params: ModelParams,
+    params: TrainingParams,
+    warm_up: WarmUpParams,
+) -> Outcome:
+    """Round 0's adapter: fresh, then trained on a small random part of the first arrivals (as LESS does, and [P]).
+
+    Whatever method the stream trains by, this is plain fine-tuning: there is nothing to forget yet.
+    """
+    draw = np.random.default_rng([params.seed, 0])
+    places = np.sort(draw.permutation(first_arrivals.count_rows())[: warm_up.samples])
+    samples = samples_of(parquet.take(first_arrivals, places).to_pandas())
+    fresh = new_adapter(load_vlm(base_model, model_params), model_params, params.seed)
+    vlm = load_vlm(base_model, model_params, fresh)
+    weights = gather(vlm, params.projector)
+    lesson = Lesson(vlm, weights, samples, pictures, Memory(Pool(), 0), params, 0)
+    log, moments = train(lesson, Course(), warm_up.epochs)
+    record = {"policy": "warm_up", "rounds": [0], "steps": len(log), "moment_steps": len(log)}
+    return detach(vlm, record, moments), log, start_state()
+
+
+def fit(assignment: Assignment, group: Group | None = None) -> Outcome:
+    """Train, in this process or in this and others."""
+    params, previous = assignment.params, assignment.previous_adapter
+    vlm = chaining.begin(
+        assignment.base_model, assignment.model_params, previous, params.chaining, params.seed, assignment.round
+    )
+    weights = gather(vlm, params.projector)
+    lesson = Lesson(vlm, weights, assignment.samples, assignment.pictures, assignment.memory, params, assignment.round)
+    course = methods.load(params.method).start(lesson, assignment.state, assignment.method_params)
+    log, moments = train(lesson, course, params.epochs, assignment.held, assignment.checkpoints, group or Group())
+    before = replace(lesson.meter)
+    state = course.at_end()  # what it reads now is charged to the last step
+    log.loc[log.index[-1], "tokens"] += lesson.meter.learnt - before.learnt
+    log.loc[log.index[-1], "extra_tokens"] += lesson.meter.read - before.read
+    return detach(vlm, _record(previous, params, assignment.round, log), moments), log, state
+
+
+def fit_together(assignment: Assignment, workers: int) -> Outcome:
+    """Train in `workers` processes, one a GPU or, on CPUs, with a share of the cores each."""
+    with tempfile.TemporaryDirectory() as folder:
+        start_processes(_work, (assignment, workers, folder), nprocs=workers, start_method="spawn")
+        place = Path(folder)
+        log = pd.read_parquet(place / "log.parquet")
+        return read_adapter(place / "adapter"), log, read_state(place / "state")
+
+
+def _work(rank: int, assignment: Assignment, workers: int, folder: str) -> None:
+    """One of the processes; the first leaves what they made in `folder`."""
+    params, place = assignment.model_params, Path(folder)
+    if torch.cuda.is_available() and params.device in ("auto", "cuda"):
+        params = replace(params, device=f"cuda:{rank}")
+    else:
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    device = torch.device("cpu" if params.device == "auto" else params.device)
+    group = join_group(rank, workers, str(place / "rendezvous"), device)
+    adapter, log, state = fit(replace(assignment, model_params=params), group)
+    if group.first:
+        write_adapter(adapter, place / "adapter")
+        log.to_parquet(place / "log.parquet")
+        write_state(state, place / "state")
+    leave_group()
+
+
+def _chosen(pool: Pool, subset: pd.DataFrame) -> np.ndarray:
+    chosen = subset.loc[subset["selected"], "sample_id"]
+    absent = chosen[~chosen.isin(pool.index["sample_id"])]
+    if len(absent):
+        raise ValueError(f"the subset names {len(absent)} samples that are not in the pool: {absent.tolist()[:5]}")
+    if chosen.empty:
+        raise ValueError("the subset is empty: there is nothing to train on; see subset.budget and subset.exclude")
+    return np.sort(chosen.to_numpy())
+
+
+def _record(previous: Adapter, params: TrainingParams, round: int, log: pd.DataFrame) -> Mapping[str, Any]:
+    return {
+        "policy": params.chaining,
+        "method": params.method,
+        "rounds": [*previous.record["rounds"], round],
+        "steps": previous.record["steps"] + len(log),
+        "moment_steps": len(log),
+    }
