@@ -50,6 +50,8 @@ def prepare(folder: Path, rows: int) -> tuple[list[Sample], Job]:
         device="cpu", dtype="float32", max_tokens=512, adapter_rank=16, adapter_alpha=32, adapter_targets=TARGETS
     )
     training = TrainingParams(
+        method="finetune",
+        chaining="continue",
         learning_rate=3e-3,
         projector="multi_modal_projector",
         projector_learning_rate=3e-3,
@@ -59,10 +61,16 @@ def prepare(folder: Path, rows: int) -> tuple[list[Sample], Job]:
         warm_up=0.05,
         weight_decay=0.0,
         max_norm=1.0,
+        gradient_checkpointing=False,
+        hold_out=0.0,
+        evaluate_every=0,
+        patience=1,
+        checkpoint_every=0,
+        workers=1,
         cache_mb=0,
         seed=0,
     )
-    adapter, _ = warm_up_adapter(
+    adapter, _, _ = warm_up_adapter(
         parquet.in_memory(checked[0], ROWS), pictures, checkpoint, model, training, WarmUpParams(samples=32, epochs=1)
     )
     pool = pd.concat(checked, ignore_index=True).head(rows)

@@ -25,9 +25,11 @@ from adapt_infinity.pool import Pool, join_pool
 from adapt_infinity.probe import reader
 from adapt_infinity.probe.features import ProbeParams, probe_pool
 from adapt_infinity.probe.store import Features
-from adapt_infinity.training.finetune import train_adapter
+from adapt_infinity.training.round import train_adapter
+from adapt_infinity.training.state import start_state
 from tests.conftest import PROJECT, checked, llava, unread
-from tests.training.test_finetune import PARAMS as TRAINING
+from tests.training.usual import AS_SHIPPED
+from tests.training.usual import PARAMS as TRAINING
 
 PARAMS = ProbeParams(
     feature="gradient",
@@ -347,7 +349,10 @@ def test_adam_features_need_the_moments_of_a_training_and_take_them(
     with pytest.raises(ValueError, match="train it once with this version"):
         probe(params)
     subset = pd.DataFrame({"sample_id": pool.index["sample_id"], "selected": True})
-    trained, _ = train_adapter(pool, subset, pictures, base_model, warm_adapter, model_params, TRAINING, 1)
+    trained, _, _ = train_adapter(
+        *(pool, subset, pictures, base_model, warm_adapter, start_state(), tmp_path / "checkpoints"),
+        *(model_params, TRAINING, AS_SHIPPED, 1),
+    )
     write_adapter(trained, tmp_path / "adapter")
     made = probe(params, adapter=read_adapter(tmp_path / "adapter"))
     plain = probe(adapter=trained)

@@ -187,7 +187,7 @@ def test_an_embedding_that_is_not_finite_names_its_sample() -> None:
 def test_a_score_that_is_not_finite_names_its_sample() -> None:
     pool_rows, clusters, embeddings, scores, experts, _ = stage([0.0, 1.0, 2.0])
     scores.loc[2, "el2n"] = np.nan
-    with pytest.raises(ValueError, match="not finite.*sample 25"):
+    with pytest.raises(ValueError, match=r"not finite.*sample 25"):
         prune_pool(pool_rows, clusters, embeddings, scores, experts, NOBODY, params(2))
 
 

@@ -1,0 +1,20 @@
+"""The toy stream that this room's tests learn from."""
+
+import pytest
+
+from adapt_infinity.intake import Source
+from adapt_infinity.model import Adapter, Checkpoint, ModelParams
+from adapt_infinity.pictures import Pictures
+from tests.training.usual import Toy
+
+
+@pytest.fixture(scope="module")
+def toy(
+    toy_source: Source,
+    pictures: Pictures,
+    base_model: Checkpoint,
+    model_params: ModelParams,
+    warm_adapter: Adapter,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Toy:
+    return Toy(toy_source, pictures, base_model, model_params, warm_adapter, tmp_path_factory.mktemp("toy"))

@@ -1,0 +1,322 @@
+"""Training: only the adapter learns, every sample is seen once an epoch, and the same seed gives the same weights."""
+
+import multiprocessing
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapt_infinity.model import Adapter, Vlm, detach, join, load_vlm, new_adapter, split
+from adapt_infinity.prompts import encode
+from adapt_infinity.training import losses
+from adapt_infinity.training.engine import _step, train
+from adapt_infinity.training.lesson import Course
+from adapt_infinity.training.params import TrainingParams, WarmUpParams
+from adapt_infinity.training.plan import Step, cosine, epoch_batches, held_out
+from adapt_infinity.training.round import train_adapter, warm_up_adapter
+from adapt_infinity.training.state import start_state
+from tests.training.usual import AS_SHIPPED, PARAMS, Toy, all_of, same
+
+
+def test_the_adapter_learns_and_nothing_else(toy: Toy) -> None:
+    trained, log, _ = toy.train("finetune", 1, epochs=8)
+    assert len(log) == 8 * 2  # epochs times steps
+    assert log["samples"].sum() == 8 * 8
+    assert log["loss"].iloc[-2:].mean() < 0.5 * log["loss"].iloc[:2].mean()
+    assert all(not torch.equal(tensor, toy.adapter.tensors[name]) for name, tensor in trained.tensors.items())
+    history = {"rounds": [1], "steps": 16, "moment_steps": 16}
+    assert trained.record == {"policy": "continue", "method": "finetune", **history}
+    assert {name.rsplit(".", 1)[1] for name in trained.moments} == {"exp_avg", "exp_avg_sq"}
+    assert all(moment.abs().sum() > 0 for moment in trained.moments.values())
+    assert same(trained, toy.train("finetune", 1, epochs=8, cache_mb=0)[0]), "what is kept in memory changes nothing"
+
+
+def test_the_base_stays_as_it_is(toy: Toy) -> None:
+    lesson = toy.lesson(1)
+    before = {name: value.clone() for name, value in lesson.vlm.model.named_parameters() if "lora_" not in name}
+    train(lesson, Course(), 1)
+    after = dict(lesson.vlm.model.named_parameters())
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_the_vector_is_the_model(toy: Toy) -> None:
+    """θ and g are what the model's parameters and their gradients are windows on."""
+    lesson = toy.lesson(1)
+    live = dict(lesson.vlm.model.named_parameters())
+    assert set(lesson.weights.names) == {name for name, value in live.items() if value.requires_grad}
+    lesson.weights.theta.mul_(2)
+    for name, window in lesson.weights.named(lesson.weights.theta).items():
+        assert torch.equal(live[name], window)
+    gradient = lesson.gradient_of(lesson.samples[:2])
+    assert gradient.abs().sum() > 0
+    assert lesson.weights.gradient.abs().sum() == 0, "what was there is put back"
+    slow = [name for name in lesson.weights.names if "multi_modal_projector" in name]
+    assert sum(live[name].numel() for name in slow) == len(gradient) - lesson.weights.slow > 0
+
+
+def step_of(toy: Toy, **changed: object) -> tuple[float, torch.Tensor]:
+    """Loss and gradient of one step over all samples."""
+    lesson = toy.lesson(1, max_norm=1e9, **changed)
+    lesson.vlm.model.train()
+    rows = [encode(lesson.vlm, sample, lesson.pictures) for sample in lesson.samples]
+    row = _step(lesson, Course(), rows, Step(0, 0, tuple(range(8))), _alone())
+    return row["loss"], lesson.weights.gradient
+
+
+def _alone():  # type: ignore[no-untyped-def]
+    from adapt_infinity.training.group import Group
+
+    return Group()
+
+
+def test_micro_batches_change_nothing(toy: Toy) -> None:
+    (loss, gradient), (other_loss, other) = (step_of(toy, token_budget=budget) for budget in (1, 10_000))
+    assert loss == pytest.approx(other_loss, rel=1e-5)
+    assert (gradient - other).norm() <= 1e-4 * other.norm()
+
+
+def test_a_step_is_the_mean_over_all_its_answer_tokens(toy: Toy) -> None:
+    """As transformers computes the loss of one batch of them all."""
+    lesson = toy.lesson(1)
+    rows = [encode(lesson.vlm, sample, lesson.pictures) for sample in lesson.samples]
+    batch = lesson.collate(rows)
+    theirs = lesson.vlm.model(**batch.inputs(lesson.vlm.device), labels=batch.labels).loss
+    assert step_of(toy)[0] == pytest.approx(theirs.item(), rel=1e-4)
+
+
+def test_activations_may_be_computed_twice(toy: Toy) -> None:
+    plain, log, _ = toy.train("finetune", 1, epochs=1)
+    again, other, _ = toy.train("finetune", 1, epochs=1, gradient_checkpointing=True)
+    assert other["loss"].tolist() == pytest.approx(log["loss"].tolist(), rel=1e-5)
+    assert all(torch.allclose(tensor, again.tensors[name], atol=1e-5) for name, tensor in plain.tensors.items())
+
+
+def test_the_projector_learns_at_a_rate_of_its_own(toy: Toy) -> None:
+    """Adam's first step is the rate, up to the sign of the gradient, wherever there is one."""
+    lesson = toy.lesson(1, batch_size=8, warm_up=0.0)
+    before = lesson.weights.theta.clone()
+    train(lesson, Course(), 1)
+    moved = lesson.weights.named((lesson.weights.theta - before).abs())
+    for name, part in moved.items():
+        rate = PARAMS.projector_learning_rate if "multi_modal_projector" in name else PARAMS.learning_rate
+        assert part.max().item() == pytest.approx(rate, rel=1e-2), name
+
+
+def test_weight_decay_shrinks(toy: Toy) -> None:
+    kept, _, _ = toy.train("finetune", 1)
+    shrunk, _, _ = toy.train("finetune", 1, weight_decay=10.0)
+    assert sum(tensor.norm() for tensor in shrunk.tensors.values()) < sum(t.norm() for t in kept.tensors.values())
+
+
+def test_stopping_early_keeps_the_best_weights(toy: Toy) -> None:
+    """At a ruinous rate the first look is the best, and training stops after `patience` more."""
+    trained, log, _ = toy.train(
+        "finetune", 1, epochs=20, hold_out=0.3, learning_rate=0.2, warm_up=0.0, evaluate_every=1, patience=3
+    )
+    looks = log["held_out_loss"].to_numpy()
+    assert log["samples"].max() <= 4
+    assert len(log) < 20 * 2
+    best = int(np.argmin(looks))
+    assert len(log) == best + 1 + 3
+    again, _, _ = toy.train("finetune", 1, epochs=20, hold_out=0.3, learning_rate=0.2, warm_up=0.0, evaluate_every=1)
+    assert not same(trained, toy.adapter)
+    assert again.record["steps"] <= len(log)
+
+
+def test_samples_kept_back_are_not_trained_on() -> None:
+    learnt, back = held_out(10, 0.3, seed=1)
+    assert len(back) == 3
+    assert sorted([*learnt, *back]) == list(range(10))
+    assert len(held_out(10, 0.0, seed=1)[1]) == 0
+    assert len(held_out(1, 0.9, seed=1)[0]) == 1
+
+
+def test_two_processes_train_as_one(toy: Toy) -> None:
+    alone, log, _ = toy.train("agem", 2, toy.train("agem", 1), token_budget=100)
+    together, other, state = toy.train("agem", 2, toy.train("agem", 1), token_budget=100, workers=2)
+    assert other["loss"].tolist() == pytest.approx(log["loss"].tolist(), rel=1e-3)
+    assert other["tokens"].tolist() == log["tokens"].tolist()
+    assert state.method == "agem"
+    apart = torch.cat([(tensor - together.tensors[name]).flatten() for name, tensor in alone.tensors.items()])
+    moved = torch.cat([(tensor - toy.adapter.tensors[name]).flatten() for name, tensor in alone.tensors.items()])
+    assert apart.norm() < 0.02 * moved.norm(), "sums in another order, through Adam"
+
+
+def train_for_ever(toy: Toy) -> None:
+    """Whoever calls this is to be killed, and the sixth step is when."""
+    torch.set_num_threads(1)
+
+    def die(step: int, values: dict[str, float]) -> None:
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with losses.heard_by(die):
+        toy.train("ema", 1, epochs=4, checkpoint_every=2)
+
+
+def test_killed_in_the_middle_it_ends_with_the_same_weights(toy: Toy) -> None:
+    worker = multiprocessing.get_context("spawn").Process(target=train_for_ever, args=(toy,))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == -signal.SIGKILL
+    seen: list[int] = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with losses.heard_by(lambda step, _: seen.append(step)):
+        resumed, _, _ = toy.train("ema", 1, epochs=4, checkpoint_every=2)
+    whole, _, _ = toy.train("ema", 1, epochs=4)
+    torch.set_num_threads(threads)
+    assert seen == [4, 5, 6, 7]
+    assert same(resumed, whole)
+
+
+def test_a_checkpoint_of_another_training_is_not_used(toy: Toy) -> None:
+    def die(step: int, values: dict[str, float]) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with losses.heard_by(die), pytest.raises(KeyboardInterrupt):
+        toy.train("finetune", 2, checkpoint_every=1)
+    seen: list[int] = []
+    with losses.heard_by(lambda step, _: seen.append(step)):
+        toy.train("finetune", 2, checkpoint_every=1, learning_rate=1e-3)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_merge_then_new_rests_on_what_was_learned(toy: Toy) -> None:
+    """Before its first step the new adapter changes nothing: the model is the one that the round began with."""
+    trained, log, _ = toy.train("finetune", 1, chaining="merge_then_new")
+    assert (trained.frozen_rank, trained.config["r"], trained.config["lora_alpha"]) == (4, 8, 16)
+    assert trained.record["policy"] == "merge_then_new"
+    _, plain, _ = toy.train("finetune", 1)
+    assert log["loss"].iloc[0] == pytest.approx(plain["loss"].iloc[0], rel=1e-4)
+    ours = load_vlm(toy.base, toy.model, trained)
+    assert sum("lora_A" in name for name, _ in ours.model.named_parameters()) == len(toy.adapter.tensors) / 2
+    merged = Adapter(trained.config, trained.tensors, trained.record)  # as any PEFT reader sees it: all ranks live
+    assert logits_of(toy, ours) == pytest.approx(logits_of(toy, load_vlm(toy.base, toy.model, merged)), abs=2e-4)
+    assert same(detach(ours, {}), trained)
+
+
+def logits_of(toy: Toy, vlm: Vlm) -> np.ndarray:
+    from adapt_infinity.model import answer_logits
+    from adapt_infinity.prompts import collate, pad_token
+
+    rows = [encode(vlm, sample, toy.all_pictures) for sample in toy.samples(1)[:4]]
+    with torch.no_grad():
+        found: np.ndarray = answer_logits(vlm, collate(rows, pad_token(vlm)))[0].numpy()
+    return found
+
+
+def test_split_and_join_are_inverse(warm_adapter: Adapter) -> None:
+    both = join(warm_adapter.tensors, warm_adapter)
+    frozen, live = split(both)
+    assert (both.config["r"], both.frozen_rank, live.config) == (8, 4, warm_adapter.config)
+    assert all(torch.equal(frozen[name], tensor) for name, tensor in warm_adapter.tensors.items())
+    assert same(live, warm_adapter)
+
+
+def test_a_new_adapter_must_count_as_much_as_the_old_one(toy: Toy) -> None:
+    other = replace(toy, model=replace(toy.model, adapter_alpha=4))
+    with pytest.raises(ValueError, match="the previous adapter has 2, the new one 1"):
+        other.train("finetune", 1, chaining="merge_then_new")
+
+
+def test_a_method_says_which_chaining_it_can_work_with(toy: Toy) -> None:
+    with pytest.raises(ValueError, match=r"training.method=o_lora needs training.chaining=merge_then_new"):
+        toy.train("o_lora", 1, chaining="continue")
+    with pytest.raises(ValueError, match="there is no 'ewk' in methods"):
+        train_adapter(
+            *(toy.pools[1], all_of(toy.pools[1], 2), toy.pictures, toy.base, toy.adapter, start_state(), toy.folder),
+            *(toy.model, replace(PARAMS, method="ewk"), AS_SHIPPED, 1),
+        )
+
+
+def test_warm_up_gives_every_b_a_value(toy: Toy) -> None:
+    warm, log, state = warm_up_adapter(
+        toy.pools[1].shards[0].rows,
+        toy.pictures,
+        toy.base,
+        toy.model,
+        PARAMS,
+        WarmUpParams(samples=5, epochs=1),
+    )
+    assert log["samples"].sum() == 5
+    assert all(tensor.abs().max() > 0 for name, tensor in warm.tensors.items() if "lora_B" in name)
+    assert state == start_state()
+
+
+def test_a_subset_that_cannot_be_trained_on_is_refused(toy: Toy) -> None:
+    subset = all_of(toy.pools[1], 2)
+    strange = subset.assign(sample_id=subset["sample_id"] + 1000)
+    for wrong, message in ((strange, "2 samples that are not in the pool"), (subset.head(0), "the subset is empty")):
+        with pytest.raises(ValueError, match=message):
+            train_adapter(
+                *(toy.pools[1], wrong, toy.pictures, toy.base, toy.adapter, start_state(), toy.folder),
+                *(toy.model, PARAMS, AS_SHIPPED, 1),
+            )
+
+
+def test_a_ruinous_rate_is_named(toy: Toy) -> None:
+    broken = Adapter(
+        toy.adapter.config,
+        {name: tensor * float("inf") for name, tensor in toy.adapter.tensors.items()},
+        toy.adapter.record,
+    )
+    with pytest.raises(ValueError, match=r"training.learning_rate 0.005 may be too high"):
+        replace(toy, adapter=broken).train("finetune", 1)
+
+
+def test_the_loss_can_be_listened_to(toy: Toy) -> None:
+    heard: list[tuple[int, float]] = []
+    with losses.heard_by(lambda step, values: heard.append((step, values["loss"]))):
+        _, log, _ = toy.train("finetune", 1)
+    assert heard == list(zip(log["step"], log["loss"], strict=True))
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=300), st.integers(1, 40), st.integers(0, 5))
+def test_an_epoch_takes_every_sample_once(lengths: list[int], batch_size: int, epoch: int) -> None:
+    gathered = epoch_batches(lengths, batch_size, seed=0, epoch=epoch)
+    assert sorted(place for places in gathered for place in places) == list(range(len(lengths)))
+    assert len(gathered) == -(-len(lengths) // batch_size)
+    assert gathered == epoch_batches(lengths, batch_size, seed=0, epoch=epoch)
+
+
+def test_the_rate_rises_then_falls_to_nothing() -> None:
+    rates = [cosine(step, 100, 0.1) for step in range(101)]
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10] == 1
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"learning_rate": 0.0}, "training.learning_rate must be greater than 0, got 0"),
+        ({"chaining": "merge"}, "training.chaining must be continue or merge_then_new, got 'merge'"),
+        ({"hold_out": 1.0}, r"training.hold_out must lie in 0\.\.1, got 1"),
+        ({"patience": 0}, "training.patience must be at least 1, got 0"),
+    ],
+)
+def test_parameters_name_key_and_value(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingParams(**{**vars(PARAMS), **wrong})
+
+
+def test_adapters_of_other_models_are_not_mixed_up(toy: Toy, tmp_path: Path) -> None:
+    """What rests is part of an adapter's name: the same tensors, all live, are another adapter."""
+    from adapt_infinity.model import adapter_digest, read_adapter, write_adapter
+
+    resting = join(toy.adapter.tensors, new_adapter(load_vlm(toy.base, toy.model), toy.model, 3))
+    live = Adapter(resting.config, resting.tensors, resting.record)
+    assert adapter_digest(resting) != adapter_digest(live)
+    write_adapter(resting, tmp_path / "adapter")
+    read = read_adapter(tmp_path / "adapter")
+    assert adapter_digest(read) == adapter_digest(resting)
+    assert read.record == resting.record
