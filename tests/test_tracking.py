@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from adapt_infinity import tracking
 from adapt_infinity.measures import measure
 from adapt_infinity.report import RoundSummary
 from adapt_infinity.tracking import (
@@ -67,6 +68,22 @@ def test_the_parent_shows_the_curve(project: Path) -> None:
     child = run.client.get_run(run.run_id)
     assert child.data.tags["mlflow.parentRunId"] == run.parent_id
     assert status(run, run.parent_id) == status(run, run.run_id) == "FINISHED"
+
+
+def test_the_loss_is_there_while_it_is_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are sent together, when it is time and at the end; what is not a number is left out."""
+    run = opened(project, "loss", 1)
+    run.log_step(0, {"loss": 2.0, "held_out_loss": float("nan")})
+    assert history(run, run.run_id, "training/loss") == []
+    monkeypatch.setattr(tracking, "EVERY", 0.0)
+    run.log_step(1, {"loss": 1.0})
+    assert history(run, run.run_id, "training/loss") == [(0, 2.0), (1, 1.0)]
+    monkeypatch.setattr(tracking, "EVERY", 1e9)
+    run.log_step(2, {"loss": 0.5})
+    run.close("FINISHED")
+    assert history(run, run.run_id, "training/loss") == [(0, 2.0), (1, 1.0), (2, 0.5)]
+    assert history(run, run.parent_id, "training/loss") == [], "a round's steps are no steps of the stream"
+    assert "training/held_out_loss" not in run.client.get_run(run.run_id).data.metrics
 
 
 def test_another_process_goes_on(project: Path) -> None:

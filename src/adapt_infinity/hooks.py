@@ -5,6 +5,7 @@ import resource
 import subprocess
 import time
 from collections import Counter, defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ class RoundHooks:
         self._context: KedroContext | None = None
         self._clock = StageClock()
         self._run: Any = None  # the round's MLflow run while one is open
+        self._listening = ExitStack()  # to the training's losses
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -89,6 +91,10 @@ class RoundHooks:
             TrackingParams(**params["tracking"]), self._project(), params["stream"], params["round"], tags
         )
         self._run.log_params(flatten(params))
+        from adapt_infinity.training.losses import heard_by
+
+        self._listening = ExitStack()
+        self._listening.enter_context(heard_by(self._run.log_step))
 
     @hook_impl
     def before_dataset_loaded(self, node: Any) -> None:
@@ -110,10 +116,12 @@ class RoundHooks:
             write_manifest(manifest_path(self._project(), manifest.stream, manifest.round), manifest)
             self._run.log_tags({f"version/{entry}": version for entry, version in manifest.versions.items()})
             self._report(pipeline, catalog)
+        self._listening.close()
         self._run.close("FINISHED")
 
     @hook_impl
     def on_pipeline_error(self) -> None:
+        self._listening.close()
         if self._run is not None:
             self._run.close("FAILED")
 

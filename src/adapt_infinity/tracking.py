@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -23,13 +23,14 @@ from adapt_infinity.report import RoundSummary, expert_table
 if TYPE_CHECKING:  # MLflow takes seconds to import: only a round that is tracked pays for it
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 Value = TypeVar("Value")
 
 STREAM, ROUND, LEVEL, SUPERSEDED = (f"adapt_infinity.{tag}" for tag in ("stream", "round", "level", "superseded_by"))
 _NAME_LENGTH = 250
 _METRICS, _ITEMS = 1000, 100  # that one request may carry
+EVERY = 5.0  # seconds between requests while a training goes on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,36 @@ class TrackingParams:
             raise ValueError(f"tracking.tracking_uri must be a URI such as {example}, got {got!r}")
 
 
+@dataclass
+class Curve:
+    """Steps of a training that are still to be sent."""
+
+    waiting: list[tuple[int, float, Mapping[str, float]]] = field(default_factory=list)  # step, time, values
+    sent: float = field(default_factory=time.monotonic)
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Another one."""
+        self.waiting.append((step, time.time(), values))
+
+    def due(self) -> bool:
+        """Whether it is time to send them."""
+        return time.monotonic() - self.sent >= EVERY
+
+    def taken(self) -> "list[Metric]":
+        """All of them as metrics training/<name>, and then none."""
+        from mlflow.entities import Metric
+
+        made = [
+            Metric(f"training/{name}", value, int(1000 * when), step)
+            for step, when, values in self.waiting
+            for name, value in values.items()
+            if math.isfinite(value)
+        ]
+        self.waiting.clear()
+        self.sent = time.monotonic()
+        return made
+
+
 @dataclass(frozen=True, kw_only=True)
 class RoundRun:
     """An open child run. Names are made fit for MLflow on the way."""
@@ -58,6 +89,17 @@ class RoundRun:
     parent_id: str
     round: int
     where: str  # for people: how to find the run
+    curve: Curve = field(default_factory=Curve)
+
+    def log_step(self, step: int, values: Mapping[str, float]) -> None:
+        """A step of the training, on the child as it happens: a request every few seconds."""
+        self.curve.add(step, values)
+        if self.curve.due():
+            self._send_curve()
+
+    def _send_curve(self) -> None:
+        for part in _batches(self.curve.taken(), _METRICS):
+            self.client.log_batch(self.run_id, metrics=part)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """On the child: a stream's parameters may change between rounds."""
@@ -98,6 +140,7 @@ class RoundRun:
 
     def close(self, status: Literal["FINISHED", "FAILED"]) -> None:
         """Ends the child; the stream's run shows the state of its latest round until the next one opens."""
+        self._send_curve()
         for run_id in (self.run_id, self.parent_id):
             self.client.set_terminated(run_id, status)
 
@@ -106,6 +149,9 @@ class SwitchedOff:
     """Stands in for a run when tracking.enabled is false: takes everything, keeps nothing."""
 
     where = "MLflow is switched off (tracking.enabled: false)"
+
+    def log_step(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Nothing."""

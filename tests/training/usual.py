@@ -46,7 +46,11 @@ PARAMS = TrainingParams(
     cache_mb=1,
     seed=0,
 )
-SMALL = {"replay": {"share": 0.4}, "agem": {"memory_batch": 2}, "der": {"alpha": 1.0, "memory_batch": 4}}
+SMALL: dict[str, dict[str, Any]] = {
+    "replay": {"share": 0.4},
+    "agem": {"memory_batch": 2},
+    "der": {"alpha": 1.0, "memory_batch": 4},
+}
 AS_SHIPPED = yaml.safe_load((PROJECT / "conf/base/parameters_methods.yml").read_text())["methods"]
 
 

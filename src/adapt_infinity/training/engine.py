@@ -88,7 +88,7 @@ def train(
                 best.look(row["held_out_loss"], weights.theta)
             log.append(row)
             if group.first:
-                losses.tell(step.number, {name: row[name] for name in ("loss", "learning_rate", "term")})
+                losses.tell(step.number, {name: row[name] for name in losses.TOLD})
                 if checkpoints is not None and checkpoints.due(len(log)):
                     checkpoints.save(_checkpoint(log, best, weights, optimiser, course))
     if held and np.isfinite(best.loss):

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+TOLD = ("loss", "learning_rate", "term")
 STEPS = logging.getLogger("adapt_infinity.training.steps")
 STEPS.propagate = False  # a line a step is not for the terminal, which has a progress bar
 STEPS.setLevel(logging.INFO)

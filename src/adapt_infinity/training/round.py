@@ -26,7 +26,7 @@ from adapt_infinity.model import (
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool
 from adapt_infinity.sample import Sample, samples_of
-from adapt_infinity.training import chaining, methods
+from adapt_infinity.training import chaining, losses, methods
 from adapt_infinity.training.checkpoints import Checkpoints, fingerprint
 from adapt_infinity.training.engine import train
 from adapt_infinity.training.group import Group, join_group, leave_group
@@ -158,6 +158,8 @@ def fit_together(assignment: Assignment, workers: int) -> Outcome:
         start_processes(_work, (assignment, workers, folder), nprocs=workers, start_method="spawn")
         place = Path(folder)
         log = pd.read_parquet(place / "log.parquet")
+        for row in log.to_dict("records"):  # nobody heard what was told in other processes
+            losses.tell(row["step"], {name: row[name] for name in losses.TOLD})
         return read_adapter(place / "adapter"), log, read_state(place / "state")
 
 
