@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 FIGURES = (
     "score_heat_map",
     "forgetting_curves",
+    "task_similarity_map",
     "subset_composition",
     "cluster_map",
     "cluster_sheet",
@@ -41,6 +42,7 @@ TABLES = (
     "cluster_links",
     "k_sweep",
     "training_log",
+    "task_similarity",
     "overlaps",
 )
 

@@ -18,6 +18,7 @@ PREVIOUS = {  # what a round reads of the round before, under which name
     "previous_adapter": "adapter",
     "previous_method_state": "method_state",
     "previous_score_matrix": "score_matrix",
+    "previous_task_vectors": "task_vectors",
     "previous_clusters": "clusters",
     "previous_scores": "scores",
     "previous_subset": "subset",

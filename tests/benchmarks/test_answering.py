@@ -17,7 +17,7 @@ from adapt_infinity.pictures import Pictures
 from adapt_infinity.sample import samples_of
 from tests.conftest import INTAKE
 
-PARAMS = BenchmarkParams(items_per_skill=1, max_new_tokens=8, token_budget=200, seed=0)
+PARAMS = BenchmarkParams(items_per_skill=1, max_new_tokens=8, token_budget=200, task_samples=4, seed=0)
 
 
 @pytest.fixture(scope="module")

@@ -28,10 +28,11 @@ class BenchmarkParams:
     items_per_skill: int
     max_new_tokens: int
     token_budget: int  # tokens in a batch, answers to come included
+    task_samples: int  # arrivals whose mean stands for the round's task
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("items_per_skill", "max_new_tokens", "token_budget"):
+        for name in ("items_per_skill", "max_new_tokens", "token_budget", "task_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"benchmarks.{name} must be at least 1, got {getattr(self, name)}")
 

@@ -7,6 +7,7 @@ from adapt_infinity.figures.choice import cluster_map, project, subset_compositi
 from adapt_infinity.figures.clusters import CLUSTERS, THUMBNAIL, THUMBNAILS, cluster_sheet, k_sweep_figure
 from adapt_infinity.figures.samples import SHEET, sample_sheet
 from adapt_infinity.figures.scores import forgetting_curves, score_heat_map
+from adapt_infinity.figures.tasks import task_similarity_map
 
 __all__ = [
     "CLUSTERS",
@@ -21,4 +22,5 @@ __all__ = [
     "sample_sheet",
     "score_heat_map",
     "subset_composition",
+    "task_similarity_map",
 ]

@@ -8,6 +8,7 @@ from adapt_infinity.pipelines.stages import node, stage
 def create_pipeline() -> Pipeline:
     """Round 0 of a stream. Everything that later rounds compare themselves with is fixed here."""
     from adapt_infinity.benchmarks.answering import answer_zero_shot, grade_zero_shot, pick_items
+    from adapt_infinity.benchmarks.tasks import start_tasks
     from adapt_infinity.clustering.following import start_clusters
     from adapt_infinity.pipelines import nodes
     from adapt_infinity.pool import start_pool
@@ -45,6 +46,7 @@ def create_pipeline() -> Pipeline:
                     "answers",
                 ),
                 node(grade_zero_shot, "answers params:round", "score_matrix"),
+                node(start_tasks, "", "task_vectors"),
             ),
         ]
     )

@@ -29,6 +29,7 @@ OUTCOMES = [
     "measures",
     "score_heat_map",
     "forgetting_curves",
+    "task_similarity_map",
 ]
 INSIGHT = ["subset_composition"]
 CLUSTER_INSIGHT = [  # for a strategy that clusters
@@ -45,10 +46,11 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     """The round under a data strategy (a file name in `strategies/`)."""
     from adapt_infinity import strategies
     from adapt_infinity.benchmarks.answering import answer_items, grade_round
+    from adapt_infinity.benchmarks.tasks import compare_tasks, describe_task
     from adapt_infinity.clustering.cards import describe_clusters
     from adapt_infinity.clustering.following import follow_clusters
     from adapt_infinity.clustering.pseudo_skills import find_pseudo_skills
-    from adapt_infinity.figures import k_sweep_figure, subset_composition
+    from adapt_infinity.figures import k_sweep_figure, subset_composition, task_similarity_map
     from adapt_infinity.pipelines import nodes
     from adapt_infinity.pool import index
     from adapt_infinity.probe.features import probe_pool
@@ -165,6 +167,13 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                 ),
                 node(grade_round, "answers params:round previous_score_matrix", "score_matrix"),
                 node(nodes.measure_round, "score_matrix pool params:planned_skills", "measures"),
+                node(
+                    describe_task,
+                    "arrivals pictures base_model previous_task_vectors params:model params:benchmarks params:round",
+                    "task_vectors",
+                ),
+                node(compare_tasks, "task_vectors", "task_similarity"),
+                node(task_similarity_map, "task_similarity score_matrix", "task_similarity_map", "draw_tasks"),
                 node(nodes.draw_scores, "score_matrix pool params:planned_skills", "score_heat_map"),
                 node(nodes.draw_forgetting, "score_matrix pool params:planned_skills", "forgetting_curves"),
             ),

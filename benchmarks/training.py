@@ -1,0 +1,208 @@
+"""How fast is training? Samples a second against the plain `transformers.Trainer`, on the embedded model.
+
+    python benchmarks/training.py --rows 256 --runs 5 --threads 1
+
+- *ours*: `training/engine.py`, as a round runs it: answer-only head, length-grouped micro-batches, one vector of
+  weights, encoded once.
+- *Trainer*: transformers' Trainer with a padding collator, on the same samples, LoRA, batch size, epochs and schedule;
+  samples are encoded when they are asked for, every epoch anew, as a dataset that wraps a processor does.
+- *Trainer, encoded before*: the same with samples encoded once: what is left is the loop, the padding and the head.
+- *Trainer, encoded before, by length*: and grouped by length.
+
+Runs are interleaved; medians are compared, in CPU seconds of the process, which a busy neighbour disturbs less than the
+clock on the wall. With --long, answers are lengthened at random, so that lengths differ as in real conversations.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import torch
+from probe_setup import prepare
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainingArguments
+from transformers.utils.logging import disable_progress_bar
+
+from adapt_infinity.model import Vlm, load_vlm
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.pool import Pool
+from adapt_infinity.probe.reader import Job
+from adapt_infinity.prompts import Encoded, collate, encode, pad_token
+from adapt_infinity.sample import Sample, Turn
+from adapt_infinity.training.engine import train
+from adapt_infinity.training.lesson import Course, Lesson, Memory
+from adapt_infinity.training.params import TrainingParams
+from adapt_infinity.training.plan import rough_length
+from adapt_infinity.training.weights import gather
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate")
+EPOCHS, BATCH, RATE = 3, 32, 3e-3
+
+
+def main() -> None:
+    """Make the samples, train in turn, print medians and ratios."""
+    disable_progress_bar()
+    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--rows", type=int, default=256)
+    asked.add_argument("--runs", type=int, default=5)
+    asked.add_argument("--threads", type=int, default=1)
+    asked.add_argument("--long", action="store_true", help="lengthen answers at random")
+    asked.add_argument("--output", type=Path, default=Path("data/benchmarks/training.json"))
+    options = asked.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        samples, job = prepare(Path(folder), options.rows)
+        if options.long:
+            samples = lengthened(samples)
+        peers: dict[str, Callable[[], int]] = {
+            "ours": lambda: ours(samples, job),
+            "Trainer": lambda: trainer(samples, job, Path(folder)),
+            "Trainer, encoded before": lambda: trainer(samples, job, Path(folder), before=True),
+            "Trainer, encoded before, by length": lambda: trainer(samples, job, Path(folder), True, grouped=True),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in peers}
+        steps = {}
+        for run in range(options.runs + 1):  # the first warms up
+            for name, peer in peers.items():
+                start = time.process_time()
+                steps[name] = peer()
+                if run:
+                    seconds[name].append(time.process_time() - start)
+    assert len(set(steps.values())) == 1, f"equal steps: {steps}"
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    result = {
+        "rows": len(samples),
+        "steps": steps["ours"],
+        "threads": options.threads,
+        "versions": {name: version(name) for name in PACKAGES},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "cpu_seconds": seconds,
+        **{f"{name} / ours": median / medians["ours"] for name, median in medians.items() if name != "ours"},
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=1))
+    for name, value in result.items():
+        print(f"{name:44} {value if not isinstance(value, float) else f'{value:.3g}'}")
+
+
+def lengthened(samples: Sequence[Sample]) -> list[Sample]:
+    """The answers said several times over, most a few times and some often (log-normal)."""
+    draw = np.random.default_rng(0)
+    longer = []
+    for sample in samples:
+        times = int(min(30, draw.lognormal(1.0, 1.0))) + 1
+        turns = [Turn(t.role, " ".join([t.text] * times) if t.role == "assistant" else t.text) for t in sample.turns]
+        longer.append(replace(sample, turns=tuple(turns)))
+    return longer
+
+
+def ours(samples: list[Sample], job: Job) -> int:
+    """Optimiser steps done."""
+    vlm = load_vlm(job.base, job.model, job.adapter)
+    params = TrainingParams(
+        method="finetune",
+        chaining="continue",
+        learning_rate=RATE,
+        projector="multi_modal_projector",
+        projector_learning_rate=RATE,
+        epochs=EPOCHS,
+        batch_size=BATCH,
+        token_budget=8192,
+        warm_up=0.05,
+        weight_decay=0.0,
+        max_norm=1.0,
+        gradient_checkpointing=False,
+        hold_out=0.0,
+        evaluate_every=0,
+        patience=1,
+        checkpoint_every=0,
+        workers=1,
+        cache_mb=512,
+        seed=0,
+    )
+    lesson = Lesson(vlm, gather(vlm, params.projector), samples, job.pictures, Memory(Pool(), 0), params, 0)
+    log, _ = train(lesson, Course(), EPOCHS)
+    return len(log)
+
+
+class Encodings(Dataset[Encoded]):
+    """Samples as the Trainer asks for them."""
+
+    def __init__(self, vlm: Vlm, samples: Sequence[Sample], pictures: Pictures, before: bool) -> None:
+        self._read = lambda place: encode(vlm, samples[place], pictures)
+        self._kept = [self._read(place) for place in range(len(samples))] if before else None
+        self._count = len(samples)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: int) -> Encoded:
+        return self._read(place) if self._kept is None else self._kept[place]
+
+
+def trainer(samples: list[Sample], job: Job, folder: Path, before: bool = False, grouped: bool = False) -> int:
+    """Optimiser steps done."""
+    vlm = load_vlm(job.base, job.model, job.adapter)
+    for name, weight in vlm.model.named_parameters():
+        weight.requires_grad_("lora_" in name)
+    arguments = TrainingArguments(
+        output_dir=str(folder / "trainer"),
+        per_device_train_batch_size=BATCH,
+        num_train_epochs=EPOCHS,
+        learning_rate=RATE,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,
+        weight_decay=0.0,
+        remove_unused_columns=False,
+        use_cpu=not torch.cuda.is_available(),
+        label_names=["labels"],
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        seed=0,
+    )
+
+    def gathered(rows: list[Encoded]) -> dict[str, torch.Tensor]:
+        batch = collate(rows, pad_token(vlm))
+        tensors = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels}
+        return {**tensors, **batch.extras}
+
+    data = Encodings(vlm, samples, job.pictures, before)
+    if grouped:
+        from transformers.trainer_pt_utils import LengthGroupedSampler
+
+        lengths = [rough_length(sample) for sample in samples]
+
+        class Grouped(Trainer):
+            def _get_train_sampler(self, *_: Any) -> Any:
+                return LengthGroupedSampler(BATCH, lengths=lengths)
+
+        run: Trainer = Grouped(vlm.model, arguments, data_collator=gathered, train_dataset=data)
+    else:
+        run = Trainer(vlm.model, arguments, data_collator=gathered, train_dataset=data)
+    return int(run.train().global_step)
+
+
+def version(name: str) -> str:
+    """As installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+if __name__ == "__main__":
+    main()

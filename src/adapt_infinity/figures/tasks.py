@@ -1,0 +1,69 @@
+"""The tasks of a stream side by side: how alike they are, and what each of them made the model forget."""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from adapt_infinity.figures.style import INK, PALETTE, PAPER, SHADES, cut, put_title, tidy
+from adapt_infinity.modalities import PARTS
+
+_ALIKE = LinearSegmentedColormap.from_list("alike", SHADES)
+_CHANGE = LinearSegmentedColormap.from_list("change", [PALETTE[1], PAPER, PALETTE[0]])
+
+
+def task_similarity_map(task_similarity: pd.DataFrame, score_matrix: pd.DataFrame) -> Figure:
+    """Cosines of the tasks by image, instruction and answer; beside them, how a round changed each earlier dataset."""
+    names = list(dict.fromkeys(task_similarity.sort_values("round")["dataset"]))
+    side = 0.62 * len(names) + 1.2
+    figure = Figure(figsize=(4 * side + 0.8, side + 1.3), layout="constrained")
+    panels = figure.subplots(1, 4)
+    for axes, part in zip(panels, PARTS, strict=False):
+        pairs = task_similarity[task_similarity["part"] == part]
+        cosines = pairs.pivot_table(index="dataset", columns="other", values="cosine").reindex(names, columns=names)
+        _cells(axes, cosines.to_numpy(float), names, part, _ALIKE, (0.0, 1.0))
+    _cells(
+        panels[3], changes(score_matrix, names), names, "change of score", _CHANGE, (-1.0, 1.0), below="after its round"
+    )
+    title = "How alike tasks are, and what learning one did to the others"
+    note = (
+        "Cosines of the tasks' mean vectors, read before the language model's first layer. Right: score on the "
+        "column's dataset after the row's round less that before it."
+    )
+    put_title(figure, title, note)
+    return figure
+
+
+def changes(score_matrix: pd.DataFrame, names: list[str]) -> Float[np.ndarray, "rounds datasets"]:
+    """R[t, j] − R[t − 1, j] for the round t of each dataset, over datasets j; items weigh equally."""
+    weighted = score_matrix.assign(sum=score_matrix["score"] * score_matrix["items"])
+    sums = weighted.groupby(["round", "dataset"])[["sum", "items"]].sum()
+    means = (sums["sum"] / sums["items"]).unstack("dataset").reindex(columns=names)
+    rounds = range(1, len(names) + 1)
+    return np.array([(means.loc[t] - means.loc[t - 1]).to_numpy() if t in means.index else np.nan for t in rounds])
+
+
+def _cells(
+    axes: Axes,
+    values: Float[np.ndarray, "rows columns"],
+    names: list[str],
+    title: str,
+    colours: LinearSegmentedColormap,
+    span: tuple[float, float],
+    below: str = "",
+) -> None:
+    axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=span[0], vmax=span[1], aspect="equal")
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            dark = abs(value) > 0.6 * span[1]
+            form = "+.2f" if span[0] < 0 else ".2f"
+            axes.text(j, i, f"{value:{form}}", ha="center", va="center", fontsize=7, color=PAPER if dark else INK)
+    labels = [cut(name, 14) for name in names]
+    axes.set_xticks(range(len(names)), labels, rotation=50, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), labels)
+    axes.set_title(title, fontsize=9, color=INK)
+    if below:
+        axes.set_ylabel(below, fontsize=8, color=INK)
+    tidy(axes, spines=())

@@ -1,0 +1,74 @@
+"""How alike tasks are: a row a part of each, cosines of every pair, and the change of score beside them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from adapt_infinity.benchmarks.answering import BenchmarkParams
+from adapt_infinity.benchmarks.tasks import compare_tasks, describe_task, start_tasks
+from adapt_infinity.figures import task_similarity_map
+from adapt_infinity.figures.tasks import changes
+from adapt_infinity.intake import Source
+from adapt_infinity.model import Checkpoint, ModelParams
+from adapt_infinity.pictures import Pictures
+from tests.conftest import checked, llava, unread
+
+PARAMS = BenchmarkParams(items_per_skill=1, max_new_tokens=8, token_budget=200, task_samples=5, seed=0)
+
+
+def test_tasks_add_up(
+    toy_source: Source, pictures: Pictures, base_model: Checkpoint, model_params: ModelParams
+) -> None:
+    arrivals = unread(checked(toy_source, pictures)[0])
+    one = describe_task(arrivals, pictures, base_model, start_tasks(), model_params, PARAMS, 1)
+    assert one["part"].tolist() == ["image", "instruction", "answer"]
+    assert (one["dataset"] == "toy").all()
+    said = unread(checked(Source("said", "llava", [llava("a", ("Say yes.", "yes"))], {}), pictures)[0])
+    two = describe_task(said, pictures, base_model, one, model_params, PARAMS, 2)
+    assert two["round"].tolist() == [1, 1, 1, 2, 2], "a task without pictures has no image"
+    again = describe_task(arrivals, pictures, base_model, two, model_params, PARAMS, 3)
+    found = compare_tasks(again).set_index(["part", "round", "other_round"])["cosine"]
+    assert len(found) == 4 + 9 + 9
+    assert found["image", 1, 1] == pytest.approx(1)
+    assert found["instruction", 1, 2] == found["instruction", 2, 1]
+    assert found["answer", 1, 2] < 0.95
+    assert found["answer", 1, 3] > found["answer", 1, 2], "other samples of the same dataset"
+
+
+def test_cosines_by_hand() -> None:
+    vectors = pd.DataFrame(
+        {
+            "round": [1, 2],
+            "dataset": ["a", "b"],
+            "part": "answer",
+            "vector": [np.array([3.0, 4.0]), np.array([0.0, 2.0])],
+        }
+    )
+    assert compare_tasks(vectors)["cosine"].tolist() == pytest.approx([1, 0.8, 0.8, 1])
+
+
+def test_what_a_round_did_to_each_dataset() -> None:
+    """Weighted by items: a went from (1·0 + 3·1)/4 to (1·1 + 3·½)/4."""
+    rows = [(0, "a", "x", 1, 0.0), (0, "a", "y", 3, 1.0), (1, "a", "x", 1, 1.0), (1, "a", "y", 3, 0.5)]
+    scores = pd.DataFrame(rows, columns=["round", "dataset", "skill", "items", "score"])
+    assert changes(scores, ["a"]).tolist() == [[2.5 / 4 - 3 / 4]]
+
+
+def test_the_figure_has_a_panel_a_part_and_the_changes() -> None:
+    pairs = [(1, "a", 1, "a"), (1, "a", 2, "b"), (2, "b", 1, "a"), (2, "b", 2, "b")]
+    similarity = pd.DataFrame(
+        [(*pair, part, 0.5) for pair in pairs for part in ("instruction", "answer")],
+        columns=["round", "dataset", "other_round", "other", "part", "cosine"],
+    )
+    scores = pd.DataFrame(
+        [(t, name, "s", 2, 0.1 * t) for t in range(3) for name in "ab"],
+        columns=["round", "dataset", "skill", "items", "score"],
+    )
+    figure = task_similarity_map(similarity, scores)
+    panels = {axes.get_title(): [text.get_text() for text in axes.texts] for axes in figure.axes}
+    assert panels == {
+        "image": [],
+        "instruction": ["0.50"] * 4,
+        "answer": ["0.50"] * 4,
+        "change of score": ["+0.10"] * 4,
+    }
