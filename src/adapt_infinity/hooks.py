@@ -88,6 +88,7 @@ class RoundHooks:
         from adapt_infinity.tracking import TrackingParams, open_round
 
         params = self._params()
+        check_method(params["training"], params["methods"])
         tags = {"strategy": _pipeline_name(run_params), "code_version": code_version(self._project())}
         self._run = open_round(
             TrackingParams(**params["tracking"]), self._project(), params["stream"], params["round"], tags
@@ -184,6 +185,14 @@ class RoundHooks:
     def _project(self) -> Path:
         assert self._context is not None
         return Path(self._context.project_path)
+
+
+def check_method(training: dict[str, Any], settings: dict[str, Any]) -> None:
+    """What is told to the round's training method is right: a typo stops the run before any node."""
+    from adapt_infinity.training import methods
+
+    methods.params_of(training["method"], settings)
+    methods.check_chaining(training["method"], training["chaining"])
 
 
 def whole_rounds(name: str, run_params: dict[str, Any]) -> list[Any]:

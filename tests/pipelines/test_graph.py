@@ -12,6 +12,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
 from adapt_infinity import strategies
+from adapt_infinity.hooks import check_method
 from adapt_infinity.manifest import PREVIOUS
 from adapt_infinity.pipeline_registry import register_pipelines
 from adapt_infinity.session import RoundSession, open_session
@@ -91,14 +92,29 @@ def test_every_parameter_is_read(registered: dict[str, Pipeline]) -> None:
     assert written - by_hooks == read
 
 
+UNTYPED = ("params:round", "params:seed", "params:planned_skills", "params:methods")  # the last: see `check_method`
+
+
 @pytest.mark.parametrize("name", ["genesis", "round", "embedded_stream", "embedded_model"])
 def test_parameters_are_typed(registered: dict[str, Pipeline], name: str) -> None:
     """A typo in a stage's parameters stops the run before any node: each is read into a dataclass of its own."""
     for node in registered[name].nodes:
         hints = inspect.signature(node.func).parameters.values()
         for entry, hint in zip(node.inputs, hints, strict=True):
-            if entry.startswith("params:") and entry not in ("params:round", "params:seed", "params:planned_skills"):
+            if entry.startswith("params:") and entry not in UNTYPED:
                 assert hasattr(hint.annotation, "__dataclass_fields__"), (node.name, entry)
+
+
+def test_a_typo_in_a_methods_settings_is_found_before_any_node() -> None:
+    settings = yaml.safe_load((PROJECT / "conf/base/parameters_methods.yml").read_text())["methods"]
+    check_method({"method": "ewc", "chaining": "continue"}, settings)
+    with pytest.raises(ValueError, match=r"methods.ewc has no 'strenght'; known: strength, variant"):
+        check_method({"method": "ewc", "chaining": "continue"}, {"ewc": {**settings["ewc"], "strenght": 1.0}})
+    with pytest.raises(ValueError, match=r"methods.ewc lacks decay"):
+        short = {key: value for key, value in settings["ewc"].items() if key != "decay"}
+        check_method({"method": "ewc", "chaining": "continue"}, {"ewc": short})
+    with pytest.raises(ValueError, match=r"training.method=ewc needs training.chaining=continue"):
+        check_method({"method": "ewc", "chaining": "merge_then_new"}, settings)
 
 
 def test_the_embedded_streams_configuration_is_what_its_code_makes() -> None:

@@ -24,9 +24,8 @@ def task_similarity_map(task_similarity: pd.DataFrame, score_matrix: pd.DataFram
         pairs = task_similarity[task_similarity["part"] == part]
         cosines = pairs.pivot_table(index="dataset", columns="other", values="cosine").reindex(names, columns=names)
         _cells(axes, cosines.to_numpy(float), names, part, _ALIKE, (0.0, 1.0))
-    _cells(
-        panels[3], changes(score_matrix, names), names, "change of score", _CHANGE, (-1.0, 1.0), below="after its round"
-    )
+    change = changes(score_matrix, names)
+    _cells(panels[3], change, names, "change of score", _CHANGE, (-1.0, 1.0), below="after its round")
     title = "How alike tasks are, and what learning one did to the others"
     note = (
         "Cosines of the tasks' mean vectors, read before the language model's first layer. Right: score on the "
