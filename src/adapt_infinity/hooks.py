@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections import Counter, defaultdict
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from kedro.pipeline import Pipeline
 
 from adapt_infinity import __version__
 from adapt_infinity.intake import general
-from adapt_infinity.manifest import Manifest, manifest_path, parameters_hash, round_folder, write_manifest
+from adapt_infinity.manifest import Manifest, manifest_path, parameters_hash, round_folder, write_json, write_manifest
 from adapt_infinity.overlap import summarise
 from adapt_infinity.session import inputs_without_arrival
+from adapt_infinity.study.ledger import Cost, ModelSize, reading_flops, stage_seconds, training_flops
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +118,9 @@ class RoundHooks:
         name = _pipeline_name(run_params)
         if pipeline.nodes in whole_rounds(name, run_params):  # a part makes versions, but completes no round
             manifest = make_manifest(name, pipeline, catalog, self._params(), code_version(self._project()))
-            write_manifest(manifest_path(self._project(), manifest.stream, manifest.round), manifest)
+            place = manifest_path(self._project(), manifest.stream, manifest.round)
+            write_json(place.with_name("cost.json"), asdict(self._cost(pipeline.all_outputs(), catalog)))
+            write_manifest(place, manifest)
             self._run.log_tags({f"version/{entry}": version for entry, version in manifest.versions.items()})
             self._report(pipeline, catalog)
         self._listening.close()
@@ -167,10 +171,27 @@ class RoundHooks:
             pool_after=len(kept),
             samples_probed=int(catalog.load("features").record["rows read"]) if "features" in made else 0,
             seconds=dict(self._clock.seconds),
-            peak_memory_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            peak_memory_gb=peak_memory_gb(),
             artefacts=round_folder(params["stream"], params["round"]),
             tracking=self._run.where,
             **tables,
+        )
+
+    def _cost(self, made: set[str], catalog: DataCatalog) -> Cost:
+        """What the round has cost; see `study/ledger.py`."""
+        adapter, log = catalog.load("adapter"), catalog.load("training_log")
+        state, kept = catalog.load("method_state"), catalog.load("kept_pool")
+        size = model_size(catalog.load("base_model"), adapter)
+        features = catalog.load("features") if "features" in made else None
+        return Cost(
+            **stage_seconds(self._clock.seconds),
+            samples_probed=0 if features is None else int((~features.scores["stale"]).sum()),
+            selection_flops=0.0 if features is None else reading_flops(size, features.scores, features.spec["spec"]),
+            training_flops=training_flops(size, int(log["tokens"].sum()), int(log["extra_tokens"].sum())),
+            stored_samples=len(kept),
+            state_bytes=state.bytes,
+            added_parameters=size.adapter,
+            peak_memory_gb=peak_memory_gb(),
         )
 
     def _rare_skills(self) -> list[str]:
@@ -185,6 +206,24 @@ class RoundHooks:
     def _project(self) -> Path:
         assert self._context is not None
         return Path(self._context.project_path)
+
+
+def model_size(base: Any, adapter: Any) -> ModelSize:
+    """What the ledger's formulas need to know of the round's model."""
+    from adapt_infinity.model import decoder_size
+
+    decoder = decoder_size(base)
+    live = sum(tensor.numel() for tensor in adapter.tensors.values())
+    return ModelSize(layers=decoder.layers, weights=decoder.weights, adapter=live)
+
+
+def peak_memory_gb() -> float:
+    """What this process has had at most. Linux knows; `ru_maxrss`, the next best, counts what its parent had."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def check_method(training: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -80,9 +80,14 @@ def parameters_hash(params: Mapping[str, Any]) -> str:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Put the manifest in its place, whole or not at all."""
+    write_json(path, asdict(manifest))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """A small file, whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w") as file:
-        json.dump(asdict(manifest), file, indent=1, sort_keys=True)
+        json.dump(content, file, indent=1, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

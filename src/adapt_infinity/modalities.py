@@ -30,6 +30,11 @@ class Parts:
     instruction: Float[Tensor, "samples width"]
     answer: Float[Tensor, "samples width"]
 
+    def joined(self) -> Float[Tensor, "samples width3"]:
+        """All three side by side, each of unit length where the sample has it, the whole of unit length."""
+        unit = torch.nn.functional.normalize
+        return unit(torch.cat([unit(getattr(self, name)) for name in PARTS], dim=1))
+
     def means(self) -> dict[str, Float[Tensor, " width"]]:
         """Of each part, over the samples that have it; zeros when none has."""
         return {name: _mean_of_present(getattr(self, name)) for name in PARTS}

@@ -232,6 +232,23 @@ def decoder_depth(checkpoint: Checkpoint) -> int:
     return int(config.get_text_config(decoder=True).num_hidden_layers)
 
 
+@dataclass(frozen=True)
+class DecoderSize:
+    """Of a language model: its layers, and the weights in them."""
+
+    layers: int
+    weights: int
+
+
+def decoder_size(checkpoint: Checkpoint) -> DecoderSize:
+    """From the config alone: no weight is read or made."""
+    config = AutoConfig.from_pretrained(str(checkpoint.location), trust_remote_code=False)
+    with torch.device("meta"):
+        model: Any = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
+    layers = model.get_decoder().layers
+    return DecoderSize(len(layers), sum(weight.numel() for weight in layers.parameters()))
+
+
 def base_digest(checkpoint: Checkpoint) -> str:
     """16 digits that name a checkpoint: of every file of a folder; of name and commit for one on the hub."""
     place = Path(checkpoint.location)
@@ -280,8 +297,9 @@ class Batch:
         return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
-def answer_logits(vlm: Vlm, batch: Batch) -> tuple[Float[Tensor, "batch answers words"], Int[Tensor, "batch answers"]]:
-    """One forward pass; logits (fp32) and labels at answer positions only, padded on the right with IGNORED labels.
+def answer_states(vlm: Vlm, batch: Batch) -> tuple[Float[Tensor, "batch answers width"], Int[Tensor, "batch answers"]]:
+    """One forward pass; what goes into the head, and labels, at answer positions only, padded on the right with IGNORED
+    labels.
 
     The head never sees prompt, picture or padding positions: at 150k words that is most of the memory of a step.
     """
@@ -292,8 +310,13 @@ def answer_logits(vlm: Vlm, batch: Batch) -> tuple[Float[Tensor, "batch answers 
     longest = int(answers.sum(dim=1).max())  # labels are still on the CPU: the device is not waited for
     order = torch.argsort((~answers).to(torch.int8), dim=1, stable=True)[:, :longest]
     labels, order = targets.gather(1, order).to(vlm.device), order.to(vlm.device)
-    picked = hidden.gather(1, order.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
-    return vlm.head(picked).float(), labels
+    return hidden.gather(1, order.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])), labels
+
+
+def answer_logits(vlm: Vlm, batch: Batch) -> tuple[Float[Tensor, "batch answers words"], Int[Tensor, "batch answers"]]:
+    """Logits, fp32, of `answer_states`, and labels."""
+    states, labels = answer_states(vlm, batch)
+    return vlm.head(states).float(), labels
 
 
 def _wrap(model: Any, config: LoraConfig) -> Any:

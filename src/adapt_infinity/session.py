@@ -19,6 +19,7 @@ from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 from kedro.validation.exceptions import ParameterValidationError
 
+from adapt_infinity import strategies
 from adapt_infinity.manifest import PREVIOUS, manifest_path, pins, read_manifest
 from adapt_infinity.records import files
 
@@ -70,6 +71,9 @@ class RoundSession(KedroSession):
             return {}
         if not any(is_round(name) for name in names):
             return {}
+        if len(names) == 1:
+            own = getattr(strategies.load(strategies.of_pipeline(names[0])), "PRESETS", {})
+            self._store["runtime_params"] = strategies.merged(own, self._runtime_params())
         if len(names) > 1:
             raise ValueError(f"a round is run by itself, not together with others: {', '.join(names)}")
         round = self._round()
@@ -84,6 +88,10 @@ class RoundSession(KedroSession):
                 f"run `kedro run --params=round={round - 1}` first, or `kedro lifelong --last {round}`"
             )
         pinned = pins(manifest)
+        if "genesis_adapter" in pipelines[names[0]].inputs():
+            genesis = read_manifest(self._manifest_path(0))
+            assert genesis is not None, "a round before this one is complete, so genesis is"
+            pinned["genesis_adapter"] = genesis.versions["adapter"]
         missing = (pipelines[names[0]].inputs() & PREVIOUS.keys()) - pinned.keys()
         if missing:
             raise ValueError(

@@ -8,7 +8,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,7 @@ class TrackingParams:
     enabled: bool
     tracking_uri: str  # "": mlflow.db in the project's folder, where `mlflow ui` looks for it
     experiment: str
+    parent: str = ""  # the run under which the stream's is nested: a study's
 
     def __post_init__(self) -> None:
         if self.enabled and not self.experiment.strip():
@@ -199,7 +200,8 @@ def open_round(
         parent = parents[0]
         client.update_run(parent.info.run_id, status="RUNNING")
     else:
-        parent = client.create_run(experiment_id, tags={STREAM: stream, LEVEL: "stream"}, run_name=stream)
+        under = {MLFLOW_PARENT_RUN_ID: params.parent} if params.parent else {}
+        parent = client.create_run(experiment_id, tags={STREAM: stream, LEVEL: "stream", **under}, run_name=stream)
     parent_id = parent.info.run_id
     mine = {STREAM: stream, LEVEL: "round", ROUND: str(round)}
     earlier = _search(client, experiment_id, {**mine, MLFLOW_PARENT_RUN_ID: parent_id})
@@ -213,6 +215,40 @@ def open_round(
             client.set_terminated(old.info.run_id, "KILLED")
     where = f"experiment {params.experiment!r}, run {name!r} ({run_id}) at {uri}"
     return RoundRun(client=client, run_id=run_id, parent_id=parent_id, round=round, where=where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRun:
+    """The run under which a study's streams are nested; without tracking it has no id and keeps nothing."""
+
+    run_id: str = ""
+    client: "MlflowClient | None" = None
+
+    def log(self, files: Iterable[Path]) -> None:
+        """The study's tables, figures and page, and that it is done."""
+        if self.client is None:
+            return
+        for path in files:
+            self.client.log_artifact(self.run_id, str(path), "figures" if path.suffix == ".png" else None)
+        self.client.set_terminated(self.run_id, "FINISHED")
+
+
+def open_study(params: TrackingParams, project_path: Path, name: str) -> StudyRun:
+    """The study's run, found or made; making it makes the store, before several workers would make it at once."""
+    if not params.enabled:
+        return StudyRun()
+    if "'" in name:
+        raise ValueError(f"the study's name must not contain a quote, got {name!r}")
+    from mlflow import MlflowClient
+
+    with _without_notices():
+        client = MlflowClient(tracking_uri=params.tracking_uri or default_uri(project_path))
+        experiment_id = _experiment(client, params, project_path)
+    mine = {STREAM: name, LEVEL: "study"}
+    known = _search(client, experiment_id, mine)
+    run = known[0] if known else client.create_run(experiment_id, tags=mine, run_name=f"study {name}")
+    client.update_run(run.info.run_id, status="RUNNING")
+    return StudyRun(run_id=run.info.run_id, client=client)
 
 
 def default_uri(project_path: Path) -> str:

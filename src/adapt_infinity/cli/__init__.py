@@ -2,10 +2,12 @@
 
 import click
 
+from adapt_infinity.cli._rounds import default_stream
 from adapt_infinity.cli.data import data
 from adapt_infinity.cli.export import export
-from adapt_infinity.cli.lifelong import default_stream, lifelong
+from adapt_infinity.cli.lifelong import lifelong
 from adapt_infinity.cli.pool import pool
+from adapt_infinity.cli.study import study
 
 __all__ = ["cli", "default_stream"]
 
@@ -16,6 +18,7 @@ def cli() -> None:
 
 
 cli.add_command(lifelong)
+cli.add_command(study)
 cli.add_command(pool)
 cli.add_command(export)
 cli.add_command(data)

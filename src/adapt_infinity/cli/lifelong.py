@@ -10,7 +10,12 @@ from kedro.framework.cli.utils import _split_params, env_option
 @click.command()
 @click.option("--first", default=1, show_default=True, help="The first round to run.")
 @click.option("--last", required=True, type=int, help="The last round to run.")
-@click.option("--strategy", default="adapt_inf", show_default=True, help="The data strategy (a file in strategies/).")
+@click.option(
+    "--strategy",
+    default="adapt_inf",
+    show_default=True,
+    help="The data strategy: a file in strategies/, or file:argument.",
+)
 @click.option("--stream", default="", help="The name under which results are kept; default: the stream's own.")
 @click.option("--seed", default=0, show_default=True, help="Seed of everything that is drawn.")
 @click.option("--params", default="", callback=_split_params, help="Further parameters, as for `kedro run`.")
@@ -23,7 +28,7 @@ def lifelong(
     from kedro.framework.startup import bootstrap_project
     from kedro.utils import find_kedro_project
 
-    from adapt_infinity.manifest import manifest_path, parameters_hash, read_manifest
+    from adapt_infinity.cli._rounds import MadeOtherwiseError, default_stream, run_rounds
     from adapt_infinity.session import open_session
 
     if not 1 <= first <= last:
@@ -31,25 +36,11 @@ def lifelong(
     project = find_kedro_project(Path.cwd())
     assert project is not None, "kedro offers this command inside a project only"
     bootstrap_project(project)
-    given: dict[str, Any] = {**params, "seed": seed}
-    pipeline = "round" if strategy == "adapt_inf" else f"round_{strategy}"
-    for round in range(first, last + 1):
-        asked = {**given, "round": round}
-        asked["stream"] = stream or default_stream(open_session(project, env, asked).stream(), strategy, seed)
-        finished = read_manifest(manifest_path(project, asked["stream"], round))
-        if finished is not None and not again:
-            now = parameters_hash(open_session(project, env, asked).load_context().config_loader["parameters"])
-            if (finished.parameters_hash, finished.pipeline) != (now, pipeline):
-                raise click.ClickException(
-                    f"round {round} of {asked['stream']} is complete, but was made with other parameters or "
-                    "another strategy; give --again to run it once more, or --stream to keep both"
-                )
-            click.echo(f"round {round} of {asked['stream']} is complete")
-            continue
-        with open_session(project, env, asked) as session:
-            session.run(pipeline_names=[pipeline])
-
-
-def default_stream(name: str, strategy: str, seed: int) -> str:
-    """The stream's own name; another strategy or seed makes another stream, with files of its own."""
-    return name + (f"-{strategy}" if strategy != "adapt_inf" else "") + (f"-seed{seed}" if seed else "")
+    asked: dict[str, Any] = {**params, "seed": seed}
+    asked["stream"] = stream or default_stream(open_session(project, env, asked).stream(), strategy, seed)
+    try:
+        run_rounds(project, env, strategy, asked, range(first, last + 1), again, click.echo)
+    except MadeOtherwiseError as error:
+        raise click.ClickException(f"{error}; give --again to run it once more, or --stream to keep both") from error
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error

@@ -1,6 +1,7 @@
 """From features to the clusters table: which space, how many clusters, from which start, numbered by size."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from adapt_infinity.clustering import engines, sweep
 from adapt_infinity.clustering.features import Features
-from adapt_infinity.clustering.following import warm_centroids
+from adapt_infinity.clustering.following import start_clusters, warm_centroids
 from adapt_infinity.clustering.kmeans import Clustering, Search, spherical_kmeans
 from adapt_infinity.clustering.params import AUTO, PseudoSkillParams
 from adapt_infinity.clustering.rows import Each, Rows, unit_rows, workers
@@ -29,6 +30,16 @@ def find_pseudo_skills(
     """
     views = {view: rows_in(view, features=features, pool=pool) for view in params.views}
     return cluster_rows(views, features.sample_ids, params, previous_clusters)
+
+
+def cluster_questions(pool: Pool, params: PseudoSkillParams) -> pd.DataFrame:
+    """Clusters of the questions' words, whatever `pseudo_skills.space` says: sample_id, cluster, similarity.
+
+    For a strategy that has no model read anything.
+    """
+    of_words = replace(params, space="questions", warm_start=False)
+    ids = pool.index["sample_id"].to_numpy()
+    return cluster_rows({"questions": rows_in("questions", pool=pool)}, ids, of_words, start_clusters())[0]
 
 
 def cluster_rows(

@@ -30,6 +30,7 @@ class Outputs:
     labels: Int[Tensor, "batch answers"]  # IGNORED where a sample has fewer answer tokens than the longest
     gradient_norm: Float[Tensor, " batch"] | None  # of the sample's own mean answer loss; None: no gradient was taken
     nll_without_image: Float[Tensor, " batch"]  # equals the nll for a sample that has no picture
+    hidden_square: Float[Tensor, "batch answers"] | None = None  # ‖h‖² of what goes into the head
 
     @cached_property
     def log_p(self) -> Float[Tensor, "batch answers words"]:

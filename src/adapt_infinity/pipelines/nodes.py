@@ -16,12 +16,14 @@ from adapt_infinity.embedded.recipe import EmbeddedModelParams
 from adapt_infinity.embedded.stream import EmbeddedStreamParams
 from adapt_infinity.intake import IntakeParams, Source, check_records
 from adapt_infinity.measures import measure, own_rounds
-from adapt_infinity.model import Checkpoint, ModelParams, load_reader
+from adapt_infinity.modalities import read_parts
+from adapt_infinity.model import Checkpoint, ModelParams, load_reader, load_vlm
 from adapt_infinity.overlap import LEAKS, find_overlaps
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool, join_pool, known_ids, remove
+from adapt_infinity.probe.features import ProbeParams
 from adapt_infinity.probe.store import Features
-from adapt_infinity.prompts import PromptCheck
+from adapt_infinity.prompts import PromptCheck, encode
 from adapt_infinity.pruning import PruningParams
 from adapt_infinity.pruning.protection import must_keep_rows
 from adapt_infinity.sample import samples_of
@@ -101,6 +103,28 @@ def prune_pool(
     if len(lost):
         raise ValueError(f"the strategy removes samples that pruning.must_keep lists: {lost[:5].tolist()}")
     return remove(pool, removals, round)
+
+
+def read_parts_of_pool(
+    joined_pool: Pool, pictures: Pictures, base_model: Checkpoint, model: ModelParams, probe: ProbeParams
+) -> pd.DataFrame:
+    """What each sample shows, asks and answers, side by side in one unit row: sample_id, vector. See modalities.py."""
+    vlm = load_vlm(base_model, model)
+    found = []
+    for window in joined_pool.windows(probe.window):
+        samples = samples_of(window)
+        parts = read_parts(vlm, [encode(vlm, sample, pictures) for sample in samples], probe.token_budget)
+        rows = parts.joined().numpy().astype(np.float16)
+        found.append(pd.DataFrame({"sample_id": [sample.sample_id for sample in samples], "vector": list(rows)}))
+    return pd.concat(found, ignore_index=True)
+
+
+def prune_first(joined_pool: Pool, shortlist_removals: pd.DataFrame, must_keep: pd.DataFrame, round: int) -> Pool:
+    """The pool that the round reads, for a strategy that prunes before it reads."""
+    lost = np.intersect1d(shortlist_removals["sample_id"], must_keep["sample_id"])
+    if len(lost):
+        raise ValueError(f"the strategy removes samples that pruning.must_keep lists: {lost[:5].tolist()}")
+    return remove(joined_pool, shortlist_removals, round)
 
 
 def measure_round(score_matrix: pd.DataFrame, pool: Pool, planned_skills: dict[str, int]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ part of its round: random replay pays for no probe.
 """
 
 from inspect import signature
+from types import ModuleType
 
 from kedro.pipeline import Pipeline
 
@@ -49,7 +50,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     from adapt_infinity.benchmarks.tasks import compare_tasks, describe_task
     from adapt_infinity.clustering.cards import describe_clusters
     from adapt_infinity.clustering.following import follow_clusters
-    from adapt_infinity.clustering.pseudo_skills import find_pseudo_skills
+    from adapt_infinity.clustering.pseudo_skills import cluster_questions, find_pseudo_skills
     from adapt_infinity.figures import k_sweep_figure, subset_composition, task_similarity_map
     from adapt_infinity.pipelines import nodes
     from adapt_infinity.pool import index
@@ -61,6 +62,8 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     from adapt_infinity.training.round import train_adapter
 
     chosen = strategies.load(strategy)
+    joined = "joined_pool" if hasattr(chosen, "shortlist") else "pool"  # where a strategy prunes before it reads
+    start = f"{getattr(chosen, 'START', 'previous')}_adapter"
     round = Pipeline(
         [
             stage(
@@ -82,7 +85,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                 node(
                     nodes.join_arrivals,
                     "previous_kept_pool arrivals overlaps params:intake params:round",
-                    "pool",
+                    joined,
                 ),
                 node(index, "pool", "pool_rows", "index_pool"),
             ),
@@ -101,6 +104,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                     "features pool previous_clusters params:pseudo_skills",
                     "clusters k_sweep",
                 ),
+                node(cluster_questions, "pool params:pseudo_skills", "question_clusters"),
                 node(follow_clusters, "clusters previous_clusters", "cluster_links"),
                 node(
                     describe_clusters,
@@ -147,14 +151,14 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                 "training",
                 node(
                     train_adapter,
-                    "pool subset pictures base_model previous_adapter previous_method_state checkpoints params:model "
+                    f"pool subset pictures base_model {start} previous_method_state checkpoints params:model "
                     "params:training params:methods params:round",
                     "adapter training_log method_state",
                 ),
             ),
             stage(
                 "pruning",
-                node(nodes.list_must_keep, "pool project params:pruning", "must_keep"),
+                node(nodes.list_must_keep, f"{joined} project params:pruning", "must_keep"),
                 by_signature(chosen.keep, "choose_removals", "removals"),
                 node(nodes.prune_pool, "pool removals must_keep training_log params:round", "kept_pool"),
             ),
@@ -179,5 +183,21 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
             ),
         ]
     )
+    if hasattr(chosen, "shortlist"):
+        round += shortlist_stage(chosen)
     read = {name for function in (chosen.select, chosen.keep) for name in signature(function).parameters}
     return round.to_outputs(*OUTCOMES, *INSIGHT, *(CLUSTER_INSIGHT if "clusters" in read else []))
+
+
+def shortlist_stage(chosen: ModuleType) -> Pipeline:
+    """For a strategy that prunes first: a cheap reading of what has joined, and what leaves before the probe."""
+    from adapt_infinity.pipelines import nodes
+    from adapt_infinity.pool import index
+
+    return stage(
+        "shortlist",
+        node(index, "joined_pool", "joined_rows", "index_joined_pool"),
+        node(nodes.read_parts_of_pool, "joined_pool pictures base_model params:model params:probe", "joined_parts"),
+        by_signature(chosen.shortlist, "shortlist_pool", "shortlist_removals"),
+        node(nodes.prune_first, "joined_pool shortlist_removals must_keep params:round", "pool"),
+    )

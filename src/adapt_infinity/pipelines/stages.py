@@ -10,6 +10,8 @@ PARAMETERS = {
     "round": "params:round",
     "subset_params": "params:subset",
     "pruning_params": "params:pruning",
+    "shortlist_params": "params:shortlist",
+    "pseudo_skills_params": "params:pseudo_skills",
 }
 
 

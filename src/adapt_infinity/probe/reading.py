@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adapt_infinity import experts
 from adapt_infinity.experts import Outputs
-from adapt_infinity.model import Batch, Vlm, answer_logits
+from adapt_infinity.model import Batch, Vlm, answer_logits, answer_states
 from adapt_infinity.probe import gradients, sketches
 from adapt_infinity.probe.capture import capturing, keeping
 from adapt_infinity.probe.spec import Spec
@@ -47,7 +47,7 @@ def read_batch(
     if spec.feature == "gradient":
         return _with_gradients(vlm, batch, bare, spec, moments or {}, optimiser_steps)
     with torch.no_grad(), keeping(vlm, spec.embedding_layer) as kept:
-        outputs = Outputs(*answer_logits(vlm, batch), gradient_norm=None, nll_without_image=bare)
+        outputs = _outputs(vlm, batch, bare)
     features = loss_differences(vlm, batch, spec.layers, spec.dim) if spec.feature == "zero_order" else None
     return _reading(vlm, batch, outputs, bare, features, kept.hidden, {})
 
@@ -69,9 +69,16 @@ def _with_gradients(
         features.add_(sketch(prepare(gradient, moments.get(name), optimiser_steps), name, spec.dim))
 
     with torch.enable_grad(), capturing(vlm, spec.layers, spec.embedding_layer, visit) as capture:
-        outputs = Outputs(*answer_logits(vlm, batch), gradient_norm=None, nll_without_image=bare)
+        outputs = _outputs(vlm, batch, bare)
         capture.backward(outputs.nll)
     return _reading(vlm, batch, outputs, bare, features, capture.hidden, norms)
+
+
+def _outputs(vlm: Vlm, batch: Batch, bare: Float[Tensor, " batch"]) -> Outputs:
+    """What one forward pass says."""
+    states, labels = answer_states(vlm, batch)
+    squares = states.detach().float().square().sum(dim=-1)
+    return Outputs(vlm.head(states).float(), labels, None, nll_without_image=bare, hidden_square=squares)
 
 
 @torch.no_grad()

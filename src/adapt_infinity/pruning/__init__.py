@@ -21,6 +21,7 @@ import pandas as pd
 from jaxtyping import Float, Float32, Int
 
 from adapt_infinity.budgets import shuffled, take
+from adapt_infinity.clustering.features import Features
 from adapt_infinity.frames import aligned, expert_scores
 from adapt_infinity.pruning import rules
 from adapt_infinity.pruning.cosines import grid_rows
@@ -121,6 +122,34 @@ def prune_pool(
         similarity[removed],
         why[(duplicate_of[removed] >= 0).astype(np.int64)],
     )
+
+
+def prune_redundant(
+    pool_rows: pd.DataFrame,
+    clusters: pd.DataFrame,
+    features: Features,
+    scores: pd.DataFrame,
+    cluster_experts: pd.DataFrame,
+    must_keep: pd.DataFrame,
+    pruning_params: PruningParams,
+) -> pd.DataFrame:
+    """Rows that resemble a kept one of their cluster leave, down to the pool size (METHOD section 7)."""
+    judged = aligned(scores, features.sample_ids)
+    return prune_pool(pool_rows, clusters, features.embeddings, judged, cluster_experts, must_keep, pruning_params)
+
+
+def prune_uniformly(
+    pool_rows: pd.DataFrame, round: int, must_keep: pd.DataFrame, pruning_params: PruningParams
+) -> pd.DataFrame:
+    """Rows leave at random, down to the pool size; of `pruning_params` only pool_size and seed are read."""
+    one_group = np.zeros(len(pool_rows), dtype=np.int64)
+    return drop_at_random(pool_rows, one_group, must_keep, pruning_params.pool_size, [pruning_params.seed, round])
+
+
+def nothing_removed() -> pd.DataFrame:
+    """The table of removals without a row."""
+    nobody = np.zeros(0, dtype=np.int64)
+    return _table(nobody, np.zeros(0, dtype=object), nobody, nobody, np.zeros(0, np.float32), np.zeros(0, dtype=object))
 
 
 def drop_at_random(

@@ -73,7 +73,7 @@ def select_subset(
     features: Features,
     cluster_experts: pd.DataFrame,
     requests: pd.DataFrame,
-    params: SubsetParams,
+    subset_params: SubsetParams,
 ) -> pd.DataFrame:
     """min(budget, pool) rows: shares over clusters, then the sampler in each by its expert's score.
 
@@ -87,15 +87,16 @@ def select_subset(
     rows = aligned(pool_rows, pool_rows["sample_id"].to_numpy()[order])
     ids = rows["sample_id"].to_numpy()
     judged = aligned(scores, ids)
-    draw = ClusterDraw.prepare(clusters, judged, features, cluster_experts, ids, params)
+    draw = ClusterDraw.prepare(clusters, judged, features, cluster_experts, ids, subset_params)
     everyone = np.ones(len(ids), dtype=bool)
 
     def chosen(budget: int) -> Mask:
         draw.stratum[:] = -1
-        return fill(rows, requests, budget, params, everyone, draw)
+        return fill(rows, requests, budget, subset_params, everyone, draw)
 
-    selected = _within_tokens(chosen, judged, params) if params.token_budget else chosen(params.budget)
-    table = _table(rows, draw.labels[draw.code], draw.expert, draw.score, draw.stratum, selected)
+    whole = subset_params.token_budget == 0
+    selected = chosen(subset_params.budget) if whole else _within_tokens(chosen, judged, subset_params)
+    table = subset_table(rows, draw.labels[draw.code], draw.expert, draw.score, draw.stratum, selected)
     return aligned(table, pool_rows["sample_id"].to_numpy()).reset_index(drop=True)
 
 
@@ -131,7 +132,7 @@ def uniform_subset(
     selected = fill(rows, requests, params.budget, params, eligible, draw)
     nothing = np.full(len(rows), -1)
     expert = pd.Series(np.full(len(rows), ""), dtype="str")
-    table = _table(rows, nothing, expert, np.full(len(rows), np.nan), nothing, selected)
+    table = subset_table(rows, nothing, expert, np.full(len(rows), np.nan), nothing, selected)
     return aligned(table, pool_rows["sample_id"].to_numpy()).reset_index(drop=True)
 
 
@@ -235,7 +236,7 @@ def _within_tokens(chosen: Callable[[int], Mask], scores: pd.DataFrame, params: 
     return chosen(low)
 
 
-def _table(
+def subset_table(
     pool_rows: pd.DataFrame,
     cluster: Int[np.ndarray, " n"],
     expert: pd.Series,

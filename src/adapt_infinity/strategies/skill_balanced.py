@@ -1,16 +1,16 @@
 """Skill-balanced: equal shares over the *true* skill labels. The oracle for anything that clusters."""
 
-import numpy as np
 import pandas as pd
 
 from adapt_infinity.pruning import PruningParams, drop_at_random
-from adapt_infinity.selection.subset import SubsetParams, uniform_subset
+from adapt_infinity.selection.subset import SubsetParams
+from adapt_infinity.selection.uniform import draw_balanced
 
 
 def select(pool_rows: pd.DataFrame, round: int, requests: pd.DataFrame, subset_params: SubsetParams) -> pd.DataFrame:
     """`budget` rows, equally many of each skill where there are; budget, seed and limits are read."""
-    everyone, skill = np.ones(len(pool_rows), dtype=bool), pd.factorize(pool_rows["skill"], sort=True)[0]
-    return uniform_subset(pool_rows, requests, everyone, skill, subset_params, round)
+    skill = pd.factorize(pool_rows["skill"], sort=True)[0]
+    return draw_balanced(pool_rows, skill, round, requests, subset_params)
 
 
 def keep(pool_rows: pd.DataFrame, round: int, must_keep: pd.DataFrame, pruning_params: PruningParams) -> pd.DataFrame:

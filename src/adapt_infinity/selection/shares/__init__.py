@@ -14,6 +14,8 @@ from jaxtyping import Float, Int
 
 from adapt_infinity import rooms
 
+BLOCK = 16_384  # gradient rows read at a time
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
@@ -48,3 +50,15 @@ def load(name: str) -> Callable[[Ledger], Float[np.ndarray, " clusters"] | None]
     """The function `name`; `ValueError` names the known ones."""
     weights: Callable[[Ledger], Float[np.ndarray, " clusters"] | None] = rooms.load(__name__, name, "weights")
     return weights
+
+
+def centroid_sums(ledger: Ledger) -> Float[np.ndarray, "clusters dim"]:
+    """The sum of each cluster's gradient rows, block by block."""
+    sums = np.zeros((len(ledger.sizes), ledger.gradients.shape[1]))
+    for start in range(0, len(ledger.code), BLOCK):
+        part = ledger.code[start : start + BLOCK]
+        order = np.argsort(part, kind="stable")
+        present, starts = np.unique(part[order], return_index=True)
+        rows = ledger.gradients[start : start + BLOCK].astype(np.float64)
+        sums[present] += np.add.reduceat(rows[order], starts)
+    return sums

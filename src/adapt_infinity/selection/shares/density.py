@@ -3,9 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from adapt_infinity.selection.shares import Ledger
-
-BLOCK = 16_384  # gradient rows read at a time
+from adapt_infinity.selection.shares import Ledger, centroid_sums
 
 
 def weights(ledger: Ledger) -> Float[np.ndarray, " clusters"]:
@@ -18,13 +16,7 @@ def _distances(ledger: Ledger) -> Float[np.ndarray, " clusters"]:
     count = len(ledger.sizes)
     if count < 2:
         return np.ones(count)
-    sums = np.zeros((count, ledger.gradients.shape[1]))
-    for start in range(0, len(ledger.code), BLOCK):
-        part = ledger.code[start : start + BLOCK]
-        order = np.argsort(part, kind="stable")
-        present, starts = np.unique(part[order], return_index=True)
-        rows = ledger.gradients[start : start + BLOCK].astype(np.float64)
-        sums[present] += np.add.reduceat(rows[order], starts)
+    sums = centroid_sums(ledger)
     centroids = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     own = (centroids**2).sum(axis=1)
     return np.maximum(1 - (centroids @ centroids.sum(axis=0) - own) / (count - 1), 0)

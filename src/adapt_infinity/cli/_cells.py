@@ -1,0 +1,199 @@
+"""Running the cells of a study: in worker processes of one thread each, from a shared genesis, resumable.
+
+A cell is a stream of its own. Round 0 of a seed is made once and linked into every cell of it; what one cell's probe
+has read of round 1 is linked into the others, where the probe finds the rows it would read by their fingerprint.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from adapt_infinity.manifest import manifest_path, read_manifest, round_folder, write_manifest
+from adapt_infinity.study.grid import ZERO_SHOT, Cell, genesis_stream
+from adapt_infinity.study.ledger import Cost, from_json
+from adapt_infinity.study.results import Outcome, zero_shot
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every cell of a study has in common; it is sent to the workers."""
+
+    project: Path
+    env: str | None
+    study: str
+    last: int
+    params: Mapping[str, Any]  # as `--params` gives them
+    budget: int  # of a round, before a cell multiplies it
+    log: Path  # folder
+
+
+def run_cells(work: Work, cells: Sequence[Cell], workers: int) -> Iterator[tuple[Cell, float, str]]:
+    """Run what is missing. Yields each cell when it ends, with its seconds and "" or what went wrong."""
+    seeds = list(dict.fromkeys(cell.seed for cell in cells))
+    todo = [cell for cell in cells if cell.data_strategy != ZERO_SHOT]
+    work.log.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin) as pool:
+        for done in [pool.submit(make_genesis, work, seed) for seed in seeds]:
+            done.result()
+        running: dict[Future[tuple[float, str]], Cell] = {pool.submit(run_cell, work, cell): cell for cell in todo}
+        try:
+            for future in as_completed(running):
+                yield running[future], *future.result()
+        except BaseException:  # the user's Ctrl-C, above all: what has not begun is not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _begin() -> None:
+    """In a worker, before torch is there: one thread, and Ctrl-C is the parent's to handle."""
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def make_genesis(work: Work, seed: int) -> None:
+    """Round 0 of a seed, if it is missing."""
+    stream = genesis_stream(work.study, seed)
+    if read_manifest(manifest_path(work.project, stream, 0)) is None:
+        with _quiet(work, stream):
+            _session(work, {**work.params, "stream": stream, "seed": seed}).run(pipeline_names=["genesis"])
+
+
+def run_cell(work: Work, cell: Cell) -> tuple[float, str]:
+    """The cell's rounds that are missing; seconds, and what went wrong."""
+    from adapt_infinity.cli._rounds import run_rounds
+
+    start, stream = time.perf_counter(), cell.stream(work.study)
+    try:
+        with _quiet(work, stream):
+            begin_stream(work, cell)
+            params = strategies_merged(work.params, cell_params(work, cell))
+            for round in range(1, work.last + 1):
+                if round == 1:
+                    share_probe(work, cell)
+                run_rounds(work.project, work.env, cell.data_strategy, params, range(round, round + 1))
+    except Exception as error:
+        with (work.log / f"{stream}.log").open("a") as file:
+            traceback.print_exc(file=file)
+        return time.perf_counter() - start, f"{type(error).__name__}: {error}"
+    return time.perf_counter() - start, ""
+
+
+def cell_params(work: Work, cell: Cell) -> dict[str, Any]:
+    """What sets a cell apart from the others."""
+    from adapt_infinity.training import chaining, methods
+
+    possible = getattr(methods.load(cell.method), "CHAINING", chaining.POLICIES)
+    asked = dict(work.params.get("training", {})).get("chaining", possible[0])
+    own: dict[str, Any] = {"stream": cell.stream(work.study), "seed": cell.seed}
+    own["training"] = {"method": cell.method, "chaining": asked if asked in possible else possible[0]}
+    if cell.budget != 1:
+        own["subset"] = {"budget": round(cell.budget * work.budget)}
+    return own
+
+
+def strategies_merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested parameters: what `over` says counts."""
+    from adapt_infinity import strategies
+
+    return strategies.merged(under, over)
+
+
+def begin_stream(work: Work, cell: Cell) -> None:
+    """Genesis of the seed, linked into the cell's stream: hard links, so it takes no space."""
+    stream = cell.stream(work.study)
+    place = manifest_path(work.project, stream, 0)
+    if place.exists():
+        return
+    shutil.rmtree(place.parent, ignore_errors=True)
+    genesis = manifest_path(work.project, genesis_stream(work.study, cell.seed), 0)
+    skip = shutil.ignore_patterns("manifest.json")
+    shutil.copytree(genesis.parent, place.parent, copy_function=os.link, ignore=skip)
+    manifest = read_manifest(genesis)
+    assert manifest is not None, "genesis comes first"
+    write_manifest(place, replace(manifest, stream=stream))
+
+
+def share_probe(work: Work, cell: Cell) -> None:
+    """What other cells of the seed have read in round 1, linked to where this cell's probe looks for rows.
+
+    Its seconds are charged all the same: `shared.json` says what they were.
+    """
+    stream = cell.stream(work.study)
+    if read_manifest(manifest_path(work.project, stream, 1)) is not None:
+        return
+    runs = work.project / Path(round_folder(stream, 1)).parent.parent
+    mine = work.project / round_folder(stream, 1) / "features"
+    for other in sorted(runs.glob(f"{work.study}-*-seed{cell.seed}/round_1/cost.json")):
+        for version in (other.parent / "features").glob("*/features/spec.json"):
+            place = mine / version.parent.parent.name
+            record = json.loads((version.parent / "record.json").read_text())
+            if other.parent.parent.name == stream or place.exists() or not record["rows read"]:
+                continue
+            shutil.copytree(version.parent.parent, place, copy_function=os.link)
+            (mine.parent / "shared.json").write_text(json.dumps({"seconds": record["seconds"], "rows": record["rows"]}))
+
+
+def outcome(work: Work, cell: Cell) -> Outcome | None:
+    """What a cell has come to, if it is complete."""
+    if cell.data_strategy == ZERO_SHOT:
+        genesis = _table(work, genesis_stream(work.study, cell.seed), 0, "score_matrix")
+        return None if genesis is None else zero_shot(cell, genesis, work.last)
+    stream = cell.stream(work.study)
+    scores = _table(work, stream, work.last, "score_matrix")
+    if scores is None:
+        return None
+    return Outcome(cell, scores, [_cost(work, stream, round) for round in range(1, work.last + 1)])
+
+
+def _table(work: Work, stream: str, round: int, name: str) -> pd.DataFrame | None:
+    manifest = read_manifest(manifest_path(work.project, stream, round))
+    if manifest is None:
+        return None
+    file = f"{name}.parquet"
+    return pd.read_parquet(work.project / round_folder(stream, round) / file / manifest.versions[name] / file)
+
+
+def _cost(work: Work, stream: str, round: int) -> Cost:
+    folder = work.project / round_folder(stream, round)
+    cost, shared = from_json(json.loads((folder / "cost.json").read_text())), folder / "shared.json"
+    if shared.is_file() and cost.samples_probed:
+        return replace(cost, selection_seconds=cost.selection_seconds + json.loads(shared.read_text())["seconds"])
+    return cost
+
+
+def _session(work: Work, params: Mapping[str, Any]) -> Any:
+    from kedro.framework.startup import bootstrap_project
+
+    from adapt_infinity.session import open_session
+
+    bootstrap_project(work.project)
+    return open_session(work.project, work.env, dict(params))
+
+
+@contextlib.contextmanager
+def _quiet(work: Work, stream: str) -> Iterator[None]:
+    """In the project's folder, one thread; what is printed goes to the cell's log."""
+    import torch
+    from kedro.framework.startup import bootstrap_project
+
+    torch.set_num_threads(1)
+    os.chdir(work.project)
+    bootstrap_project(work.project)
+    with (
+        (work.log / f"{stream}.log").open("a") as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+    ):
+        yield

@@ -1,0 +1,118 @@
+"""`kedro study`: strategies and methods side by side over seeds; one table, its figures, one page."""
+
+import importlib.metadata
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.framework.cli.utils import _split_params, env_option
+
+
+@click.command()
+@click.option("--strategies", default="sequential,random,adapt_inf", show_default=True, help="name, name:arg, name@1.5")
+@click.option("--methods", default="finetune", show_default=True, help="Files in training/methods.")
+@click.option("--seeds", default="0,1,2", show_default=True, help="A cell for each.")
+@click.option("--last", default=0, help="The last round; default: that of the last arrival.")
+@click.option("--name", default="study", show_default=True, help="Of the study, and of its streams' folders.")
+@click.option("--against", default="random", show_default=True, help="The strategy that others are compared with.")
+@click.option("--workers", default=2, show_default=True, help="Cells at a time, one thread each.")
+@click.option("--params", default="", callback=_split_params, help="Further parameters, as for `kedro run`.")
+@click.option("--table", is_flag=True, help="Run nothing; make the page of what is there.")
+@env_option
+def study(
+    strategies: str,
+    methods: str,
+    seeds: str,
+    last: int,
+    name: str,
+    against: str,
+    workers: int,
+    params: dict[str, Any],
+    table: bool,
+    env: str | None,
+) -> None:
+    """Run every STRATEGY with every METHOD and SEED over the stream, and compare them.
+
+    Resumable: complete rounds are not run again. Results are in data/studies/<name>/.
+    """
+    from kedro.framework.startup import bootstrap_project
+    from kedro.utils import find_kedro_project
+
+    from adapt_infinity.cli._cells import Work, outcome, run_cells
+    from adapt_infinity.manifest import planned_rounds
+    from adapt_infinity.session import open_session
+    from adapt_infinity.study import page
+    from adapt_infinity.study.grid import cells
+    from adapt_infinity.study.results import Plan
+    from adapt_infinity.tracking import TrackingParams, open_study
+
+    project = find_kedro_project(Path.cwd())
+    assert project is not None, "kedro offers this command inside a project only"
+    bootstrap_project(project)
+    try:
+        grid = cells(_listed(strategies), _listed(methods), [int(seed) for seed in _listed(seeds)])
+        _check(grid)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    session = open_session(project, env, params)
+    declared = session.load_context().config_loader["parameters"]
+    _, sources = session.sources()
+    arriving = [source["name"] for source in sources if source.get("train")]
+    plan = Plan(
+        datasets={source: place for place, source in enumerate(arriving, start=1)},
+        skills=planned_rounds(sources),
+        rare=[skill for source in sources for skill in source.get("rare") or []],
+        last=last or len(arriving),
+    )
+    session._make_data()
+    run = open_study(TrackingParams(**declared["tracking"]), project, name)
+    given = {**params, "tracking": {**params.get("tracking", {}), "parent": run.run_id}}
+    folder = project / "data/studies" / name
+    work = Work(project, env, name, plan.last, given, declared["subset"]["budget"], folder / "logs")
+    failed: dict[str, str] = {}
+    if not table:
+        begun = time.perf_counter()
+        for number, (cell, seconds, wrong) in enumerate(run_cells(work, grid, workers), start=1):
+            spent = time.perf_counter() - begun
+            left = spent / number * (len(grid) - number)
+            told = f"failed: {wrong}" if wrong else f"{seconds:.0f} s"
+            click.echo(f"{number}/{len(grid)} {cell.stream(name)}: {told}; {spent / 60:.0f} min, {left / 60:.0f} to go")
+            if wrong:
+                failed[cell.stream(name)] = wrong
+    outcomes = [found for cell in grid if (found := outcome(work, cell)) is not None]
+    if not outcomes:
+        raise click.ClickException(f"no cell of study {name!r} is complete; see {work.log}")
+    command = " ".join(["kedro", *sys.argv[1:]])
+    versions = {package: importlib.metadata.version(package) for package in ("adapt-infinity", "torch", "transformers")}
+    facts: dict[str, Any] = {
+        "command": command,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "versions": versions,
+        "cells": len(grid),
+    }
+    facts |= {"cells": len(grid), "missing": len(grid) - len(outcomes)}
+    made = page.write(folder, outcomes, plan, against, facts)
+    run.log(made)
+    click.echo(f"{len(outcomes)} of {len(grid)} cells; {folder.relative_to(project)}/study.md, study.html, table.csv")
+    if failed:
+        lines = [f"{stream}: {wrong}" for stream, wrong in failed.items()]
+        raise click.ClickException(f"{len(failed)} cells failed; their logs are in {work.log}:\n" + "\n".join(lines))
+
+
+def _listed(words: str) -> list[str]:
+    return [word.strip() for word in words.split(",") if word.strip()]
+
+
+def _check(grid: list[Any]) -> None:
+    """Names that are none are found before anything runs."""
+    from adapt_infinity import strategies
+    from adapt_infinity.study.grid import ZERO_SHOT
+    from adapt_infinity.training import methods
+
+    for cell in grid:
+        methods.load(cell.method)
+        if cell.data_strategy != ZERO_SHOT:
+            strategies.presets(cell.data_strategy)

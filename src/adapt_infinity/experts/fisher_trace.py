@@ -1,0 +1,22 @@
+"""Fisher trace: how much the loss would change with the head's weights (Lee et al. 2025, arXiv:2506.02011, OASIS).
+
+The gradient of a token's −log p by the head's matrix is the outer product of the error vector (softmax − one-hot) and
+the hidden state that goes into the head, so the trace of its Fisher information is ‖error‖² ‖hidden‖²: closed, without
+a backward pass. The mean over answer tokens.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adapt_infinity.experts import IGNORED, Outputs, mean_over_answers
+
+NEEDS = ("hidden_square",)
+
+
+def score(outputs: Outputs) -> Float[Tensor, " batch"]:
+    """0 where the model is certain and right."""
+    assert outputs.hidden_square is not None
+    word = outputs.labels.where(outputs.labels != IGNORED, 0).unsqueeze(-1)
+    error = outputs.p.scatter_add(-1, word, -torch.ones_like(word, dtype=outputs.p.dtype))
+    return mean_over_answers(error.square().sum(dim=-1) * outputs.hidden_square, outputs.labels)

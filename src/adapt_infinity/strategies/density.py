@@ -1,0 +1,16 @@
+"""Density-based pruning (Abbas et al. 2024, arXiv:2401.04578): clusters of embeddings, more of the budget to those that
+are spread out and far from the others, and of each the rows that least resemble another.
+
+Shares are proportional to spread × distance, without the published softmax and its temperature.
+"""
+
+from adapt_infinity.pruning import prune_uniformly as keep
+from adapt_infinity.selection.subset import select_subset as select
+
+PRESETS = {
+    "pseudo_skills": {"space": "embeddings"},
+    "selector_experts": {"experts": ["uniqueness"], "choice": "fixed"},
+    "subset": {"shares": "density", "sampler": "top"},
+}
+
+__all__ = ["PRESETS", "keep", "select"]

@@ -1,0 +1,19 @@
+"""LESS (Xia et al. 2024, arXiv:2402.04333): the rows whose training would help the validation samples of some skill
+most, by the cosine of Adam-preconditioned gradients.
+
+As published, the skill that gains most counts, and the highest influences are taken. Gradients are those of the probed
+layers at the present adapter, where LESS sums over checkpoints of a warm-up run; those of the validation samples are
+preconditioned as the others are.
+"""
+
+from adapt_infinity.pruning import prune_uniformly as keep
+from adapt_infinity.selection.subset import select_subset as select
+
+PRESETS = {
+    "probe": {"gradient": "adam"},
+    "pseudo_skills": {"k": 1},
+    "selector_experts": {"experts": ["influence"], "choice": "fixed"},
+    "subset": {"sampler": "top"},
+}
+
+__all__ = ["PRESETS", "keep", "select"]
