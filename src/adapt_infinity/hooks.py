@@ -152,6 +152,7 @@ class RoundHooks:
         Console().print(closing_table(summary))
 
     def _summarise(self, made: set[str], read: set[str], catalog: DataCatalog) -> Any:
+        from adapt_infinity.benchmarks.routing import judge_routing
         from adapt_infinity.measures import measure
         from adapt_infinity.pipelines.nodes import own_skills
         from adapt_infinity.report import RoundSummary
@@ -170,6 +171,7 @@ class RoundHooks:
             pool_before=len(catalog.load("pool")) if "pool" in made | read else 0,
             pool_after=len(kept),
             samples_probed=int(catalog.load("features").record["rows read"]) if "features" in made else 0,
+            routing=judge_routing(catalog.load("answers")) if "answers" in made else {},
             seconds=dict(self._clock.seconds),
             peak_memory_gb=peak_memory_gb(),
             artefacts=round_folder(params["stream"], params["round"]),
@@ -213,8 +215,7 @@ def model_size(base: Any, adapter: Any) -> ModelSize:
     from adapt_infinity.model import decoder_size
 
     decoder = decoder_size(base)
-    live = sum(tensor.numel() for tensor in adapter.tensors.values())
-    return ModelSize(layers=decoder.layers, weights=decoder.weights, adapter=live)
+    return ModelSize(layers=decoder.layers, weights=decoder.weights, adapter=adapter.numbers)
 
 
 def peak_memory_gb() -> float:

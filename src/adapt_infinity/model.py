@@ -8,7 +8,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+
+from adapt_infinity import adapters
 
 ADAPTER_KEYS = ("r", "lora_alpha", "target_modules", "lora_dropout", "bias", "use_rslora")
 IGNORED = -100  # the label of a position that is no answer token, as in transformers
@@ -58,6 +60,13 @@ class Adapter:
     record: Mapping[str, Any]  # round, chaining policy, optimiser steps
     moments: Mapping[str, Tensor] = field(default_factory=dict)  # Adam's, of the last training, by weight
     frozen_rank: int = 0  # the first so many ranks are merged into the base where the adapter is put on, and rest
+    form: Mapping[str, Any] = field(default_factory=dict)  # what it is beside LoRA, see `adapters/`; empty for LoRA
+    extras: Mapping[str, Tensor] = field(default_factory=dict)  # the form's tensors
+
+    @property
+    def numbers(self) -> int:
+        """How many it adds to the base model."""
+        return sum(tensor.numel() for part in (self.tensors, self.extras) for tensor in part.values())
 
 
 FIRST, SECOND = "exp_avg", "exp_avg_sq"  # Adam's moments, under torch's names, behind the weight's: "….weight.exp_avg"
@@ -72,6 +81,9 @@ class Vlm:
     device: torch.device
     max_tokens: int
     frozen: Mapping[str, Tensor] = field(default_factory=dict)  # the adapter's ranks that are merged into the base
+    form: Mapping[str, Any] = field(default_factory=dict)  # the adapter's
+    extras: dict[str, Tensor] = field(default_factory=dict)  # the form's tensors, as they live on the model
+    own: Mapping[str, Tensor] = field(default_factory=dict)  # the base's weights where the form puts others
 
     @property
     def base(self) -> Any:
@@ -159,7 +171,14 @@ def attach(vlm: Vlm, adapter: Adapter) -> Vlm:
     outcome: Any = set_peft_model_state_dict(wrapped, dict(live.tensors))
     if outcome.unexpected_keys:
         raise ValueError(f"the adapter does not fit the model: {outcome.unexpected_keys[:3]}")
-    return Vlm(wrapped, vlm.processor, vlm.device, vlm.max_tokens, frozen)
+    plain = Vlm(wrapped, vlm.processor, vlm.device, vlm.max_tokens, frozen)
+    return reform(plain, adapter.form, adapter.extras) if adapter.form else plain
+
+
+def reform(vlm: Vlm, form: Mapping[str, Any], extras: Mapping[str, Tensor]) -> Vlm:
+    """The model whose adapter is of another form than the plain LoRA that is on it."""
+    live, own = adapters.load(form["kind"]).attach(vlm.model, form, extras)
+    return replace(vlm, form=form, extras=live, own=own)
 
 
 def detach(vlm: Vlm, record: Mapping[str, Any], moments: Mapping[str, Tensor] | None = None) -> Adapter:
@@ -167,9 +186,13 @@ def detach(vlm: Vlm, record: Mapping[str, Any], moments: Mapping[str, Tensor] | 
     tensors = {
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in sorted(get_peft_model_state_dict(vlm.model).items())
+        if name.removeprefix("base_model.model.") not in vlm.extras  # PEFT takes all that is on a layer for its own
     }
     config = vlm.model.active_peft_config.to_dict()
-    live = Adapter({name: config[name] for name in ADAPTER_KEYS}, tensors, record, moments or {})
+    extras = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in sorted(vlm.extras.items())}
+    live = Adapter(
+        {name: config[name] for name in ADAPTER_KEYS}, tensors, record, moments or {}, form=vlm.form, extras=extras
+    )
     return join(vlm.frozen, live)
 
 
@@ -199,30 +222,45 @@ def scaling(config: Mapping[str, Any]) -> float:
     return float(config["lora_alpha"] / (rank**0.5 if config["use_rslora"] else rank))
 
 
+PEFT_NAMES = ("adapter_config.json", "adapter_model.safetensors")
+OWN_NAMES = ("lora_config.json", "lora.safetensors")  # no PEFT reader takes the LoRA of another form for the whole
+
+
 def read_adapter(path: Path) -> Adapter:
-    """An adapter folder in PEFT's layout; `record.json` and `moments.safetensors` are ours, and may be absent."""
-    if not (path / "adapter_config.json").is_file():
-        raise FileNotFoundError(f"there is no adapter in {path} (no adapter_config.json)")
-    config = json.loads((path / "adapter_config.json").read_text())
-    record, moments = path / "record.json", path / "moments.safetensors"
+    """An adapter folder in PEFT's layout; `record.json` and `moments.safetensors` are ours, and may be absent.
+
+    Of another form than LoRA, config and weights have `OWN_NAMES`, and `extras.safetensors` is there.
+    """
+    names = OWN_NAMES if (path / OWN_NAMES[0]).is_file() else PEFT_NAMES
+    if not (path / names[0]).is_file():
+        raise FileNotFoundError(f"there is no adapter in {path} (no {names[0]})")
+    config = json.loads((path / names[0]).read_text())
+    record, moments, extras = path / "record.json", path / "moments.safetensors", path / "extras.safetensors"
     known: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {"steps": 0, "rounds": []}
     return Adapter(
         config={name: config[name] for name in ADAPTER_KEYS},
-        tensors=load_file(path / "adapter_model.safetensors"),
+        tensors=load_file(path / names[1]),
         frozen_rank=known.pop("frozen_rank", 0),
+        form=known.pop("form", {}),
         record=known,
         moments=load_file(moments) if moments.exists() else {},
+        extras=load_file(extras) if extras.exists() else {},
     )
 
 
 def write_adapter(adapter: Adapter, path: Path) -> None:
-    """Make an adapter folder that `PeftModel.from_pretrained` reads."""
+    """Make an adapter folder; of plain LoRA, one that `PeftModel.from_pretrained` reads."""
     path.mkdir()
     LoraConfig(**adapter.config, inference_mode=True).save_pretrained(str(path))
-    save_file(dict(adapter.tensors), path / "adapter_model.safetensors")
+    save_file(dict(adapter.tensors), path / PEFT_NAMES[1])
     if adapter.moments:
         save_file(dict(adapter.moments), path / "moments.safetensors")
     record = {**adapter.record, "frozen_rank": adapter.frozen_rank}
+    if adapter.form:
+        for name, own in zip(PEFT_NAMES, OWN_NAMES, strict=True):
+            (path / name).rename(path / own)
+        save_file(dict(adapter.extras), path / "extras.safetensors")
+        record["form"] = dict(adapter.form)
     (path / "record.json").write_text(json.dumps(record, indent=1, sort_keys=True))
 
 
@@ -266,10 +304,11 @@ def base_digest(checkpoint: Checkpoint) -> str:
 
 
 def adapter_digest(adapter: Adapter) -> str:
-    """16 digits that name an adapter: its weights, moments and config, not how it came to be."""
+    """16 digits that name an adapter: its weights, moments, form and config, not how it came to be."""
     form = {**adapter.config, **({"frozen_rank": adapter.frozen_rank} if adapter.frozen_rank else {})}
+    form |= {"form": dict(adapter.form)} if adapter.form else {}
     digest = hashlib.blake2b(json.dumps(form, sort_keys=True).encode(), digest_size=8)
-    for part in (adapter.tensors, adapter.moments):
+    for part in (adapter.tensors, adapter.moments, adapter.extras):
         for name, tensor in sorted(part.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

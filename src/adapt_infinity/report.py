@@ -38,6 +38,7 @@ class RoundSummary:
     pool_before: int = 0  # samples, the arrivals included
     pool_after: int = 0
     samples_probed: int = 0
+    routing: Mapping[str, float] = field(default_factory=dict)  # of `benchmarks.routing.judge_routing`
     seconds: Mapping[str, float] = field(default_factory=dict)  # stage: wall seconds, in order
     peak_memory_gb: float | None = None  # None: not measured
     artefacts: str = ""  # where the round's files are
@@ -177,11 +178,19 @@ def _facts(summary: RoundSummary) -> list[tuple[str, str]]:
         ("arrived", f"{summary.arrived:,} samples" + _listed("; mended: ", summary.repairs)),
         ("rejected records", f"{sum(summary.rejects.values()):,}" + _listed(": ", summary.rejects)),
         ("seen before", _listed("", summary.overlaps) or "none"),
+        *_routing(summary.routing),
         ("seconds", f"{sum(summary.seconds.values()):.1f}" + (f": {seconds}" if seconds else "")),
         ("peak memory", "not measured" if memory is None else f"{memory:.2f} GB"),
         ("artefacts", summary.artefacts or "none"),
         ("tracking", summary.tracking or "none"),
     ]
+
+
+def _routing(routing: Mapping[str, float]) -> list[tuple[str, str]]:
+    if not routing:
+        return []
+    told = "{accuracy:.1%} of the items found their task's expert; score {score:.3f}, by an oracle {oracle_score:.3f}"
+    return [("routing", told.format(**routing))]
 
 
 def _listed(opening: str, counts: Mapping[str, int]) -> str:

@@ -281,6 +281,7 @@ def round_metrics(summary: RoundSummary) -> dict[str, float]:
             for scope, kinds in KINDS.items()
             for kind in kinds
         }
+    metrics |= {f"routing/{name}": value for name, value in summary.routing.items()}
     won = expert_table(summary)
     for expert, clusters in zip(won["expert"], won["clusters"], strict=True):
         metrics[f"expert_clusters/{expert}"] = float(clusters)

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from tqdm import tqdm
 
 from adapt_infinity.benchmarks import graders
+from adapt_infinity.benchmarks.routing import answer_by_experts
+from adapt_infinity.benchmarks.speaking import speak
 from adapt_infinity.benchmarks.text import SEPARATOR
 from adapt_infinity.intake import IntakeParams, Source, check_records, whole
 from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, load_reader, load_vlm
 from adapt_infinity.pictures import Pictures
-from adapt_infinity.prompts import PromptCheck, batches, collate, encode_question, pad_token
+from adapt_infinity.prompts import PromptCheck, encode_question
 from adapt_infinity.sample import Sample, samples_of
 
 
@@ -72,10 +72,22 @@ def answer_items(
     model_params: ModelParams,
     params: BenchmarkParams,
 ) -> pd.DataFrame:
-    """What the model answers to each item: sample_id, source, skill, grader, reference, answer, score in 0..1."""
+    """What the model answers to each item: sample_id, source, skill, grader, reference, answer, score in 0..1.
+
+    Under an adapter of experts by task also expert and right_expert, the tasks whose expert answered and should have ("" where
+    the source has none), and oracle_score, that of the right expert's answer (of the given one where there is none).
+    """
     vlm = load_vlm(base_model, model_params, adapter)
     samples = samples_of(benchmark_items)
-    answers = generate(vlm, samples, pictures, params)
+    routed = vlm.form.get("kind") == "eproj"
+    encoded = [encode_question(vlm, sample, pictures) for sample in samples]
+    if routed:
+        sources = [sample.source for sample in samples]
+        answers, told, experts, owners = answer_by_experts(
+            vlm, encoded, sources, params.max_new_tokens, params.token_budget
+        )
+    else:
+        answers = speak(vlm, encoded, params.max_new_tokens, params.token_budget)
     known = zip(samples, benchmark_items["references"], strict=True)
     references = [SEPARATOR.join(right) if len(right) else sample.turns[-1].text for sample, right in known]
     grade = {name: graders.load(name) for name in benchmark_items["grader"].unique()}
@@ -93,7 +105,13 @@ def answer_items(
             samples, benchmark_items["grader"], references, answers, strict=True
         )
     ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    if routed:
+        table["expert"], table["right_expert"] = experts, owners
+        table["oracle_score"] = [
+            grade[row["grader"]](answer, row["reference"]) for row, answer in zip(rows, told, strict=True)
+        ]
+    return table
 
 
 def answer_zero_shot(
@@ -108,25 +126,9 @@ def answer_zero_shot(
 
 
 def generate(vlm: Vlm, samples: Sequence[Sample], pictures: Pictures, params: BenchmarkParams) -> list[str]:
-    """Greedy answers, in the order of `samples`. Padding is on the left, or generation would continue the padding."""
+    """Greedy answers, in the order of `samples`."""
     encoded = [encode_question(vlm, sample, pictures) for sample in samples]
-    lengths = [len(row) + params.max_new_tokens for row in encoded]
-    answers = [""] * len(samples)
-    with tqdm(total=len(samples), desc="answering", unit="item", disable=None) as bar, torch.inference_mode():
-        for places in batches(lengths, params.token_budget):
-            batch = collate([encoded[place] for place in places], pad_token(vlm), side="left")
-            spoken = vlm.model.generate(
-                **batch.inputs(vlm.device),
-                max_new_tokens=params.max_new_tokens,
-                do_sample=False,
-                pad_token_id=pad_token(vlm),
-            )
-            new = spoken[:, batch.input_ids.shape[1] :]
-            texts = vlm.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
-            for place, text in zip(places, texts, strict=True):
-                answers[place] = text.strip()
-            bar.update(len(places))
-    return answers
+    return speak(vlm, encoded, params.max_new_tokens, params.token_budget)
 
 
 def grade_round(answers: pd.DataFrame, round: int, previous_score_matrix: pd.DataFrame) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 from torch import Tensor, nn
 
+from adapt_infinity.adapters.moe_lora import ROUTER
 from adapt_infinity.model import Vlm
 
 Visit = Callable[[str, Float[Tensor, "batch out inside"]], None]
@@ -141,7 +142,7 @@ def _trained(layer: nn.Module, number: int) -> Iterator[tuple[str, nn.Linear]]:
 
 
 def _lora_maps(name: str, module: Any, full_name: str) -> Iterator[tuple[str, nn.Linear]]:
-    """`lora_A` and `lora_B` of the one active adapter (none, where the active adapter is not on this module)."""
+    """`lora_A`, `lora_B` and router of the one active adapter (none, where the active adapter is not on this module)."""
     if type(module) is not LoraLinear:
         raise ValueError(
             f"the probe cannot take per-sample gradients of {full_name} ({type(module).__module__}."
@@ -165,6 +166,9 @@ def _lora_maps(name: str, module: Any, full_name: str) -> Iterator[tuple[str, nn
         linear = getattr(module, part)[adapter]
         assert type(linear) is nn.Linear, "PEFT's plain LoRA of a linear map is made of linear maps"
         yield f"{name}.{part}", linear
+    router = getattr(module, ROUTER, None)
+    if router is not None:
+        yield f"{name}.{ROUTER}", router
 
 
 def _saved_map(name: str, wrapper: Any, full_name: str) -> Iterator[tuple[str, nn.Linear]]:

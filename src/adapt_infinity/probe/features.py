@@ -137,6 +137,11 @@ def probe_pool(
 
 def identify(base: Checkpoint, adapter: Adapter, model: ModelParams, params: ProbeParams) -> Identity:
     """Which model reads, and what a row is; `ValueError` for layers that the model does not have."""
+    if adapter.form.get("kind") == "eproj":
+        raise ValueError(
+            "the probe reads by one projector and the adapter of training.method=eproj has one a task: choose a "
+            "strategy without a probe, such as sequential or random"
+        )
     depth = decoder_depth(base)
     spec = Spec(
         feature=params.feature,

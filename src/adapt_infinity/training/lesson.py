@@ -44,6 +44,15 @@ class Memory:
         index = self.pool.index
         return index.loc[index["round"] < self.round, "source"].to_numpy()
 
+    @cached_property
+    def arrived(self) -> str:
+        """The dataset that arrives this round; `ValueError` when nothing of it is in the pool."""
+        index = self.pool.index
+        found = index.loc[index["round"] == self.round, "source"].unique()
+        if len(found) != 1:
+            raise ValueError(f"round {self.round} needs arrivals of one dataset in the pool, got {sorted(found)}")
+        return str(found[0])
+
     def samples(self, ids: Sequence[int] | Int[np.ndarray, " n"]) -> list[Sample]:
         """These samples, in this order."""
         return samples_of(self.pool.rows(ids))

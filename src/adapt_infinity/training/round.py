@@ -79,6 +79,11 @@ def train_adapter(
     own = methods.params_of(params.method, method_params)
     methods.check_chaining(params.method, params.chaining)
     state = own_state(previous_method_state, params.method)
+    if previous_adapter.form.get("kind", params.method) != params.method:
+        raise ValueError(
+            f"the round before made an adapter of {previous_adapter.form['kind']}, which training.method="
+            f"{params.method} cannot train: keep the method through a stream"
+        )
     memory = Memory(pool, round)
     ids = _chosen(pool, subset)
     choose = getattr(methods.load(params.method), "choose", None)
@@ -141,9 +146,12 @@ def fit(assignment: Assignment, group: Group | None = None) -> Outcome:
     vlm = chaining.begin(
         assignment.base_model, assignment.model_params, previous, params.chaining, params.seed, assignment.round
     )
+    method = methods.load(params.method)
+    if hasattr(method, "shape"):
+        vlm = method.shape(vlm, assignment.memory, params, assignment.method_params)
     weights = gather(vlm, params.projector)
     lesson = Lesson(vlm, weights, assignment.samples, assignment.pictures, assignment.memory, params, assignment.round)
-    course = methods.load(params.method).start(lesson, assignment.state, assignment.method_params)
+    course = method.start(lesson, assignment.state, assignment.method_params)
     log, moments = train(lesson, course, params.epochs, assignment.held, assignment.checkpoints, group or Group())
     before = replace(lesson.meter)
     state = course.at_end()  # what it reads now is charged to the last step

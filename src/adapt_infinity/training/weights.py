@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from adapt_infinity import adapters
 from adapt_infinity.model import Vlm
 
 
@@ -53,7 +54,10 @@ class Weights:
 
 def gather(vlm: Vlm, projector: str) -> Weights:
     """Make the adapter's weights trainable and bring them together; `projector` finds the slow ones by name."""
-    found = {name: weight for name, weight in vlm.model.named_parameters() if "lora_" in name}
+    if vlm.form:
+        found = adapters.load(vlm.form["kind"]).trained(vlm.model, vlm.form)
+    else:
+        found = {name: weight for name, weight in vlm.model.named_parameters() if "lora_" in name}
     assert found, "there is an adapter on the model"
     kinds = {weight.dtype for weight in found.values()}
     if kinds != {torch.float32}:

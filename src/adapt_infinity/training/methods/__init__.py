@@ -4,6 +4,7 @@
     PLAIN                                  the Params with which it is plain fine-tuning, bit for bit
     start(lesson, state, params) -> Course what it does in each step, given what the round before left it
     choose(ids, memory, params, seed)      optional: other samples in place of some of the chosen, equally many
+    shape(vlm, memory, training, params)   optional: the model with an adapter of the method's form (see `adapters/`)
     CHAINING                               optional: the chaining policies that it can work with
 
 Any of them goes with any data strategy; `finetune` is the one that does nothing more.

@@ -1,0 +1,84 @@
+"""EProj: a projector a task, and keys by which an item finds its own (He et al. 2023, arXiv:2311.16206).
+
+A round's task is the dataset that arrives. It gets an expert, a copy of the pre-trained projector, which alone is
+trained, on all that the round trains on; a dataset that comes again goes on with the expert that it has. After it, two
+keys are pulled towards the task's samples, by their picture and by their instruction; both are read where the
+pre-trained projector and the embeddings leave them (see `modalities.py`), so that rounds can be compared. Deviation:
+the paper trains its keys beside the projector, on frozen encoders' vectors, we train them when the projector is done,
+which is the same as neither's gradient reaches the other.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adapt_infinity.adapters import eproj
+from adapt_infinity.modalities import read_parts
+from adapt_infinity.model import Vlm, reform
+from adapt_infinity.prompts import encode
+from adapt_infinity.training.chaining import CONTINUE
+from adapt_infinity.training.lesson import Course, Lesson, Memory
+from adapt_infinity.training.params import TrainingParams
+from adapt_infinity.training.state import MethodState
+
+CHAINING = (CONTINUE,)  # the LoRA rests: there is nothing to merge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """methods.eproj."""
+
+    key_steps: int  # in which a key moves from its samples' mean; 0 = it stays there
+    key_rate: float
+
+    def __post_init__(self) -> None:
+        if self.key_steps < 0:
+            raise ValueError(f"methods.eproj.key_steps must be at least 0, got {self.key_steps}")
+        if self.key_rate <= 0:
+            raise ValueError(f"methods.eproj.key_rate must be greater than 0, got {self.key_rate}")
+
+
+PLAIN = Params(key_steps=0, key_rate=1.0)  # fine-tuning of the projector alone; keys have no part in training
+
+
+def shape(vlm: Vlm, memory: Memory, training: TrainingParams, params: Params) -> Vlm:
+    """The projector of the task that arrives, in the projector's place; `ValueError` on a base in half precision."""
+    form = vlm.form or {"kind": "eproj", "projector": training.projector, "tasks": []}
+    if form["projector"] != training.projector:
+        raise ValueError(
+            f"training.projector must stay {form['projector']!r} through a stream, got {training.projector!r}"
+        )
+    if any(weight.dtype != torch.float32 for weight in eproj.trained(vlm.model, form).values()):
+        raise ValueError("training.method=eproj trains the projector's own weights and needs model.dtype float32")
+    tasks = form["tasks"]
+    if memory.arrived not in tasks:
+        form = {**form, "tasks": [*tasks, memory.arrived]}
+        vlm = reform(vlm, form, {**vlm.extras, **eproj.expert(vlm.model, form, len(tasks))})
+    eproj.use(vlm.model, vlm.form, vlm.extras, vlm.own, vlm.form["tasks"].index(memory.arrived))
+    return vlm
+
+
+def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+    """Nothing beside the loss; the expert and its keys are the adapter's, not the method's."""
+    vlm, task = lesson.vlm, lesson.vlm.form["tasks"].index(lesson.memory.arrived)
+    own = [sample for sample in lesson.samples if sample.source == lesson.memory.arrived]
+    if not own:
+        raise ValueError(
+            f"the subset has no sample of {lesson.memory.arrived}, the dataset that arrives, so eproj cannot learn "
+            "its keys"
+        )
+
+    def at_end() -> MethodState:
+        extras = eproj.expert(vlm.model, vlm.form, task)
+        eproj.use(vlm.model, vlm.form, vlm.extras, vlm.own, None)
+        parts = read_parts(vlm, [encode(vlm, sample, lesson.pictures) for sample in own], lesson.params.token_budget)
+        for part in eproj.PARTS:
+            rows: Tensor = getattr(parts, part)
+            before = vlm.extras.get(f"key.{task}.{part}", torch.zeros(rows.shape[1])).cpu()
+            extras[f"key.{task}.{part}"] = eproj.learn_key(before, rows, params.key_steps, params.key_rate)
+        vlm.extras.update(extras)
+        eproj.use(vlm.model, vlm.form, vlm.extras, vlm.own, task)
+        return MethodState("eproj")
+
+    return Course(at_end=at_end)

@@ -1,0 +1,185 @@
+"""A projector a task: what is trained, how an item finds its expert, and what stays as it was."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from adapt_infinity.adapters import eproj as form
+from adapt_infinity.benchmarks.routing import answer_by_experts, judge_routing, route_items
+from adapt_infinity.model import (
+    Vlm,
+    adapter_digest,
+    answer_logits,
+    detach,
+    load_vlm,
+    read_adapter,
+    reform,
+    write_adapter,
+)
+from adapt_infinity.probe.features import identify
+from adapt_infinity.prompts import collate, encode, encode_question, pad_token
+from adapt_infinity.training.engine import train
+from adapt_infinity.training.lesson import Course, Lesson, Memory
+from adapt_infinity.training.methods import eproj
+from adapt_infinity.training.round import Outcome
+from adapt_infinity.training.state import MethodState
+from adapt_infinity.training.weights import gather
+from tests.training.usual import PARAMS, Toy, same
+
+KEYS = eproj.Params(key_steps=20, key_rate=0.5)
+
+
+@pytest.fixture(scope="module")
+def first(toy: Toy) -> Outcome:
+    return toy.train("eproj", 1, params=KEYS)
+
+
+@pytest.fixture(scope="module")
+def second(toy: Toy, first: Outcome) -> Outcome:
+    return toy.train("eproj", 2, first, params=KEYS)
+
+
+def experts(adapter_extras: dict[str, torch.Tensor], task: int) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in adapter_extras.items() if name.startswith(f"expert.{task}.")}
+
+
+def test_a_key_by_hand() -> None:
+    """Two unit rows at right angles and one without the part: the key of most cosine lies between the two."""
+    rows = torch.tensor([[2.0, 0.0], [0.0, 5.0], [0.0, 0.0]])
+    assert form.learn_key(torch.zeros(2), rows, 0, 1.0).tolist() == pytest.approx([0.5**0.5] * 2)
+    assert form.learn_key(torch.tensor([1.0, 0.0]), rows, 50, 0.5).tolist() == pytest.approx([0.5**0.5] * 2, abs=1e-3)
+    assert form.learn_key(torch.zeros(2), torch.zeros(3, 2), 5, 1.0).tolist() == [0, 0], "nobody pulls"
+
+
+def test_routing_by_hand() -> None:
+    """The sum of both cosines decides; without a picture the instruction does."""
+    tasks = {"tasks": ["a", "b"]}
+    keys = {
+        "key.0.image": [1.0, 0],
+        "key.0.instruction": [1.0, 0],
+        "key.1.image": [0, 1.0],
+        "key.1.instruction": [0, 1.0],
+    }
+    extras = {name: torch.tensor(key) for name, key in keys.items()}
+    image = torch.tensor([[0.0, 9.0], [1.0, 0.0], [0.0, 0.0]])
+    instruction = torch.tensor([[2.0, 1.0], [1.0, 1.5], [1.0, 3.0]])
+    # b: 0 + 2/√5 against 1 + 1/√5; a: 1 + 1/√3.25 against 1.5/√3.25; no picture: 1 against 3
+    assert form.route(tasks, extras, image, instruction).tolist() == [1, 0, 1]
+
+
+def test_the_first_expert_is_fine_tuning_of_the_projector_alone(first: Outcome, toy: Toy) -> None:
+    """The same loop over the projector's own weights, set up by hand, ends at the same bits."""
+    vlm = load_vlm(toy.base, toy.model, toy.adapter)
+    alone = replace(vlm, form={"kind": "eproj", "projector": PARAMS.projector, "tasks": []})
+    params = replace(PARAMS, epochs=2, chaining="continue")
+    weights = gather(alone, params.projector)
+    assert weights.slow == 0
+    memory = Memory(toy.pools[1], 1)
+    log, _ = train(Lesson(alone, weights, toy.samples(1), toy.all_pictures, memory, params, 1), Course(), 2)
+    expected = form.expert(alone.model, alone.form, 0)
+    found = experts(dict(first[0].extras), 0)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+    assert log["loss"].tolist() == first[1]["loss"].tolist()
+
+
+def test_nothing_else_is_trained(first: Outcome, second: Outcome, toy: Toy) -> None:
+    adapter, _, _ = second
+    assert same(adapter, toy.adapter), "the LoRA rests"
+    assert adapter.form["tasks"] == ["toy", "contrary"]
+    old, kept = experts(dict(first[0].extras), 0), experts(dict(adapter.extras), 0)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in old.items()), "and so does the first expert"
+    new = experts(dict(adapter.extras), 1)
+    base = load_file(next(Path(toy.base.location).glob("*.safetensors")))
+    own = {name.split("multi_modal_projector")[1]: tensor for name, tensor in base.items() if "projector" in name}
+    for part in (kept, new):
+        assert {name.split("multi_modal_projector")[1] for name in part} == own.keys()
+        assert not any(torch.equal(tensor, own[name.split("projector")[1]]) for name, tensor in part.items())
+    assert adapter.numbers > first[0].numbers > toy.adapter.numbers
+
+
+def test_a_dataset_that_comes_again_goes_on_with_its_expert(first: Outcome, toy: Toy) -> None:
+    again, log, _ = toy.train("eproj", 1, first, params=KEYS)
+    assert again.form["tasks"] == ["toy"]
+    assert log["loss"].iloc[0] != first[1]["loss"].iloc[0]
+    assert not torch.equal(*(next(iter(experts(dict(one.extras), 0).values())) for one in (again, first[0])))
+
+
+def test_it_survives_a_restart(first: Outcome, second: Outcome, toy: Toy, tmp_path: Path) -> None:
+    adapter, log, state = first
+    write_adapter(adapter, tmp_path / "adapter")
+    read = read_adapter(tmp_path / "adapter")
+    assert adapter_digest(read) == adapter_digest(adapter)
+    again, again_log, _ = toy.train("eproj", 2, (read, log, state), params=KEYS)
+    assert adapter_digest(again) == adapter_digest(second[0])
+    assert len(again_log) == 2 * 2  # five samples in batches of four, twice
+    assert adapter_digest(detach(load_vlm(toy.base, toy.model, read), {}, read.moments)) == adapter_digest(adapter)
+
+
+def test_before_any_expert_is_used_the_model_is_the_one_of_genesis(second: Outcome, toy: Toy) -> None:
+    vlm, plain = (load_vlm(toy.base, toy.model, adapter) for adapter in (second[0], toy.adapter))
+    batch = collate([encode(vlm, sample, toy.all_pictures) for sample in toy.samples(1)], pad_token(vlm))
+    expected = answer_logits(plain, batch)[0]
+    assert torch.equal(answer_logits(vlm, batch)[0], expected)
+    form.use(vlm.model, vlm.form, vlm.extras, vlm.own, 1)
+    assert not torch.equal(answer_logits(vlm, batch)[0], expected)
+    form.use(vlm.model, vlm.form, vlm.extras, vlm.own, None)
+    assert torch.equal(answer_logits(vlm, batch)[0], expected)
+
+
+def test_separate_tasks_find_their_experts_at_any_batch_size(toy: Toy) -> None:
+    """Two tasks that ask other things of other pictures, in one list of items, batches of one and of many."""
+    vlm = load_vlm(toy.base, toy.model, toy.adapter)
+    pictured = [sample for sample in toy.samples(1) if sample.images][:1]
+    talking = [sample for sample in toy.samples(1) if not sample.images][:1]
+    vlm, sources = two_tasks(vlm, toy, pictured, talking)
+    rows = [encode_question(vlm, sample, toy.all_pictures) for sample in (*pictured, *talking, *pictured)]
+    assert route_items(vlm, rows, 4000).tolist() == route_items(vlm, rows, 1).tolist() == [0, 1, 0]
+    many, few = (answer_by_experts(vlm, rows, sources, 4, tokens) for tokens in (4000, 1))
+    assert many == few
+    answers, told, chosen, owners = many
+    assert (answers, chosen) == (told, owners)
+    table = pd.DataFrame({"expert": chosen, "right_expert": owners, "score": 1.0, "oracle_score": 1.0})
+    assert judge_routing(table) == {"accuracy": 1.0, "score": 1.0, "oracle_score": 1.0}
+
+
+def two_tasks(vlm: Vlm, toy: Toy, first: list, second: list) -> tuple[Vlm, list[str]]:
+    """Experts that say other things, with the keys of these samples."""
+    from adapt_infinity.modalities import read_parts
+
+    layout = {"kind": "eproj", "projector": PARAMS.projector, "tasks": ["seen", "talked"]}
+    extras = form.expert(vlm.model, layout, 0)
+    extras |= {name: 2 * tensor for name, tensor in form.expert(vlm.model, layout, 1).items()}
+    for task, samples in enumerate((first, second)):
+        parts = read_parts(vlm, [encode(vlm, sample, toy.all_pictures) for sample in samples], 4000)
+        for part in form.PARTS:
+            extras[f"key.{task}.{part}"] = form.learn_key(torch.zeros(128), getattr(parts, part), 5, 0.5)
+    extras["key.1.image"] = torch.zeros_like(extras["key.0.image"])
+    return reform(vlm, layout, extras), ["seen", "talked", "seen"]
+
+
+def test_items_without_an_expert_of_their_own_are_not_judged() -> None:
+    table = pd.DataFrame(
+        {"expert": ["a", "a"], "right_expert": ["b", ""], "score": [0.0, 1.0], "oracle_score": [1.0, 1.0]}
+    )
+    assert judge_routing(table) == {"accuracy": 0.0, "score": 0.0, "oracle_score": 1.0}
+    assert judge_routing(table.iloc[1:]) == judge_routing(table[["score"]]) == {}
+
+
+def test_what_cannot_be_is_refused(first: Outcome, toy: Toy) -> None:
+    with pytest.raises(ValueError, match=r"methods\.eproj\.key_rate must be greater than 0, got 0.0"):
+        eproj.Params(key_steps=1, key_rate=0.0)
+    with pytest.raises(ValueError, match=r"methods\.eproj\.key_steps must be at least 0, got -1"):
+        eproj.Params(key_steps=-1, key_rate=1.0)
+    with pytest.raises(ValueError, match="must stay 'multi_modal_projector' through a stream, got 'head'"):
+        toy.train("eproj", 2, first, params=KEYS, projector="head")
+    with pytest.raises(ValueError, match="training.projector 'nowhere' finds no weights"):
+        toy.train("eproj", 1, params=KEYS, projector="nowhere")
+    with pytest.raises(ValueError, match="which training.method=finetune cannot train"):
+        toy.train("finetune", 2, (first[0], first[1], MethodState()))
+    with pytest.raises(ValueError, match="choose a strategy without a probe"):
+        identify(toy.base, first[0], toy.model, None)  # type: ignore[arg-type]
