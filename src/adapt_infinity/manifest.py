@@ -23,6 +23,7 @@ PREVIOUS = {  # what a round reads of the round before, under which name
     "previous_scores": "scores",
     "previous_subset": "subset",
 }
+OF_GENESIS = {"genesis_adapter": "adapter", "genesis_method_state": "method_state"}  # for rounds that begin anew
 FIXED_AT_GENESIS = ("benchmark_items",)
 
 

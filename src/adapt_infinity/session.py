@@ -4,6 +4,7 @@
 - Round 1 runs genesis first when it is missing; round T>1 without a complete round T−1 is refused.
 - The stream's data is made first where it is missing and a pipeline is named that makes it (`made_by` in globals.yml).
 - `previous_*` entries load the versions that the previous round's manifest pins, unless --load-versions says others.
+- What a data strategy presets goes under the parameters that the user gives.
 - `--load-versions=pool:VERSION` runs the round on any past pool, without an arrival.
 """
 
@@ -20,7 +21,7 @@ from kedro.runner import SequentialRunner
 from kedro.validation.exceptions import ParameterValidationError
 
 from adapt_infinity import strategies
-from adapt_infinity.manifest import PREVIOUS, manifest_path, pins, read_manifest
+from adapt_infinity.manifest import OF_GENESIS, PREVIOUS, manifest_path, pins, read_manifest
 from adapt_infinity.records import files
 
 SPLITS = ("train", "validation", "test")
@@ -71,11 +72,10 @@ class RoundSession(KedroSession):
             return {}
         if not any(is_round(name) for name in names):
             return {}
-        if len(names) == 1:
-            own = getattr(strategies.load(strategies.of_pipeline(names[0])), "PRESETS", {})
-            self._store["runtime_params"] = strategies.merged(own, self._runtime_params())
         if len(names) > 1:
             raise ValueError(f"a round is run by itself, not together with others: {', '.join(names)}")
+        preset = getattr(strategies.load(strategies.of_pipeline(names[0])), "PRESETS", {})
+        self._store["runtime_params"] = strategies.merged(preset, self._runtime_params())
         round = self._round()
         self._make_data()
         previous = self._manifest_path(round - 1)
@@ -88,11 +88,10 @@ class RoundSession(KedroSession):
                 f"run `kedro run --params=round={round - 1}` first, or `kedro lifelong --last {round}`"
             )
         pinned = pins(manifest)
-        if "genesis_adapter" in pipelines[names[0]].inputs():
-            genesis = read_manifest(self._manifest_path(0))
-            assert genesis is not None, "a round before this one is complete, so genesis is"
-            pinned["genesis_adapter"] = genesis.versions["adapter"]
-        missing = (pipelines[names[0]].inputs() & PREVIOUS.keys()) - pinned.keys()
+        genesis = read_manifest(self._manifest_path(0))
+        assert genesis is not None, "a round before this one is complete, so genesis is"
+        pinned |= {name: genesis.versions[made] for name, made in OF_GENESIS.items() if made in genesis.versions}
+        missing = (pipelines[names[0]].inputs() & (PREVIOUS.keys() | OF_GENESIS.keys())) - pinned.keys()
         if missing:
             raise ValueError(
                 f"round {round} reads {', '.join(sorted(missing))}, which round {round - 1} "

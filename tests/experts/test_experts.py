@@ -6,12 +6,23 @@ import pytest
 import torch
 
 from adapt_infinity import experts
-from adapt_infinity.experts import IGNORED, Outputs, el2n, entropy, grand, image_grounding, nll, perplexity
+from adapt_infinity.experts import (
+    IGNORED,
+    Outputs,
+    el2n,
+    entropy,
+    fisher_trace,
+    grand,
+    image_grounding,
+    nll,
+    perplexity,
+)
 
 
 def outputs(logits: torch.Tensor, labels: torch.Tensor) -> Outputs:
     count = len(logits)
-    return Outputs(logits, labels, torch.arange(1.0, count + 1), torch.full((count,), 3.0))
+    squares = torch.arange(1.0, labels.shape[1] + 1).expand(labels.shape)
+    return Outputs(logits, labels, torch.arange(1.0, count + 1), torch.full((count,), 3.0), squares)
 
 
 TOSS = outputs(torch.zeros(1, 3, 2), torch.tensor([[0, 1, 0]]))
@@ -25,6 +36,20 @@ def test_by_hand() -> None:
     assert el2n.score(TOSS).item() == pytest.approx(0.5**0.5)
     assert grand.score(TOSS).item() == 1
     assert image_grounding.score(TOSS).item() == pytest.approx(3 - math.log(2))
+
+
+def test_the_fisher_trace_is_the_squared_gradient_of_the_head() -> None:
+    """Of a single token: what autograd finds for the head's matrix. Of several: the mean over answer tokens."""
+    draw = torch.Generator().manual_seed(0)
+    head, hidden = torch.randn(7, 4, generator=draw, requires_grad=True), torch.randn(1, 3, 4, generator=draw)
+    labels = torch.tensor([[2, IGNORED, 5]])
+    squares = []
+    for place in (0, 2):
+        loss = torch.nn.functional.cross_entropy(head @ hidden[0, place], labels[0, place])
+        (gradient,) = torch.autograd.grad(loss, head)
+        squares.append(gradient.square().sum().item())
+    said = Outputs(hidden @ head.detach().T, labels, None, torch.zeros(1), hidden.square().sum(dim=-1))
+    assert fisher_trace.score(said).item() == pytest.approx(sum(squares) / 2, rel=1e-5)
 
 
 def test_perplexity_is_of_the_mean_loss_not_the_mean_of_perplexities() -> None:
@@ -52,10 +77,11 @@ def test_one_of_many_is_as_alone(name: str) -> None:
         torch.zeros(4, 3, dtype=torch.int64),
     )
     norms = torch.arange(1.0, 5)
-    many = Outputs(logits, labels, norms, torch.arange(2.0, 6))
+    squares = torch.arange(12.0).view(4, 3)
+    many = Outputs(logits, labels, norms, torch.arange(2.0, 6), squares)
     for row in range(4):
         part = slice(row, row + 1)
-        alone = Outputs(logits[part], labels[part], norms[part], many.nll_without_image[part])
+        alone = Outputs(logits[part], labels[part], norms[part], many.nll_without_image[part], squares[part])
         assert experts.load(name)(alone).item() == pytest.approx(experts.load(name)(many)[row].item(), abs=1e-6)
 
 
@@ -65,7 +91,7 @@ def test_el2n_bounds(certain: list[float], expected: float) -> None:
 
 
 def test_a_score_that_needs_a_gradient_says_so() -> None:
-    assert [name for name in experts.names() if experts.needs(name)] == ["grand"]
+    assert [name for name in experts.names() if "gradient_norm" in experts.needs(name)] == ["grand"]
     without = TOSS.completed(None, TOSS.nll_without_image)
     assert experts.possible(TOSS) == experts.names()
     assert experts.possible(without) == [name for name in experts.names() if name != "grand"]

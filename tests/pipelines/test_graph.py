@@ -110,8 +110,8 @@ def test_a_typo_in_a_methods_settings_is_found_before_any_node() -> None:
     check_method({"method": "ewc", "chaining": "continue"}, settings)
     with pytest.raises(ValueError, match=r"methods.ewc has no 'strenght'; known: strength, variant"):
         check_method({"method": "ewc", "chaining": "continue"}, {"ewc": {**settings["ewc"], "strenght": 1.0}})
+    short = {key: value for key, value in settings["ewc"].items() if key != "decay"}
     with pytest.raises(ValueError, match=r"methods.ewc lacks decay"):
-        short = {key: value for key, value in settings["ewc"].items() if key != "decay"}
         check_method({"method": "ewc", "chaining": "continue"}, {"ewc": short})
     with pytest.raises(ValueError, match=r"training.method=ewc needs training.chaining=continue"):
         check_method({"method": "ewc", "chaining": "merge_then_new"}, settings)

@@ -283,7 +283,7 @@ def test_parameters_are_checked(key: str, value: object) -> None:
 
 
 def test_an_unknown_sampler_names_the_known() -> None:
-    with pytest.raises(ValueError, match="bottom, ccs, facility_location, k_center, middle, random, top"):
+    with pytest.raises(ValueError, match="bottom, ccs, facility_location, k_center, middle, mmd, random, top"):
         params(1, sampler="oracle")
 
 

@@ -7,21 +7,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapt_infinity import strategies
 from adapt_infinity.selection.scoring import start_record
 from adapt_infinity.selection.selector import choose_experts
+from adapt_infinity.strategies import adapt_inf_lite, oasis
+from tests.clustering.planted import params as cluster_params
+from tests.conftest import PROJECT
 from tests.pruning.test_pruning import params as pruning_params
 from tests.selection.test_selector import params as selector_params
 from tests.selection.usual import NO_REQUESTS, Read, subset_params
 
 NAMES = strategies.names()
+FILES = {"probe": "features"}  # where a stage's parameters have another file
 INPUTS = {
     *("pool_rows", "round", "features", "clusters", "scores", "cluster_experts", "requests", "must_keep"),
-    *("subset_params", "pruning_params"),
+    *("subset_params", "pruning_params", "question_clusters", "previous_subset"),
 }
+FIRST = {"joined_rows", "joined_parts", "must_keep", "pseudo_skills_params", "pruning_params", "shortlist_params"}
 
 
 def entries(
@@ -35,13 +41,16 @@ def entries(
     clusters = pd.DataFrame(
         {"sample_id": ids, "cluster": (np.arange(n) % 4).astype(np.int32), "similarity": np.float32(0.5)}
     )
-    scores = pd.DataFrame({"sample_id": ids, "el2n": rng.random(n), "grand": rng.random(n), "nll": 1.0})
+    judged = {name: rng.random(n) for name in ("el2n", "grand", "fisher_trace")}
+    scores = pd.DataFrame({"sample_id": ids, **judged, "nll": 1.0})
     pool_rows = pd.DataFrame({"sample_id": ids, "round": np.arange(n) % 3 + 1, "source": "charts", "skill": skill})
     rows = rng.normal(size=(n, 6)).astype(np.float16)
     return {
         "pool_rows": pool_rows.iloc[order],
         "features": Read(ids[order], rows[order], rows[order], scores.iloc[order]),
         "clusters": clusters.iloc[order],
+        "question_clusters": clusters.iloc[order],
+        "previous_subset": start_record()[1],
         "scores": scores.iloc[order],
         "cluster_experts": choose_experts(clusters, scores, *start_record(), selector_params(["el2n", "grand"]), 1),
         "requests": NO_REQUESTS,
@@ -58,10 +67,49 @@ def call(name: str, function: str, catalog: dict[str, Any]) -> pd.DataFrame:
     return verb(**{argument: catalog[argument] for argument in inspect.signature(verb).parameters})
 
 
+def keeps_all(name: str) -> bool:
+    """Whether it is a ruler that has no memory limit."""
+    return getattr(strategies.load(name), "KEEPS_ALL", False)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_arguments_are_catalog_names(name: str) -> None:
+    strategy = strategies.load(name)
     for function in ("select", "keep"):
-        assert set(inspect.signature(getattr(strategies.load(name), function)).parameters) <= INPUTS
+        assert set(inspect.signature(getattr(strategy, function)).parameters) <= INPUTS
+    if hasattr(strategy, "shortlist"):
+        assert set(inspect.signature(strategy.shortlist).parameters) <= FIRST
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_presets_are_parameters_that_there_are(name: str) -> None:
+    """A strategy sets nothing that the configuration does not know."""
+    for stage, preset in strategies.presets(name).items():
+        known = yaml.safe_load((PROJECT / f"conf/base/parameters_{FILES.get(stage, stage)}.yml").read_text())
+        assert preset.keys() <= known[stage].keys(), (stage, preset)
+
+
+def test_a_strategy_with_an_argument() -> None:
+    assert strategies.presets("score:el2n")["selector_experts"] == {"choice": "fixed", "experts": ["el2n"]}
+    assert strategies.presets("score:el2n")["pseudo_skills"] == {"k": 1}
+    assert strategies.pipeline_name("score:el2n") == "round_score"
+    assert strategies.pipeline_name("adapt_inf") == "round"
+    assert strategies.of_pipeline("round_score") == "score"
+    with pytest.raises(ValueError, match="strategy 'random' takes no argument, got 'random:el2n'"):
+        strategies.presets("random:el2n")
+    with pytest.raises(ValueError, match="there is no 'skore' in strategies"):
+        strategies.presets("skore:el2n")
+
+
+def test_what_is_given_counts_more_than_what_is_preset() -> None:
+    under: dict[str, Any] = {"probe": {"feature": "embedding", "dim": 8}, "subset": {"sampler": "top"}}
+    over = {"probe": {"feature": "gradient"}, "seed": 1}
+    assert strategies.merged(under, over) == {
+        "probe": {"feature": "gradient", "dim": 8},
+        "subset": {"sampler": "top"},
+        "seed": 1,
+    }
+    assert under["probe"]["feature"] == "embedding", "what is merged stays as it is"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,10 +118,12 @@ def test_arguments_are_catalog_names(name: str) -> None:
 def test_budgets_are_exact(name: str, n: int, budget: int) -> None:
     catalog = entries(n, budget, budget)
     subset, removals = call(name, "select", catalog), call(name, "keep", catalog)
-    candidates = (catalog["pool_rows"]["round"] == 3).sum() if name == "sequential" else n
-    assert subset["selected"].sum() == min(budget, candidates)
+    arrived = name in ("sequential", "independent")
+    candidates = (catalog["pool_rows"]["round"] == 3).sum() if arrived else n
+    asked = 3 * budget if name == "multitask" else budget  # of three rounds together
+    assert subset["selected"].sum() == min(asked, candidates)
     assert subset["sample_id"].tolist() == catalog["pool_rows"]["sample_id"].tolist()
-    assert n - len(removals) == min(budget, n)
+    assert n - len(removals) == (n if keeps_all(name) else min(budget, n))
     assert removals["sample_id"].is_unique
     assert set(removals["sample_id"]) <= set(subset["sample_id"])
 
@@ -84,7 +134,7 @@ def test_budgets_are_exact(name: str, n: int, budget: int) -> None:
 def test_must_keeps_are_kept(name: str, n: int, pool_size: int, data: st.DataObject) -> None:
     listed = data.draw(st.lists(st.sampled_from((4 * np.arange(n) + 1).tolist()), max_size=pool_size, unique=True))
     removals = call(name, "keep", entries(n, 1, pool_size, must_keep=listed))
-    assert n - len(removals) == min(pool_size, n)
+    assert n - len(removals) == (n if keeps_all(name) else min(pool_size, n))
     assert not set(removals["sample_id"]) & set(listed)
 
 
@@ -103,7 +153,7 @@ def test_tables_have_one_shape(name: str) -> None:
     catalog = entries(30, 7, 11)
     for function in ("select", "keep"):
         table, usual = call(name, function, catalog), call("adapt_inf", function, catalog)
-        assert table.dtypes.to_dict() == usual.dtypes.to_dict()
+        assert table[list(usual)].dtypes.to_dict() == usual.dtypes.to_dict()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -146,5 +196,106 @@ def test_skill_balanced_takes_the_rare_skill_whole() -> None:
 
 
 def test_an_unknown_strategy_names_the_known() -> None:
-    with pytest.raises(ValueError, match="adapt_inf, random, sequential, skill_balanced"):
+    with pytest.raises(ValueError, match=r"adapt_inf, adapt_inf_lite, coincide, .* text_balanced"):
         strategies.load("oracle")
+
+
+def test_multitask_keeps_everything_and_grows() -> None:
+    catalog = entries(40, 5, 7)
+    assert call("multitask", "select", catalog)["selected"].sum() == 15
+    assert len(call("multitask", "keep", catalog)) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("multitask", "genesis"), ("independent", "genesis"), ("random", "previous")]
+)
+def test_where_a_round_begins(name: str, start: str) -> None:
+    from adapt_infinity.pipelines import round
+
+    pipeline = round.create_pipeline(name)
+    (training,) = [node for node in pipeline.nodes if node.short_name == "train_adapter"]
+    assert f"{start}_adapter" in training.inputs
+
+
+def test_text_balanced_reads_nothing_and_shares_over_questions() -> None:
+    catalog = entries(40, 12, 11)
+    subset = call("text_balanced", "select", catalog)
+    chosen = subset[subset["selected"]].merge(catalog["question_clusters"][["sample_id", "cluster"]], on="sample_id")
+    assert chosen["cluster_y"].value_counts().tolist() == [3, 3, 3, 3]
+    assert "features" not in inspect.signature(strategies.load("text_balanced").select).parameters
+
+
+def test_semdedup_takes_one_of_two_copies() -> None:
+    """Four directions, three copies of each: a budget of four takes one of each."""
+    catalog = entries(12, 4, 12)
+    rows = np.repeat(np.eye(6, dtype=np.float16)[:4], 3, axis=0)
+    catalog["features"] = Read(catalog["features"].sample_ids, rows, rows, catalog["features"].scores)
+    catalog["clusters"] = catalog["clusters"].assign(cluster=np.int32(0))
+    catalog["cluster_experts"] = choose_experts(
+        catalog["clusters"], catalog["scores"], *start_record(), selector_params(["el2n"]), 1
+    )
+    chosen = call("semdedup", "select", catalog)["selected"].to_numpy().reshape(4, 3)
+    assert chosen.sum(axis=1).tolist() == [1, 1, 1, 1]
+    with pytest.raises(ValueError, match="are not for semdedup"):
+        call(
+            "semdedup",
+            "select",
+            {**catalog, "requests": NO_REQUESTS.assign(include=False).reindex([0]).assign(include=False)},
+        )
+
+
+def test_oasis_averages_by_hand() -> None:
+    """First batch of 32: mean 1, variance 1; second all 3: mean 1 + 0.1·2, variance 0.9 (1 + 0.1·4)."""
+    first = np.tile([0.0, 2.0], 16)
+    average, variance = oasis.averages(np.concatenate([first, np.full(32, 3.0)]), start_record()[1])
+    assert (average, variance) == pytest.approx((1.2, 1.26))
+    before = pd.DataFrame({"average": [1.0], "variance": [1.0]})
+    assert oasis.averages(np.full(32, 3.0), before) == pytest.approx((1.2, 1.26)), "it goes on in the next round"
+
+
+def test_oasis_expects_the_budget() -> None:
+    z = np.random.default_rng(0).normal(size=200)
+    threshold = oasis.expected(z, 50)
+    assert (1 / (1 + np.exp(threshold - z))).sum() == pytest.approx(50)
+
+
+def test_oasis_prefers_what_is_informative_and_unlike() -> None:
+    """Half of the rows are copies of one, the others are apart: of equal z, those apart are taken more often."""
+    apart = np.zeros(2)
+    z, everyone, nobody = np.zeros(400), np.ones(400, dtype=bool), np.zeros(400, dtype=bool)
+    vectors = np.concatenate([np.tile([1.0] + [0.0] * 200, (200, 1)), np.eye(201)[1:]]).astype(np.float32)
+    for seed in range(5):
+        drawn, _ = oasis.offer(z, vectors, everyone, nobody, 100, np.random.default_rng(seed))
+        assert drawn.sum() == 100
+        apart += [drawn[:200].sum(), drawn[200:].sum()]
+    assert apart[1] > 2 * apart[0]
+    z = np.concatenate([np.full(200, 2.0), np.full(200, -2.0)])
+    drawn, passes = oasis.offer(z, np.eye(400, dtype=np.float32), everyone, nobody, 100, np.random.default_rng(0))
+    assert drawn[:200].sum() > 80
+    assert (passes[drawn] >= 0).all()
+    assert (passes[~drawn] == -1).all()
+
+
+def test_lite_shortlists_before_anything_is_read() -> None:
+    rows = entries(30, 7, 11)["pool_rows"]
+    vectors = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float16)
+    parts = pd.DataFrame({"sample_id": rows["sample_id"], "vector": list(vectors)}).sample(frac=1, random_state=0)
+    given: dict[str, Any] = {"pseudo_skills_params": cluster_params(k=3), "pruning_params": pruning_params(50)}
+    small, big = (adapt_inf_lite.ShortlistParams(pool_size=size) for size in (12, 30))
+    listed = rows[rows["sample_id"].isin([1, 5, 9])]
+    lite = adapt_inf_lite.shortlist(rows, parts, listed, **given, shortlist_params=small)
+    assert len(lite) == 18
+    assert not set(lite["sample_id"]) & {1, 5, 9}
+    assert len(adapt_inf_lite.shortlist(rows, parts, listed, **given, shortlist_params=big)) == 0
+    with pytest.raises(ValueError, match=r"shortlist.pool_size must be at least 1, got 0"):
+        adapt_inf_lite.ShortlistParams(pool_size=0)
+
+
+def test_lite_probes_what_is_left() -> None:
+    from adapt_infinity.pipelines import round
+
+    pipeline = round.create_pipeline("adapt_inf_lite")
+    made = {output: node for node in pipeline.nodes for output in node.outputs}
+    assert "joined_pool" in made["joined_parts"].inputs
+    assert made["pool"].short_name == "prune_first"
+    assert "pool" in made["features"].inputs

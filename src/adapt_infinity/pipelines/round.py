@@ -63,7 +63,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
 
     chosen = strategies.load(strategy)
     joined = "joined_pool" if hasattr(chosen, "shortlist") else "pool"  # where a strategy prunes before it reads
-    start = f"{getattr(chosen, 'START', 'previous')}_adapter"
+    start = getattr(chosen, "START", "previous")  # whose adapter, and what its method left, the round trains on
     round = Pipeline(
         [
             stage(
@@ -151,7 +151,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                 "training",
                 node(
                     train_adapter,
-                    f"pool subset pictures base_model {start} previous_method_state checkpoints params:model "
+                    f"pool subset pictures base_model {start}_adapter {start}_method_state checkpoints params:model "
                     "params:training params:methods params:round",
                     "adapter training_log method_state",
                 ),

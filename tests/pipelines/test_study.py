@@ -1,0 +1,119 @@
+"""`kedro study` as a user runs it: killed in the middle, gone on with, and what it leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from adapt_infinity.manifest import manifest_path
+from tests.pipelines.running import entry, kedro
+
+WORDS = ["study", "--strategies=random,adapt_inf_lite,oasis,independent,zero_shot", "--seeds=0", "--last=2", "--name=s"]
+PATIENCE = 200  # seconds for the first round of a cell
+
+
+def finished(project: Path) -> dict[str, float]:
+    """When each round of the study's cells was finished."""
+    return {str(path): path.stat().st_mtime for path in project.glob("data/runs/s-*/round_[12]/manifest.json")}
+
+
+@pytest.fixture(scope="module")
+def killed(project: Path) -> dict[str, float]:
+    """A study that dies, its workers with it, as soon as a cell has a round; what was finished by then."""
+    command = [sys.executable, "-m", "kedro", *WORDS]
+    with (project / "killed.log").open("w") as log:
+        study = subprocess.Popen(command, cwd=project, stdout=log, stderr=log, start_new_session=True)
+    until = time.monotonic() + PATIENCE
+    while not finished(project) and time.monotonic() < until and study.poll() is None:
+        time.sleep(0.2)
+    os.killpg(study.pid, signal.SIGKILL)
+    study.wait()
+    found = finished(project)
+    assert found, (project / "killed.log").read_text()
+    return found
+
+
+@pytest.fixture(scope="module")
+def resumed(project: Path, killed: dict[str, float]) -> subprocess.CompletedProcess[str]:
+    done = kedro(project, *WORDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_it_goes_on_where_it_was(
+    project: Path, killed: dict[str, float], resumed: subprocess.CompletedProcess[str]
+) -> None:
+    assert len(killed) < 8, "it was killed in the middle"
+    now = finished(project)
+    assert len(now) == 4 * 2
+    assert {path: when for path, when in now.items() if path in killed} == killed, "no finished round is run again"
+    assert "5 of 5 cells" in resumed.stdout
+
+
+def test_every_strategy_is_in_the_table(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
+    folder = project / "data/studies/s"
+    table = pd.read_csv(folder / "table.csv").set_index(["strategy", "view", "measure"])
+    assert set(table.index.get_level_values("strategy")) == set(WORDS[1].removeprefix("--strategies=").split(","))
+    assert table["value"]["zero_shot", "skill", "BWT"] == 0
+    assert pd.notna(table["value"]["random", "dataset", "relative gain"]), "independent cells are its reference"
+    assert (folder / "study.html").stat().st_size > 50_000
+    assert "relative gain" in (folder / "study.md").read_text()
+
+
+def test_what_each_strategy_pays_for(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
+    def cost(strategy: str, round: int = 2) -> dict[str, float]:
+        place = manifest_path(project, f"s-{strategy}-finetune-seed0", round).with_name("cost.json")
+        found: dict[str, float] = json.loads(place.read_text())
+        return found
+
+    assert cost("random")["selection_flops"] == cost("random")["samples_probed"] == 0
+    assert 0 < cost("adapt_inf_lite")["selection_flops"] < 2 * cost("oasis")["selection_flops"]
+    assert cost("oasis")["samples_probed"] == 170, "what was kept and what arrived"
+    assert cost("random")["training_flops"] > 0
+
+
+def test_independent_begins_anew(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
+    def rounds(strategy: str) -> list[int]:
+        adapter = entry(project, f"s-{strategy}-finetune-seed0", 2, "adapter")
+        found: list[int] = json.loads((adapter / "record.json").read_text())["rounds"]
+        return found
+
+    assert rounds("independent") == [0, 2]
+    assert rounds("random") == [0, 1, 2]
+
+
+def test_cells_are_nested_under_the_study(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
+    client = MlflowClient(f"sqlite:///{project.resolve() / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("adapt-infinity")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    (study,) = [run for run in runs if run.data.tags.get("adapt_infinity.level") == "study"]
+    streams = [run for run in runs if run.data.tags.get("adapt_infinity.level") == "stream"]
+    nested = [run for run in streams if run.data.tags.get("mlflow.parentRunId") == study.info.run_id]
+    assert study.info.status == "FINISHED"
+    assert len(nested) == 4 + 1, "four cells, and the genesis that they share"
+    assert "study.html" in [file.path for file in client.list_artifacts(study.info.run_id)]
+
+
+def test_other_parameters_are_refused(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
+    refused = kedro(project, *WORDS, "--params=subset.budget=32")
+    assert refused.returncode != 0
+    assert "round 1 of s-random-finetune-seed0 is complete, but was made with other parameters" in refused.stderr
+
+
+def test_names_that_are_none_are_found_before_anything_runs(project: Path) -> None:
+    for option, message in (
+        ("--strategies=randum", "there is no 'randum' in strategies"),
+        ("--methods=ewk", "there is no 'ewk' in methods"),
+        ("--strategies=random:el2n", "takes no argument"),
+    ):
+        refused = kedro(project, "study", option)
+        assert refused.returncode != 0
+        assert message in refused.stdout + refused.stderr
