@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from adapt_infinity.adapters import eproj as form
@@ -20,14 +21,15 @@ from adapt_infinity.model import (
     reform,
     write_adapter,
 )
-from adapt_infinity.probe.features import identify
+from adapt_infinity.probe.features import ProbeParams, identify
 from adapt_infinity.prompts import collate, encode, encode_question, pad_token
 from adapt_infinity.training.engine import train
 from adapt_infinity.training.lesson import Course, Lesson, Memory
 from adapt_infinity.training.methods import eproj
-from adapt_infinity.training.round import Outcome
+from adapt_infinity.training.round import Outcome, train_adapter
 from adapt_infinity.training.state import MethodState
 from adapt_infinity.training.weights import gather
+from tests.conftest import PROJECT
 from tests.training.usual import PARAMS, Toy, same
 
 KEYS = eproj.Params(key_steps=20, key_rate=0.5)
@@ -58,13 +60,8 @@ def test_a_key_by_hand() -> None:
 def test_routing_by_hand() -> None:
     """The sum of both cosines decides; without a picture the instruction does."""
     tasks = {"tasks": ["a", "b"]}
-    keys = {
-        "key.0.image": [1.0, 0],
-        "key.0.instruction": [1.0, 0],
-        "key.1.image": [0, 1.0],
-        "key.1.instruction": [0, 1.0],
-    }
-    extras = {name: torch.tensor(key) for name, key in keys.items()}
+    unit = torch.eye(2)
+    extras = {f"key.{task}.{part}": unit[task] for task in range(2) for part in form.PARTS}
     image = torch.tensor([[0.0, 9.0], [1.0, 0.0], [0.0, 0.0]])
     instruction = torch.tensor([[2.0, 1.0], [1.0, 1.5], [1.0, 3.0]])
     # b: 0 + 2/√5 against 1 + 1/√5; a: 1 + 1/√3.25 against 1.5/√3.25; no picture: 1 against 3
@@ -100,6 +97,23 @@ def test_nothing_else_is_trained(first: Outcome, second: Outcome, toy: Toy) -> N
         assert {name.split("multi_modal_projector")[1] for name in part} == own.keys()
         assert not any(torch.equal(tensor, own[name.split("projector")[1]]) for name, tensor in part.items())
     assert adapter.numbers > first[0].numbers > toy.adapter.numbers
+
+
+def test_a_round_of_text_alone_leaves_its_projector_and_makes_a_key(toy: Toy) -> None:
+    """In the engine's first step there was nothing that a gradient could come from."""
+    pool = toy.pools[1]
+    words = [sample.sample_id for sample in toy.samples(1) if not sample.images]
+    subset = pool.index[["sample_id"]].assign(selected=pool.index["sample_id"].isin(words))
+    adapter, log, _ = train_adapter(
+        *(pool, subset, toy.all_pictures, toy.base, toy.adapter, MethodState(), toy.folder / "text", toy.model),
+        *(replace(PARAMS, method="eproj", epochs=1), {"eproj": vars(KEYS)}, 1),
+    )
+    own = form.expert((base := load_vlm(toy.base, toy.model, toy.adapter)).model, adapter.form, 0)
+    assert base.own == {}
+    assert all(torch.equal(tensor, adapter.extras[name]) for name, tensor in own.items())
+    assert adapter.extras["key.0.instruction"].norm().item() == pytest.approx(1)
+    assert not adapter.extras["key.0.image"].any()
+    assert (log["loss"] > 0).all()
 
 
 def test_a_dataset_that_comes_again_goes_on_with_its_expert(first: Outcome, toy: Toy) -> None:
@@ -171,15 +185,16 @@ def test_items_without_an_expert_of_their_own_are_not_judged() -> None:
 
 
 def test_what_cannot_be_is_refused(first: Outcome, toy: Toy) -> None:
+    probe = ProbeParams(**yaml.safe_load((PROJECT / "conf/base/parameters_features.yml").read_text())["probe"])
     with pytest.raises(ValueError, match=r"methods\.eproj\.key_rate must be greater than 0, got 0.0"):
         eproj.Params(key_steps=1, key_rate=0.0)
     with pytest.raises(ValueError, match=r"methods\.eproj\.key_steps must be at least 0, got -1"):
         eproj.Params(key_steps=-1, key_rate=1.0)
     with pytest.raises(ValueError, match="must stay 'multi_modal_projector' through a stream, got 'head'"):
         toy.train("eproj", 2, first, params=KEYS, projector="head")
-    with pytest.raises(ValueError, match="training.projector 'nowhere' finds no weights"):
+    with pytest.raises(ValueError, match=r"training\.projector 'nowhere' finds no weights"):
         toy.train("eproj", 1, params=KEYS, projector="nowhere")
-    with pytest.raises(ValueError, match="which training.method=finetune cannot train"):
+    with pytest.raises(ValueError, match=r"which training\.method=finetune cannot train"):
         toy.train("finetune", 2, (first[0], first[1], MethodState()))
     with pytest.raises(ValueError, match="choose a strategy without a probe"):
-        identify(toy.base, first[0], toy.model, None)  # type: ignore[arg-type]
+        identify(toy.base, first[0], toy.model, probe)

@@ -74,8 +74,8 @@ def answer_items(
 ) -> pd.DataFrame:
     """What the model answers to each item: sample_id, source, skill, grader, reference, answer, score in 0..1.
 
-    Under an adapter of experts by task also expert and right_expert, the tasks whose expert answered and should have ("" where
-    the source has none), and oracle_score, that of the right expert's answer (of the given one where there is none).
+    Under an adapter of experts by task also expert and right_expert, the tasks whose expert answered and should have
+    ("" where the source has none), and oracle_score, that of the right expert's answer (or of the given one).
     """
     vlm = load_vlm(base_model, model_params, adapter)
     samples = samples_of(benchmark_items)

@@ -1,5 +1,5 @@
 """Answering with a projector a task (He et al. 2023, arXiv:2311.16206): each item is given to an expert, and the items
-of an expert are answered together. An item's expert depends on the item alone, so any batch size gives the same answers.
+of an expert are answered together. An item's expert depends on the item alone: any batch size gives the same answers.
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ from adapt_infinity.prompts import Encoded, batches, collate, pad_token
 
 
 def speak(vlm: Vlm, encoded: Sequence[Encoded], max_new_tokens: int, token_budget: int) -> list[str]:
-    """Greedy answers to encoded questions, in their order. Padding is on the left, or generation would continue the padding."""
+    """Greedy answers, in the order of `encoded`. Padding is on the left, or generation would continue the padding."""
     lengths = [len(row) + max_new_tokens for row in encoded]
     answers = [""] * len(encoded)
     with tqdm(total=len(encoded), desc="answering", unit="item", disable=None) as bar, torch.inference_mode():

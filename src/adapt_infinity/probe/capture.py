@@ -142,7 +142,7 @@ def _trained(layer: nn.Module, number: int) -> Iterator[tuple[str, nn.Linear]]:
 
 
 def _lora_maps(name: str, module: Any, full_name: str) -> Iterator[tuple[str, nn.Linear]]:
-    """`lora_A`, `lora_B` and router of the one active adapter (none, where the active adapter is not on this module)."""
+    """`lora_A`, `lora_B` and router of the one active adapter (none, where that adapter is not on this module)."""
     if type(module) is not LoraLinear:
         raise ValueError(
             f"the probe cannot take per-sample gradients of {full_name} ({type(module).__module__}."

@@ -108,7 +108,8 @@ def _step(lesson: Lesson, course: Course, rows: list[Encoded], step: Step, group
         loss = answer_loss(logits, labels) / answers
         further = course.on_batch(batch, logits, labels)
         whole = loss if further is None else loss + further / answers
-        whole.backward()
+        if whole.requires_grad:  # it need not: a batch without pictures does not come through a projector
+            whole.backward()
         sums += torch.tensor([loss.item(), whole.item() - loss.item(), batch.input_ids.numel()], dtype=torch.float64)
     group.add(gradient)
     sums = group.total(sums, gradient.device)
