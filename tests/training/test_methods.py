@@ -14,9 +14,7 @@ from tests.training.usual import AS_SHIPPED, Toy, equal_states, policy, same
 
 EVERY = methods.names()
 FORMS = [name for name in EVERY if hasattr(methods.load(name), "shape")]  # whose part is the adapter, not a term
-OTHERS = [
-    name for name in EVERY if name != "finetune" and name not in FORMS
-]  # the laws of those have tests of their own
+OTHERS = [name for name in EVERY if name not in ("finetune", *FORMS)]  # laws of FORMS: a test file each
 
 
 @pytest.fixture(scope="module")
