@@ -42,11 +42,11 @@ def batch_of(vlm: Vlm, toy: Toy, count: int = 4) -> Batch:
 
 
 def test_by_hand() -> None:
-    """Rank 2 as two experts of rank 1; a router that says (ln 3, 0) gives them 3/4 and 1/4."""
+    """Rank 4 as two experts of rank 2; a router that says (ln 3, 0) gives them 3/4 and 1/4."""
     router = torch.nn.Linear(1, 2, bias=False)
     router.weight.data = torch.tensor([[3.0]]).log().repeat(2, 1) * torch.tensor([[1.0], [0.0]])
-    (gated,) = form._gate([torch.ones(1, 1, 1)], router, router, (torch.tensor([[[4.0, 8.0]]]),))
-    assert gated.flatten().tolist() == pytest.approx([3.0, 2.0])
+    (gated,) = form._gate([torch.ones(1, 1, 1)], router, router, (torch.tensor([[[4.0, 8.0, 12.0, 16.0]]]),))
+    assert gated.flatten().tolist() == pytest.approx([3.0, 6.0, 3.0, 4.0])
 
 
 def test_cutting_changes_no_answer(toy: Toy) -> None:
