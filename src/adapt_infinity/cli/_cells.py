@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from adapt_infinity import strategies
 from adapt_infinity.manifest import manifest_path, read_manifest, round_folder, write_manifest
 from adapt_infinity.study.grid import ZERO_SHOT, Cell, genesis_stream
 from adapt_infinity.study.ledger import Cost, from_json
@@ -78,7 +79,7 @@ def run_cell(work: Work, cell: Cell) -> tuple[float, str]:
     try:
         with _quiet(work, stream):
             begin_stream(work, cell)
-            params = strategies_merged(work.params, cell_params(work, cell))
+            params = strategies.merged(work.params, cell_params(work, cell))
             for round in range(1, work.last + 1):
                 if round == 1:
                     share_probe(work, cell)
@@ -101,13 +102,6 @@ def cell_params(work: Work, cell: Cell) -> dict[str, Any]:
     if cell.budget != 1:
         own["subset"] = {"budget": round(cell.budget * work.budget)}
     return own
-
-
-def strategies_merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested parameters: what `over` says counts."""
-    from adapt_infinity import strategies
-
-    return strategies.merged(under, over)
 
 
 def begin_stream(work: Work, cell: Cell) -> None:
