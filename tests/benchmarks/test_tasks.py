@@ -11,6 +11,7 @@ from adapt_infinity.figures.tasks import changes
 from adapt_infinity.intake import Source
 from adapt_infinity.model import Checkpoint, ModelParams
 from adapt_infinity.pictures import Pictures
+from adapt_infinity.pool import Pool, join_pool
 from tests.conftest import checked, llava, unread
 
 PARAMS = BenchmarkParams(items_per_skill=1, max_new_tokens=8, token_budget=200, task_samples=5, seed=0)
@@ -19,14 +20,17 @@ PARAMS = BenchmarkParams(items_per_skill=1, max_new_tokens=8, token_budget=200, 
 def test_tasks_add_up(
     toy_source: Source, pictures: Pictures, base_model: Checkpoint, model_params: ModelParams
 ) -> None:
-    arrivals = unread(checked(toy_source, pictures)[0])
-    one = describe_task(arrivals, pictures, base_model, start_tasks(), model_params, PARAMS, 1)
+    def task(source: Source, before: pd.DataFrame, round: int) -> pd.DataFrame:
+        pool = join_pool(Pool(), unread(checked(source, pictures, round=round)[0]), round)
+        return describe_task(pool, pictures, base_model, before, model_params, PARAMS, round)
+
+    one = task(toy_source, start_tasks(), 1)
     assert one["part"].tolist() == ["image", "instruction", "answer"]
     assert (one["dataset"] == "toy").all()
-    said = unread(checked(Source("said", "llava", [llava("a", ("Say yes.", "yes"))], {}), pictures)[0])
-    two = describe_task(said, pictures, base_model, one, model_params, PARAMS, 2)
+    two = task(Source("said", "llava", [llava("a", ("Say yes.", "yes"))], {}), one, 2)
     assert two["round"].tolist() == [1, 1, 1, 2, 2], "a task without pictures has no image"
-    again = describe_task(arrivals, pictures, base_model, two, model_params, PARAMS, 3)
+    again = task(toy_source, two, 3)
+    assert describe_task(Pool(), pictures, base_model, again, model_params, PARAMS, 4) is again, "nothing has arrived"
     found = compare_tasks(again).set_index(["part", "round", "other_round"])["cosine"]
     assert len(found) == 4 + 9 + 9
     assert found["image", 1, 1] == pytest.approx(1)

@@ -62,7 +62,8 @@ def test_every_strategy_is_in_the_table(project: Path, resumed: subprocess.Compl
     table = pd.read_csv(folder / "table.csv").set_index(["strategy", "view", "measure"])
     assert set(table.index.get_level_values("strategy")) == set(WORDS[1].removeprefix("--strategies=").split(","))
     assert table["value"]["zero_shot", "skill", "BWT"] == 0
-    assert pd.notna(table["value"]["random", "dataset", "relative gain"]), "independent cells are its reference"
+    why = table["undefined"].fillna("")["random", "dataset", "relative gain"]
+    assert "no independent run" not in why, "independent cells are its reference, if what they reach is not 0"
     assert (folder / "study.html").stat().st_size > 50_000
     assert "relative gain" in (folder / "study.md").read_text()
 

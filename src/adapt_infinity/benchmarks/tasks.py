@@ -6,15 +6,14 @@ made the model forget, so that one can see whether likeness spares or costs.
 
 import numpy as np
 import pandas as pd
-import pyarrow.dataset as ds
 import torch
 from torch.nn.functional import cosine_similarity
 
-from adapt_infinity import parquet
 from adapt_infinity.benchmarks.answering import BenchmarkParams
 from adapt_infinity.modalities import PARTS, read_parts
 from adapt_infinity.model import Checkpoint, ModelParams, load_vlm
 from adapt_infinity.pictures import Pictures
+from adapt_infinity.pool import Pool
 from adapt_infinity.prompts import encode
 from adapt_infinity.sample import samples_of
 
@@ -32,7 +31,7 @@ def start_tasks() -> pd.DataFrame:
 
 
 def describe_task(
-    arrivals: ds.Dataset,
+    pool: Pool,
     pictures: Pictures,
     base_model: Checkpoint,
     previous_task_vectors: pd.DataFrame,
@@ -42,10 +41,14 @@ def describe_task(
 ) -> pd.DataFrame:
     """The mean vectors of every task so far, this round's last; a part that the task does not have is left out.
 
-    `task_samples` arrivals are read, drawn by seed, by the base model without any adapter.
+    `task_samples` of what has arrived in this round are read, drawn by seed, by the base model without any adapter.
+    Where nothing has arrived (a round on a past pool) there is no new task.
     """
-    order = np.random.default_rng([params.seed, round]).permutation(arrivals.count_rows())
-    samples = samples_of(parquet.take(arrivals, np.sort(order[: params.task_samples])).to_pandas())
+    ids = pool.index.loc[pool.index["round"] == round, "sample_id"].to_numpy()
+    if len(ids) == 0:
+        return previous_task_vectors
+    order = np.random.default_rng([params.seed, round]).permutation(len(ids))
+    samples = samples_of(pool.rows(np.sort(ids[order[: params.task_samples]])))
     vlm = load_vlm(base_model, model_params)
     means = read_parts(vlm, [encode(vlm, sample, pictures) for sample in samples], params.token_budget).means()
     rows = [

@@ -16,7 +16,7 @@ part of its round: random replay pays for no probe.
 from inspect import signature
 from types import ModuleType
 
-from kedro.pipeline import Pipeline
+from kedro.pipeline import Node, Pipeline
 
 from adapt_infinity.pipelines.stages import by_signature, node, stage
 
@@ -62,7 +62,9 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     from adapt_infinity.training.round import train_adapter
 
     chosen = strategies.load(strategy)
-    joined = "joined_pool" if hasattr(chosen, "shortlist") else "pool"  # where a strategy prunes before it reads
+    first = hasattr(chosen, "shortlist")  # the strategy prunes before it reads
+    joined = "joined_pool" if first else "pool"
+    must_keep = node(nodes.list_must_keep, f"{joined} project params:pruning", "must_keep")
     start = getattr(chosen, "START", "previous")  # whose adapter, and what its method left, the round trains on
     round = Pipeline(
         [
@@ -87,6 +89,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                     "previous_kept_pool arrivals overlaps params:intake params:round",
                     joined,
                 ),
+                *([must_keep, *shortlist_nodes(chosen)] if first else []),
                 node(index, "pool", "pool_rows", "index_pool"),
             ),
             stage(
@@ -158,7 +161,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
             ),
             stage(
                 "pruning",
-                node(nodes.list_must_keep, f"{joined} project params:pruning", "must_keep"),
+                *([] if first else [must_keep]),
                 by_signature(chosen.keep, "choose_removals", "removals"),
                 node(nodes.prune_pool, "pool removals must_keep training_log params:round", "kept_pool"),
             ),
@@ -173,7 +176,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                 node(nodes.measure_round, "score_matrix pool params:planned_skills", "measures"),
                 node(
                     describe_task,
-                    "arrivals pictures base_model previous_task_vectors params:model params:benchmarks params:round",
+                    "pool pictures base_model previous_task_vectors params:model params:benchmarks params:round",
                     "task_vectors",
                 ),
                 node(compare_tasks, "task_vectors", "task_similarity"),
@@ -183,21 +186,18 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
             ),
         ]
     )
-    if hasattr(chosen, "shortlist"):
-        round += shortlist_stage(chosen)
     read = {name for function in (chosen.select, chosen.keep) for name in signature(function).parameters}
     return round.to_outputs(*OUTCOMES, *INSIGHT, *(CLUSTER_INSIGHT if "clusters" in read else []))
 
 
-def shortlist_stage(chosen: ModuleType) -> Pipeline:
+def shortlist_nodes(chosen: ModuleType) -> list[Node]:
     """For a strategy that prunes first: a cheap reading of what has joined, and what leaves before the probe."""
     from adapt_infinity.pipelines import nodes
     from adapt_infinity.pool import index
 
-    return stage(
-        "shortlist",
+    return [
         node(index, "joined_pool", "joined_rows", "index_joined_pool"),
         node(nodes.read_parts_of_pool, "joined_pool pictures base_model params:model params:probe", "joined_parts"),
         by_signature(chosen.shortlist, "shortlist_pool", "shortlist_removals"),
         node(nodes.prune_first, "joined_pool shortlist_removals must_keep params:round", "pool"),
-    )
+    ]

@@ -44,7 +44,7 @@ class Cost:
     peak_memory_gb: float
 
 
-SELECTION = ("features", "pseudo_skills", "selector_experts", "subset", "pruning", "shortlist")
+SELECTION = ("pool", "features", "pseudo_skills", "selector_experts", "subset", "pruning")  # a shortlist is in pool
 
 
 def training_flops(size: ModelSize, tokens: int, extra_tokens: int) -> float:
