@@ -39,7 +39,8 @@ from torch.func import functional_call, grad, vmap
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from adapt_infinity import experts
-from adapt_infinity.model import Adapter, Batch, Vlm, answer_logits, attach, load_reader, new_adapter
+from adapt_infinity.lora import Adapter
+from adapt_infinity.model import Batch, Vlm, answer_logits, attach, load_reader, new_adapter
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.probe import sketches
 from adapt_infinity.probe.batching import Budget, in_batches

@@ -27,7 +27,8 @@ from PIL import Image
 
 from adapt_infinity import parquet
 from adapt_infinity.intake import IntakeParams, Source, check_records, whole
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, load_vlm, new_adapter
+from adapt_infinity.lora import Adapter
+from adapt_infinity.model import Checkpoint, ModelParams, Vlm, load_vlm, new_adapter
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.sample import ROWS
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from adapt_infinity.intake import Source
+from adapt_infinity.lora import Adapter
 from adapt_infinity.modalities import PARTS, read_parts
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, load_vlm
+from adapt_infinity.model import Checkpoint, ModelParams, Vlm, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.prompts import Encoded, encode
 from adapt_infinity.sample import Sample, Turn, samples_of

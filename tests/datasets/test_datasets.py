@@ -19,7 +19,8 @@ from adapt_infinity.datasets import (
     SourcesDataset,
     TableDataset,
 )
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams, load_vlm
+from adapt_infinity.lora import Adapter
+from adapt_infinity.model import Checkpoint, ModelParams, load_vlm
 from adapt_infinity.pool import Pool, join_pool, remove
 from tests.conftest import unread
 from tests.test_pool import arrivals, removals

@@ -8,7 +8,8 @@ from kedro.io.core import Version
 
 from adapt_infinity.datasets.features import FeaturesDataset, ProbeStoreDataset
 from adapt_infinity.intake import Source
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams, load_vlm, new_adapter
+from adapt_infinity.lora import Adapter
+from adapt_infinity.model import Checkpoint, ModelParams, load_vlm, new_adapter
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool, join_pool
 from adapt_infinity.probe.features import probe_pool

@@ -19,7 +19,8 @@ import torch
 from adapt_infinity import experts
 from adapt_infinity.datasets.features import FeaturesDataset, ProbeStoreDataset
 from adapt_infinity.intake import Source
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams, load_vlm, new_adapter, read_adapter, write_adapter
+from adapt_infinity.lora import Adapter, read_adapter, write_adapter
+from adapt_infinity.model import Checkpoint, ModelParams, load_vlm, new_adapter
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool, join_pool
 from adapt_infinity.probe import reader

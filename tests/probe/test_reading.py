@@ -14,7 +14,8 @@ from sklearn.metrics import adjusted_rand_score
 from adapt_infinity import experts
 from adapt_infinity.experts import IGNORED
 from adapt_infinity.intake import Source
-from adapt_infinity.model import Adapter, Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm, new_adapter
+from adapt_infinity.lora import Adapter
+from adapt_infinity.model import Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm, new_adapter
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.probe import gradients, sketches
 from adapt_infinity.probe.capture import probed_weights

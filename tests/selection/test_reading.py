@@ -9,7 +9,8 @@ import pytest
 
 from adapt_infinity.datasets.features import ProbeStoreDataset
 from adapt_infinity.intake import Source
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams, load_vlm, write_adapter
+from adapt_infinity.lora import Adapter, write_adapter
+from adapt_infinity.model import Checkpoint, ModelParams, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool, join_pool
 from adapt_infinity.probe.reading import read_losses

@@ -3,7 +3,8 @@
 import pytest
 
 from adapt_infinity.intake import Source
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams
+from adapt_infinity.lora import Adapter
+from adapt_infinity.model import Checkpoint, ModelParams
 from adapt_infinity.pictures import Pictures
 from tests.training.usual import Toy
 

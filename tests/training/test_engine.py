@@ -12,7 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapt_infinity.model import Adapter, Vlm, detach, join, load_vlm, new_adapter, split
+from adapt_infinity.lora import Adapter, join, split
+from adapt_infinity.model import Vlm, detach, load_vlm, new_adapter
 from adapt_infinity.prompts import encode
 from adapt_infinity.training import losses
 from adapt_infinity.training.engine import _step, train
@@ -311,7 +312,7 @@ def test_parameters_name_key_and_value(wrong: dict[str, object], message: str) -
 
 def test_adapters_of_other_models_are_not_mixed_up(toy: Toy, tmp_path: Path) -> None:
     """What rests is part of an adapter's name: the same tensors, all live, are another adapter."""
-    from adapt_infinity.model import adapter_digest, read_adapter, write_adapter
+    from adapt_infinity.lora import adapter_digest, read_adapter, write_adapter
 
     resting = join(toy.adapter.tensors, new_adapter(load_vlm(toy.base, toy.model), toy.model, 3))
     live = Adapter(resting.config, resting.tensors, resting.record)

@@ -11,16 +11,8 @@ from safetensors.torch import load_file
 
 from adapt_infinity.adapters import eproj as form
 from adapt_infinity.benchmarks.routing import answer_by_experts, judge_routing, route_items
-from adapt_infinity.model import (
-    Vlm,
-    adapter_digest,
-    answer_logits,
-    detach,
-    load_vlm,
-    read_adapter,
-    reform,
-    write_adapter,
-)
+from adapt_infinity.lora import adapter_digest, read_adapter, write_adapter
+from adapt_infinity.model import Vlm, answer_logits, detach, load_vlm, reform
 from adapt_infinity.probe.features import ProbeParams, identify
 from adapt_infinity.prompts import collate, encode, encode_question, pad_token
 from adapt_infinity.training.engine import train

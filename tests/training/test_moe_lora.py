@@ -8,17 +8,8 @@ import torch
 from peft import PeftModel
 
 from adapt_infinity.adapters import moe_lora as form
-from adapt_infinity.model import (
-    Batch,
-    Vlm,
-    adapter_digest,
-    answer_logits,
-    detach,
-    load_vlm,
-    read_adapter,
-    reform,
-    write_adapter,
-)
+from adapt_infinity.lora import adapter_digest, read_adapter, write_adapter
+from adapt_infinity.model import Batch, Vlm, answer_logits, detach, load_vlm, reform
 from adapt_infinity.probe.capture import capturing, probed_weights
 from adapt_infinity.prompts import collate, encode, pad_token
 from adapt_infinity.training.lesson import answer_loss

@@ -13,7 +13,8 @@ import yaml
 
 from adapt_infinity import parquet
 from adapt_infinity.intake import Source
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams, load_vlm
+from adapt_infinity.lora import Adapter
+from adapt_infinity.model import Checkpoint, ModelParams, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool, join_pool
 from adapt_infinity.sample import Sample, samples_of

@@ -15,7 +15,8 @@ from adapt_infinity.benchmarks.routing import answer_by_experts
 from adapt_infinity.benchmarks.speaking import speak
 from adapt_infinity.benchmarks.text import SEPARATOR
 from adapt_infinity.intake import IntakeParams, Source, check_records, whole
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, load_reader, load_vlm
+from adapt_infinity.lora import Adapter
+from adapt_infinity.model import Checkpoint, ModelParams, Vlm, load_reader, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.prompts import PromptCheck, encode_question
 from adapt_infinity.sample import Sample, samples_of

@@ -6,7 +6,8 @@ from typing import Any
 from kedro.io.core import AbstractDataset
 
 from adapt_infinity.datasets.atomic import AtomicDataset
-from adapt_infinity.model import Adapter, Checkpoint, read_adapter, write_adapter
+from adapt_infinity.lora import Adapter, read_adapter, write_adapter
+from adapt_infinity.model import Checkpoint
 from adapt_infinity.training.state import MethodState, read_state, write_state
 
 

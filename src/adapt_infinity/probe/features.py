@@ -17,16 +17,8 @@ from jaxtyping import Bool, Int
 from tqdm import tqdm
 
 from adapt_infinity import executors
-from adapt_infinity.model import (
-    Adapter,
-    Checkpoint,
-    ModelParams,
-    adapter_digest,
-    arithmetic,
-    base_digest,
-    decoder_depth,
-    read_adapter,
-)
+from adapt_infinity.lora import Adapter, adapter_digest, read_adapter
+from adapt_infinity.model import Checkpoint, ModelParams, arithmetic, base_digest, decoder_depth
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool
 from adapt_infinity.probe.drift import drift

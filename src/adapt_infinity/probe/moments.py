@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from adapt_infinity.model import FIRST, SECOND, Adapter, Vlm
+from adapt_infinity.lora import FIRST, SECOND, Adapter
+from adapt_infinity.model import Vlm
 from adapt_infinity.probe.capture import probed_weights
 
 

@@ -12,7 +12,8 @@ import pandas as pd
 
 from adapt_infinity import parquet
 from adapt_infinity.intake import IntakeParams, Source, check_records, whole
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams, load_reader, read_adapter
+from adapt_infinity.lora import Adapter, read_adapter
+from adapt_infinity.model import Checkpoint, ModelParams, load_reader
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Part, Pool
 from adapt_infinity.probe.features import ProbeParams, probe_pool

@@ -5,7 +5,8 @@ learned is merged into the base weights and rests; a fresh LoRA (B = 0) learns t
 stand side by side in one adapter, so its rank grows by as much every round.
 """
 
-from adapt_infinity.model import Adapter, Checkpoint, ModelParams, Vlm, join, load_vlm, new_adapter, scaling
+from adapt_infinity.lora import Adapter, join, scaling
+from adapt_infinity.model import Checkpoint, ModelParams, Vlm, load_vlm, new_adapter
 
 CONTINUE, MERGE = "continue", "merge_then_new"
 POLICIES = (CONTINUE, MERGE)

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adapt_infinity.model import Adapter, adapter_digest
+from adapt_infinity.lora import Adapter, adapter_digest
 from adapt_infinity.training.state import MethodState
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from adapt_infinity.model import FIRST, IGNORED, SECOND, Vlm, answer_logits
+from adapt_infinity.lora import FIRST, SECOND
+from adapt_infinity.model import IGNORED, Vlm, answer_logits
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.prompts import Encoded, batches, encode
 from adapt_infinity.sample import Sample

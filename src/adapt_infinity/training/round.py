@@ -13,16 +13,8 @@ import torch
 from torch.multiprocessing.spawn import start_processes
 
 from adapt_infinity import parquet
-from adapt_infinity.model import (
-    Adapter,
-    Checkpoint,
-    ModelParams,
-    detach,
-    load_vlm,
-    new_adapter,
-    read_adapter,
-    write_adapter,
-)
+from adapt_infinity.lora import Adapter, read_adapter, write_adapter
+from adapt_infinity.model import Checkpoint, ModelParams, detach, load_vlm, new_adapter
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool
 from adapt_infinity.sample import Sample, samples_of
