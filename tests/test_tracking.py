@@ -14,6 +14,7 @@ from mlflow.entities import Run
 
 from adapt_infinity import tracking
 from adapt_infinity.measures import measure
+from adapt_infinity.metrics import fit_name, fit_names, round_metrics, undefined_tags
 from adapt_infinity.report import RoundSummary
 from adapt_infinity.tracking import (
     SUPERSEDED,
@@ -21,11 +22,7 @@ from adapt_infinity.tracking import (
     SwitchedOff,
     TrackingParams,
     default_uri,
-    fit_name,
-    fit_names,
     open_round,
-    round_metrics,
-    undefined_tags,
 )
 
 PARAMS = TrackingParams(enabled=True, tracking_uri="", experiment="tests")

@@ -136,8 +136,8 @@ class RoundHooks:
         """The closing table, and everything that MLflow is to remember."""
         from rich.console import Console
 
+        from adapt_infinity.metrics import round_metrics, undefined_tags
         from adapt_infinity.report import closing_table
-        from adapt_infinity.tracking import round_metrics, undefined_tags
 
         made = pipeline.all_outputs()
         summary = self._summarise(made, pipeline.inputs(), catalog)

@@ -6,29 +6,23 @@ active run, no global tracking URI, so a stream goes on in another process the n
 
 import logging
 import math
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from adapt_infinity.measures import as_matrix
-from adapt_infinity.overlap import KINDS
-from adapt_infinity.report import RoundSummary, expert_table
+from adapt_infinity.metrics import Value, fit_name, fit_names
 
 if TYPE_CHECKING:  # MLflow takes seconds to import: only a round that is tracked pays for it
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-Value = TypeVar("Value")
-
 STREAM, ROUND, LEVEL, SUPERSEDED = (f"adapt_infinity.{tag}" for tag in ("stream", "round", "level", "superseded_by"))
-_NAME_LENGTH = 250
 _METRICS, _ITEMS = 1000, 100  # that one request may carry
 EVERY = 5.0  # seconds between requests while a training goes on
 
@@ -254,66 +248,6 @@ def open_study(params: TrackingParams, project_path: Path, name: str) -> StudyRu
 def default_uri(project_path: Path) -> str:
     """An SQLite file in the project's folder, absolute, so that it is the same from anywhere."""
     return f"sqlite:///{(project_path.resolve() / 'mlflow.db').as_posix()}"
-
-
-def round_metrics(summary: RoundSummary) -> dict[str, float]:
-    """A round's numbers under their metric names; what is undefined or was not measured has none."""
-    scores, skills = as_matrix(summary.score_matrix[summary.score_matrix["round"] <= summary.round], "skill")
-    metrics = {
-        f"skill/{skill}": float(score) for skill, score in zip(skills, scores[-1], strict=True) if math.isfinite(score)
-    }
-    for row in summary.measures[summary.measures["undefined"] == ""].to_dict("records"):
-        metrics[_measure("measure", row["view"], row["measure"])] = row["value"]
-    metrics |= {f"cost/seconds/{stage}": seconds for stage, seconds in summary.seconds.items()}
-    if summary.peak_memory_gb is not None:
-        metrics["cost/peak_memory_gb"] = summary.peak_memory_gb
-    if summary.subset is not None:
-        metrics["cost/samples_probed"] = float(summary.samples_probed)
-        metrics["pool/before"] = float(summary.pool_before)
-        metrics["pool/after"] = float(summary.pool_after)
-        metrics["subset/size"] = float(summary.chosen)
-    if summary.arrived:
-        metrics["intake/arrived"] = float(summary.arrived)
-        metrics["intake/rejected"] = float(sum(summary.rejects.values()))
-        metrics["intake/repaired"] = float(sum(summary.repairs.values()))
-        metrics |= {
-            f"intake/overlap/{scope}/{kind.replace(' ', '_')}": float(summary.overlaps.get(f"{scope}: {kind}", 0))
-            for scope, kinds in KINDS.items()
-            for kind in kinds
-        }
-    metrics |= {f"routing/{name}": value for name, value in summary.routing.items()}
-    won = expert_table(summary)
-    for expert, clusters in zip(won["expert"], won["clusters"], strict=True):
-        metrics[f"expert_clusters/{expert}"] = float(clusters)
-    return metrics
-
-
-def undefined_tags(measures: pd.DataFrame) -> dict[str, str]:
-    """Why a measure has no metric: undefined/<view>/<measure> = the reason."""
-    missing = measures[measures["undefined"] != ""].to_dict("records")
-    return {_measure("undefined", row["view"], row["measure"]): row["undefined"] for row in missing}
-
-
-def fit_name(name: str) -> str:
-    """`name` as MLflow allows it: letters, digits, "_", "-", ".", " ", and "/" between parts."""
-    parts = re.sub(r"[^\w./ \-]", "_", name).split("/")
-    return "/".join(part if part.strip(". ") else "_" for part in parts)[:_NAME_LENGTH]
-
-
-def fit_names(values: Mapping[str, Value]) -> dict[str, Value]:
-    """The same values under fit names; `ValueError` when two names become one."""
-    fitted: dict[str, Value] = {}
-    owner: dict[str, str] = {}
-    for name, value in values.items():
-        fit = fit_name(name)
-        if fit in fitted:
-            raise ValueError(f"{owner[fit]!r} and {name!r} are both {fit!r} in MLflow: rename one")
-        fitted[fit], owner[fit] = value, name
-    return fitted
-
-
-def _measure(kind: str, view: str, measure: str) -> str:
-    return f"{kind}/{view}/{measure}".replace(" ", "_")
 
 
 def _experiment(client: "MlflowClient", params: TrackingParams, project_path: Path) -> str:
