@@ -68,7 +68,7 @@ class RoundSession(KedroSession):
         """Make what is missing and return the versions to load."""
         if names == ["genesis"]:
             self._store["runtime_params"] = {**self._runtime_params(), "round": 0}
-            self._make_data()
+            self.make_data()
             return {}
         if not any(is_round(name) for name in names):
             return {}
@@ -77,7 +77,7 @@ class RoundSession(KedroSession):
         preset = getattr(strategies.load(strategies.of_pipeline(names[0])), "PRESETS", {})
         self._store["runtime_params"] = strategies.merged(preset, self._runtime_params())
         round = self._round()
-        self._make_data()
+        self.make_data()
         previous = self._manifest_path(round - 1)
         if round == 1 and not previous.exists():
             self._nested(["genesis"])
@@ -119,7 +119,7 @@ class RoundSession(KedroSession):
         root = self._project_path / str(self._runtime_params().get("data") or declared["data"])
         return root, [dict(source) for source in declared["sources"]]
 
-    def _make_data(self) -> None:
+    def make_data(self) -> None:
         """The stream's files are there, or are made by the pipeline that makes them."""
         declared = self._globals()
         root, sources = self.sources()

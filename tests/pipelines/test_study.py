@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from adapt_infinity.cli.study import check_names
 from adapt_infinity.manifest import manifest_path
+from adapt_infinity.study.grid import cells
 from tests.pipelines.running import entry, kedro
 
 WORDS = ["study", "--strategies=random,adapt_inf_lite,oasis,independent,zero_shot", "--seeds=0", "--last=2", "--name=s"]
@@ -109,12 +111,26 @@ def test_other_parameters_are_refused(project: Path, resumed: subprocess.Complet
     assert "round 1 of s-random-finetune-seed0 is complete, but was made with other parameters" in refused.stderr
 
 
-def test_names_that_are_none_are_found_before_anything_runs(project: Path) -> None:
-    for option, message in (
-        ("--strategies=randum", "there is no 'randum' in strategies"),
-        ("--methods=ewk", "there is no 'ewk' in methods"),
-        ("--strategies=random:el2n", "takes no argument"),
-    ):
-        refused = kedro(project, "study", option)
-        assert refused.returncode != 0
-        assert message in refused.stdout + refused.stderr
+@pytest.mark.parametrize(
+    ("strategy", "method", "message"),
+    [
+        ("randum", "finetune", "there is no 'randum' in strategies"),
+        ("random", "ewk", "there is no 'ewk' in methods"),
+        ("random:el2n", "finetune", "takes no argument"),
+    ],
+)
+def test_names_that_are_none_are_found_before_anything_runs(strategy: str, method: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_names(cells([strategy], [method], [0]))
+
+
+def test_a_shared_reading_is_charged_to_everyone(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
+    """A second method's cell finds the first round read, reads no row of it again, and pays what it took."""
+    words = ["study", "--strategies=oasis", "--methods=finetune,ema", "--seeds=0", "--last=1", "--name=s"]
+    assert kedro(project, *words, "--against=oasis").returncode == 0
+    features = entry(project, "s-oasis-ema-seed0", 1, "features") / "record.json"
+    assert json.loads(features.read_text())["rows read"] == 0
+    found = pd.read_csv(project / "data/studies/s/table.csv").set_index(["method", "measure"])["value"]
+    first = json.loads(entry(project, "s-oasis-finetune-seed0", 1, "features").joinpath("record.json").read_text())
+    assert found["ema", "samples_probed"] == found["finetune", "samples_probed"] == 90
+    assert found["ema", "selection_seconds"] >= first["seconds"]

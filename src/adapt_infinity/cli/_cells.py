@@ -122,21 +122,28 @@ def begin_stream(work: Work, cell: Cell) -> None:
 def share_probe(work: Work, cell: Cell) -> None:
     """What other cells of the seed have read in round 1, linked to where this cell's probe looks for rows.
 
-    Its seconds are charged all the same: `shared.json` says what they were.
+    A row that is taken over is charged all the same: `shared.json` says what reading one took, by fingerprint.
     """
     stream = cell.stream(work.study)
     if read_manifest(manifest_path(work.project, stream, 1)) is not None:
         return
-    runs = work.project / Path(round_folder(stream, 1)).parent.parent
-    mine = work.project / round_folder(stream, 1) / "features"
-    for other in sorted(runs.glob(f"{work.study}-*-seed{cell.seed}/round_1/cost.json")):
-        for version in (other.parent / "features").glob("*/features/spec.json"):
-            place = mine / version.parent.parent.name
-            record = json.loads((version.parent / "record.json").read_text())
-            if other.parent.parent.name == stream or place.exists() or not record["rows read"]:
+    mine = work.project / round_folder(stream, 1)
+    seconds: dict[str, float] = {}
+    for other in sorted(mine.parents[1].glob(f"{work.study}-*-seed{cell.seed}/round_1/cost.json")):
+        for features in (other.parent / "features").glob("*/features"):
+            record = json.loads((features / "record.json").read_text())
+            if other.parent == mine or not record["rows read"]:
                 continue
-            shutil.copytree(version.parent.parent, place, copy_function=os.link)
-            (mine.parent / "shared.json").write_text(json.dumps({"seconds": record["seconds"], "rows": record["rows"]}))
+            place = mine / "features" / features.parent.name
+            if not place.exists():
+                shutil.copytree(features.parent, place, copy_function=os.link)
+            seconds[_fingerprint(features)] = record["seconds"] / record["rows read"]
+    if seconds:
+        (mine / "shared.json").write_text(json.dumps(seconds))
+
+
+def _fingerprint(features: Path) -> str:
+    return str(json.loads((features / "spec.json").read_text())["fingerprint"])
 
 
 def outcome(work: Work, cell: Cell) -> Outcome | None:
@@ -160,11 +167,17 @@ def _table(work: Work, stream: str, round: int, name: str) -> pd.DataFrame | Non
 
 
 def _cost(work: Work, stream: str, round: int) -> Cost:
+    """Of a round, with the seconds that reading would have taken had no other cell done it."""
     folder = work.project / round_folder(stream, round)
-    cost, shared = from_json(json.loads((folder / "cost.json").read_text())), folder / "shared.json"
-    if shared.is_file() and cost.samples_probed:
-        return replace(cost, selection_seconds=cost.selection_seconds + json.loads(shared.read_text())["seconds"])
-    return cost
+    manifest, shared = read_manifest(folder / "manifest.json"), folder / "shared.json"
+    cost = from_json(json.loads((folder / "cost.json").read_text()))
+    assert manifest is not None, "the cell is complete"
+    if not shared.is_file() or "features" not in manifest.versions:
+        return cost
+    features = folder / "features" / manifest.versions["features"] / "features"
+    record = json.loads((features / "record.json").read_text())
+    each = json.loads(shared.read_text()).get(_fingerprint(features), 0.0)
+    return replace(cost, selection_seconds=cost.selection_seconds + each * (record["rows"] - record["rows read"]))
 
 
 def _session(work: Work, params: Mapping[str, Any]) -> Any:

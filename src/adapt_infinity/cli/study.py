@@ -3,12 +3,15 @@
 import importlib.metadata
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 from kedro.framework.cli.utils import _split_params, env_option
+
+from adapt_infinity.study.grid import ZERO_SHOT, Cell, cells
 
 
 @click.command()
@@ -45,7 +48,6 @@ def study(
     from adapt_infinity.manifest import planned_rounds
     from adapt_infinity.session import open_session
     from adapt_infinity.study import page
-    from adapt_infinity.study.grid import cells
     from adapt_infinity.study.results import Plan
     from adapt_infinity.tracking import TrackingParams, open_study
 
@@ -54,7 +56,7 @@ def study(
     bootstrap_project(project)
     try:
         grid = cells(_listed(strategies), _listed(methods), [int(seed) for seed in _listed(seeds)])
-        _check(grid)
+        check_names(grid)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     session = open_session(project, env, params)
@@ -67,7 +69,7 @@ def study(
         rare=[skill for source in sources for skill in source.get("rare") or []],
         last=last or len(arriving),
     )
-    session._make_data()
+    session.make_data()
     run = open_study(TrackingParams(**declared["tracking"]), project, name)
     given = {**params, "tracking": {**params.get("tracking", {}), "parent": run.run_id}}
     folder = project / "data/studies" / name
@@ -106,10 +108,9 @@ def _listed(words: str) -> list[str]:
     return [word.strip() for word in words.split(",") if word.strip()]
 
 
-def _check(grid: list[Any]) -> None:
-    """Names that are none are found before anything runs."""
+def check_names(grid: Sequence[Cell]) -> None:
+    """`ValueError` for a strategy or method that is none, before anything runs."""
     from adapt_infinity import strategies
-    from adapt_infinity.study.grid import ZERO_SHOT
     from adapt_infinity.training import methods
 
     for cell in grid:
