@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from adapt_infinity.lora import Adapter, join, split
 from adapt_infinity.model import Vlm, detach, load_vlm, new_adapter
+from adapt_infinity.pool import Pool
 from adapt_infinity.prompts import encode
 from adapt_infinity.training import losses
 from adapt_infinity.training.engine import _step, train
@@ -130,6 +131,45 @@ def test_stopping_early_keeps_the_best_weights(toy: Toy) -> None:
     assert again.record["steps"] <= len(log)
 
 
+def test_looking_at_what_is_kept_back_is_charged(toy: Toy) -> None:
+    _, log, _ = toy.train("finetune", 1, hold_out=0.3, evaluate_every=2, patience=9)
+    assert ((log["extra_tokens"] > 0) == log["held_out_loss"].notna()).all()
+    assert log["held_out_loss"].notna().sum() == 2
+
+
+def test_what_a_method_reads_before_and_after_is_charged(toy: Toy) -> None:
+    """TIR looks at its task before the first step, and takes its importance after the last."""
+    _, log, _ = toy.train("tir", 1)
+    _, plain, _ = toy.train("finetune", 1)
+    assert (log["extra_tokens"] > 0).tolist() == [False] * 3 + [True]
+    assert (log["tokens"] > plain["tokens"]).tolist() == [False] * 3 + [True]
+
+
+def test_the_memory_is_read_once(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading scans the pool's files: a method that looks back at every step must not do it at every step."""
+    reads = []
+    rows = Pool.rows
+
+    def counted(self: Pool, ids: object = None) -> object:
+        reads.append(ids)
+        return rows(self, ids)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Pool, "rows", counted)
+    lesson = toy.lesson(2)
+    drawn = [lesson.remembered(3, step) for step in range(40)]
+    assert len(reads) == 2, "the round's samples, and the memory"
+    assert len({sample.sample_id for some in drawn for sample in some}) == 8
+    assert lesson.memory.samples([5, 2, 5]) == [lesson.memory.known[number] for number in (5, 2, 5)]
+
+
+def test_what_is_encoded_is_kept_while_it_fits(toy: Toy) -> None:
+    roomy, full = toy.lesson(1), toy.lesson(1, cache_mb=0)
+    for lesson, same_again in ((roomy, True), (full, False)):
+        first, second = (lesson.encoded(lesson.samples[0]) for _ in range(2))
+        assert (first is second) == same_again
+        assert torch.equal(first.input_ids, second.input_ids)
+
+
 def test_samples_kept_back_are_not_trained_on() -> None:
     learnt, back = held_out(10, 0.3, seed=1)
     assert len(back) == 3
@@ -139,11 +179,13 @@ def test_samples_kept_back_are_not_trained_on() -> None:
 
 
 def test_two_processes_train_as_one(toy: Toy) -> None:
-    alone, log, _ = toy.train("agem", 2, toy.train("agem", 1), token_budget=100)
-    together, other, state = toy.train("agem", 2, toy.train("agem", 1), token_budget=100, workers=2)
+    alone, log, _ = toy.train("lwf", 1, token_budget=100)
+    together, other, state = toy.train("lwf", 1, token_budget=100, workers=2)
     assert other["loss"].tolist() == pytest.approx(log["loss"].tolist(), rel=1e-3)
-    assert other["tokens"].tolist() == log["tokens"].tolist()
-    assert state.method == "agem"
+    for column in ("tokens", "extra_tokens"):  # the teacher's passes are shared out too, and all are counted
+        assert other[column].tolist() == log[column].tolist()
+    assert log["extra_tokens"].tolist() == log["tokens"].tolist()
+    assert state.method == "lwf"
     apart = torch.cat([(tensor - together.tensors[name]).flatten() for name, tensor in alone.tensors.items()])
     moved = torch.cat([(tensor - toy.adapter.tensors[name]).flatten() for name, tensor in alone.tensors.items()])
     assert apart.norm() < 0.02 * moved.norm(), "sums in another order, through Adam"

@@ -4,7 +4,7 @@ A step sees `batch_size` samples, cut into micro-batches of at most `token_budge
 answer tokens of the step, so that cutting, or sharing out over processes, changes nothing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from adapt_infinity.lora import FIRST, SECOND
 from adapt_infinity.model import IGNORED, Vlm, answer_logits
-from adapt_infinity.pictures import Pictures
 from adapt_infinity.prompts import Encoded, batches, encode
 from adapt_infinity.sample import Sample
 from adapt_infinity.training import losses
@@ -74,18 +73,20 @@ def train(
         optimiser.restore(found)
         for name, tensor in course.moving.items():
             tensor.copy_(found.tensors[f"moving.{name}"])
-    read = _remembering(lesson.vlm, lesson.samples, lesson.pictures, params.cache_mb if epochs > 1 else 0)
+    read = lesson.encoded if epochs > 1 else lambda sample: encode(lesson.vlm, sample, lesson.pictures)
     with _training_mode(lesson.vlm, params.gradient_checkpointing):
         bar = tqdm(steps[len(log) :], "training", unit="step", disable=None if group.first else True)
         for step in bar:
             if best.looks >= params.patience:
                 break
             with _own_generator(params.seed, step.number, lesson.vlm.device):
-                row = _step(lesson, course, [read(place) for place in step.places], step, group)
+                row = _step(lesson, course, [read(lesson.samples[place]) for place in step.places], step, group)
             row["learning_rate"] = optimiser.step(step.number)
             row["term"] += course.on_step(step)
             if held and (step.number + 1) % every == 0:
+                before = lesson.meter.read
                 row["held_out_loss"] = held_out_loss(lesson, held)
+                row["extra_tokens"] += lesson.meter.read - before
                 best.look(row["held_out_loss"], weights.theta)
             log.append(row)
             if group.first:
@@ -102,7 +103,7 @@ def _step(lesson: Lesson, course: Course, rows: list[Encoded], step: Step, group
     gradient, params, before = lesson.weights.gradient, lesson.params, replace(lesson.meter)
     gradient.zero_()
     answers = sum(int(row.answers.sum()) for row in rows)
-    sums = torch.zeros(3, dtype=torch.float64)  # loss, further loss, tokens
+    sums = torch.zeros(5, dtype=torch.float64)  # loss, further loss, tokens; learnt and read by the method
     for places in batches([len(row) for row in rows], params.token_budget)[group.rank :: group.size]:
         batch = lesson.collate([rows[place] for place in places])
         logits, labels = answer_logits(lesson.vlm, batch)
@@ -111,9 +112,11 @@ def _step(lesson: Lesson, course: Course, rows: list[Encoded], step: Step, group
         whole = loss if further is None else loss + further / answers
         if whole.requires_grad:  # it need not: a batch without pictures does not come through a projector
             whole.backward()
-        sums += torch.tensor([loss.item(), whole.item() - loss.item(), batch.input_ids.numel()], dtype=torch.float64)
+        sums[:3] += torch.tensor([loss.item(), whole.item() - loss.item(), batch.input_ids.numel()], dtype=sums.dtype)
+    sums[3:] = torch.tensor([lesson.meter.learnt - before.learnt, lesson.meter.read - before.read], dtype=sums.dtype)
     group.add(gradient)
     sums = group.total(sums, gradient.device)
+    before = replace(lesson.meter)  # what follows every process does by itself, and is counted once
     term = course.on_gradient(step) + sums[1].item()
     if not np.isfinite(sums[0].item() + term):
         found = f"the loss is {sums[0].item():g}, the method's term {term:g}"
@@ -124,8 +127,8 @@ def _step(lesson: Lesson, course: Course, rows: list[Encoded], step: Step, group
         "epoch": step.epoch,
         "samples": len(rows),
         "loss": sums[0].item(),
-        "tokens": int(sums[2]) + lesson.meter.learnt - before.learnt,
-        "extra_tokens": lesson.meter.read - before.read,
+        "tokens": int(sums[2] + sums[3]) + lesson.meter.learnt - before.learnt,
+        "extra_tokens": int(sums[4]) + lesson.meter.read - before.read,
         "term": term,
     }
 
@@ -196,25 +199,6 @@ def _checkpoint(
     tensors |= {name: optimiser.moment(name) for name in (FIRST, SECOND)}
     tensors |= {f"moving.{name}": tensor for name, tensor in course.moving.items()}
     return Checkpoint(len(log), tensors, {"log": log, "best": best.loss, "looks": best.looks})
-
-
-def _remembering(vlm: Vlm, samples: Sequence[Sample], pictures: Pictures, cache_mb: int) -> Callable[[int], Encoded]:
-    """Encode a sample by its place, and keep what was encoded while it fits into `cache_mb`."""
-    kept: dict[int, Encoded] = {}
-    left = cache_mb * 2**20
-
-    def read(place: int) -> Encoded:
-        nonlocal left
-        if place in kept:
-            return kept[place]
-        encoded = encode(vlm, samples[place], pictures)
-        size = sum(tensor.nbytes for tensor in (encoded.input_ids, encoded.answers, *encoded.extras.values()))
-        if size <= left:
-            kept[place] = encoded
-            left -= size
-        return encoded
-
-    return read
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from adapt_infinity.training.weights import Weights
 Logits = Float[Tensor, "batch answers words"]
 Labels = Int[Tensor, "batch answers"]
 Loss = Callable[[Logits, Labels], Tensor]  # summed over answer tokens
+LOOK_BACK = 4096  # remembered samples whose words a round holds
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Memory:
 
     pool: Pool
     round: int
+    known: dict[int, Sample] = field(default_factory=dict, compare=False, repr=False)  # that have been read
 
     @cached_property
     def ids(self) -> Int[np.ndarray, " kept"]:
@@ -54,8 +56,12 @@ class Memory:
         return str(found[0])
 
     def samples(self, ids: Sequence[int] | Int[np.ndarray, " n"]) -> list[Sample]:
-        """These samples, in this order."""
-        return samples_of(self.pool.rows(ids))
+        """These samples, in this order; each is read once, and those that are new together: a read scans the pool."""
+        wanted = [int(sample_id) for sample_id in ids]
+        new = sorted(set(wanted) - self.known.keys())
+        if new:
+            self.known.update(zip(new, samples_of(self.pool.rows(new)), strict=True))
+        return [self.known[sample_id] for sample_id in wanted]
 
 
 @dataclass
@@ -64,6 +70,25 @@ class Meter:
 
     read: int = 0  # forward only
     learnt: int = 0  # forward and backward
+
+
+@dataclass
+class Shelf:
+    """Encoded samples that are kept while they fit: a method meets the same ones again and again."""
+
+    left: int  # bytes
+    kept: dict[int, Encoded] = field(default_factory=dict)  # by sample_id
+
+    def take(self, sample: Sample, read: Callable[[], Encoded]) -> Encoded:
+        """The sample as it was encoded, now or before."""
+        if sample.sample_id in self.kept:
+            return self.kept[sample.sample_id]
+        encoded = read()
+        size = sum(tensor.nbytes for tensor in (encoded.input_ids, encoded.answers, *encoded.extras.values()))
+        if size <= self.left:
+            self.kept[sample.sample_id] = encoded
+            self.left -= size
+        return encoded
 
 
 @dataclass(frozen=True)
@@ -81,10 +106,19 @@ class Lesson:
 
     def batches(self, samples: Sequence[Sample]) -> Iterator[tuple[list[Encoded], Batch]]:
         """Some samples in micro-batches of at most `token_budget` tokens, always the same for the same samples."""
-        rows = [encode(self.vlm, sample, self.pictures) for sample in samples]
+        rows = [self.encoded(sample) for sample in samples]
         for places in batches([len(row) for row in rows], self.params.token_budget):
             gathered = [rows[place] for place in places]
             yield gathered, self.collate(gathered)
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        """Of `training.cache_mb`."""
+        return Shelf(self.params.cache_mb * 2**20)
+
+    def encoded(self, sample: Sample) -> Encoded:
+        """A sample that is read more than once."""
+        return self.shelf.take(sample, lambda: encode(self.vlm, sample, self.pictures))
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """As they are trained on."""
@@ -118,9 +152,16 @@ class Lesson:
         order = np.random.default_rng([self.params.seed, self.round]).permutation(len(self.samples))
         return [self.samples[place] for place in np.sort(order[:count])]
 
+    @cached_property
+    def looked_back_on(self) -> Int[np.ndarray, " drawn"]:
+        """What of the memory this round's steps draw from: at most `LOOK_BACK`, read together."""
+        ids = draw(self.memory.ids, LOOK_BACK, self.params.seed, self.round)
+        self.memory.samples(ids)
+        return ids
+
     def remembered(self, size: int, step: int) -> list[Sample]:
         """A step's draw from the memory: at most `size` samples."""
-        return self.memory.samples(draw(self.memory.ids, size, self.params.seed, self.round, step))
+        return self.memory.samples(draw(self.looked_back_on, size, self.params.seed, self.round, step))
 
 
 def answer_loss(logits: Logits, labels: Labels) -> Float[Tensor, ""]:

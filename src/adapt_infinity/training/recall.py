@@ -109,6 +109,7 @@ def drawn(lesson: Lesson, known: Recalled, size: int, step: Step, which: int = 0
             f"none of the {len(known.ids)} samples whose logits are kept is still in the pool: raise pruning.pool_size "
             "or the method's memory"
         )
+    lesson.memory.samples(there)  # read together, once
     return draw(there, size, lesson.params.seed, lesson.round, step.number, which)
 
 

@@ -144,11 +144,13 @@ def fit(assignment: Assignment, group: Group | None = None) -> Outcome:
     weights = gather(vlm, params.projector)
     lesson = Lesson(vlm, weights, assignment.samples, assignment.pictures, assignment.memory, params, assignment.round)
     course = method.start(lesson, assignment.state, assignment.method_params)
+    begun = replace(lesson.meter)
     log, moments = train(lesson, course, params.epochs, assignment.held, assignment.checkpoints, group or Group())
-    before = replace(lesson.meter)
-    state = course.at_end()  # what it reads now is charged to the last step
-    log.loc[log.index[-1], "tokens"] += lesson.meter.learnt - before.learnt
-    log.loc[log.index[-1], "extra_tokens"] += lesson.meter.read - before.read
+    trained = replace(lesson.meter)
+    state = course.at_end()
+    # what the method read before the first step and after the last one is charged to the last one
+    log.loc[log.index[-1], "tokens"] += begun.learnt + lesson.meter.learnt - trained.learnt
+    log.loc[log.index[-1], "extra_tokens"] += begun.read + lesson.meter.read - trained.read
     return detach(vlm, _record(previous, params, assignment.round, log), moments), log, state
 
 

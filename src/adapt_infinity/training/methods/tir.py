@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from adapt_infinity.modalities import PARTS, read_parts
-from adapt_infinity.prompts import encode
 from adapt_infinity.training.chaining import CONTINUE
 from adapt_infinity.training.lesson import Course, Lesson
 from adapt_infinity.training.penalty import IMPORTANCES, Quadratic, carried
@@ -75,7 +74,7 @@ def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
 
 def task_vectors(lesson: Lesson, count: int) -> dict[str, Float[Tensor, " width"]]:
     """The mean image, instruction and answer of what is trained on."""
-    rows = [encode(lesson.vlm, sample, lesson.pictures) for sample in lesson.some(count)]
+    rows = [lesson.encoded(sample) for sample in lesson.some(count)]
     lesson.meter.read += sum(len(row) for row in rows)
     return read_parts(lesson.vlm, rows, lesson.params.token_budget).means()
 
