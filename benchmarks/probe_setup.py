@@ -4,8 +4,10 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import yaml
 from torch import nn
 
 from adapt_infinity import parquet
@@ -35,6 +37,12 @@ SPEC = Spec(
 )
 
 
+def training_params(**changed: Any) -> TrainingParams:
+    """As shipped, with seed 0 and no checkpoints, and some of them changed."""
+    shipped = yaml.safe_load((PROJECT / "conf/base/parameters_training.yml").read_text())["training"]
+    return TrainingParams(**{**shipped, "seed": 0, "checkpoint_every": 0, **changed})
+
+
 def prepare(folder: Path, rows: int) -> tuple[list[Sample], Job]:
     """Samples of all arrivals in equal parts, and the embedded model with a warmed-up adapter."""
     write_stream(folder, EmbeddedStreamParams(train_size=rows // len(ARRIVALS) + 1, design_size=1, test_size=1))
@@ -49,27 +57,7 @@ def prepare(folder: Path, rows: int) -> tuple[list[Sample], Job]:
     model = ModelParams(
         device="cpu", dtype="float32", max_tokens=512, adapter_rank=16, adapter_alpha=32, adapter_targets=TARGETS
     )
-    training = TrainingParams(
-        method="finetune",
-        chaining="continue",
-        learning_rate=3e-3,
-        projector="multi_modal_projector",
-        projector_learning_rate=3e-3,
-        epochs=1,
-        batch_size=32,
-        token_budget=TOKENS,
-        warm_up=0.05,
-        weight_decay=0.0,
-        max_norm=1.0,
-        gradient_checkpointing=False,
-        hold_out=0.0,
-        evaluate_every=0,
-        patience=1,
-        checkpoint_every=0,
-        workers=1,
-        cache_mb=0,
-        seed=0,
-    )
+    training = training_params(epochs=1, token_budget=TOKENS, cache_mb=0)
     adapter, _, _ = warm_up_adapter(
         parquet.in_memory(checked[0], ROWS), pictures, checkpoint, model, training, WarmUpParams(samples=32, epochs=1)
     )

@@ -30,7 +30,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from probe_setup import prepare
+from probe_setup import prepare, training_params
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
@@ -43,7 +43,6 @@ from adapt_infinity.prompts import Encoded, collate, encode, pad_token
 from adapt_infinity.sample import Sample, Turn
 from adapt_infinity.training.engine import train
 from adapt_infinity.training.lesson import Course, Lesson, Memory
-from adapt_infinity.training.params import TrainingParams
 from adapt_infinity.training.plan import rough_length
 from adapt_infinity.training.weights import gather
 
@@ -111,27 +110,7 @@ def lengthened(samples: Sequence[Sample]) -> list[Sample]:
 def ours(samples: list[Sample], job: Job) -> int:
     """Optimiser steps done."""
     vlm = load_vlm(job.base, job.model, job.adapter)
-    params = TrainingParams(
-        method="finetune",
-        chaining="continue",
-        learning_rate=RATE,
-        projector="multi_modal_projector",
-        projector_learning_rate=RATE,
-        epochs=EPOCHS,
-        batch_size=BATCH,
-        token_budget=8192,
-        warm_up=0.05,
-        weight_decay=0.0,
-        max_norm=1.0,
-        gradient_checkpointing=False,
-        hold_out=0.0,
-        evaluate_every=0,
-        patience=1,
-        checkpoint_every=0,
-        workers=1,
-        cache_mb=512,
-        seed=0,
-    )
+    params = training_params(epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, projector_learning_rate=RATE)
     lesson = Lesson(vlm, gather(vlm, params.projector), samples, job.pictures, Memory(Pool(), 0), params, 0)
     log, _ = train(lesson, Course(), EPOCHS)
     return len(log)
