@@ -43,6 +43,12 @@ class Outputs:
         return self.log_p.exp()
 
     @cached_property
+    def error_length(self) -> Float[Tensor, "batch answers"]:
+        """‖softmax − one-hot‖ of each answer token."""
+        word = self.labels.where(self.labels != IGNORED, 0).unsqueeze(-1)
+        return self.p.scatter_add(-1, word, -torch.ones_like(word, dtype=self.p.dtype)).norm(dim=-1)
+
+    @cached_property
     def nll(self) -> Float[Tensor, " batch"]:
         """Mean over each sample's answer tokens of −log p, in nats."""
         return _nll(self.log_p, self.labels)

@@ -5,11 +5,10 @@ the hidden state that goes into the head, so the trace of its Fisher information
 a backward pass. The mean over answer tokens.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity.experts import IGNORED, Outputs, mean_over_answers
+from adapt_infinity.experts import Outputs, mean_over_answers
 
 NEEDS = ("hidden_square",)
 
@@ -17,6 +16,4 @@ NEEDS = ("hidden_square",)
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
     """0 where the model is certain and right."""
     assert outputs.hidden_square is not None
-    word = outputs.labels.where(outputs.labels != IGNORED, 0).unsqueeze(-1)
-    error = outputs.p.scatter_add(-1, word, -torch.ones_like(word, dtype=outputs.p.dtype))
-    return mean_over_answers(error.square().sum(dim=-1) * outputs.hidden_square, outputs.labels)
+    return mean_over_answers(outputs.error_length.square() * outputs.hidden_square, outputs.labels)
