@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 
+from adapt_infinity.folding import fold_adapter
 from adapt_infinity.model import Checkpoint, ModelParams, load_vlm
-from adapt_infinity.probe.folding import fold_adapter
 from tests.probe.conftest import Tune
 from tests.probe.test_reading import SPEC, read
 

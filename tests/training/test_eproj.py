@@ -1,5 +1,6 @@
 """A projector a task: what is trained, how an item finds its expert, and what stays as it was."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,17 +12,22 @@ from safetensors.torch import load_file
 
 from adapt_infinity.adapters import eproj as form
 from adapt_infinity.benchmarks.routing import answer_by_experts, judge_routing, route_items
+from adapt_infinity.embedded.stream import EmbeddedStreamParams, write_stream
+from adapt_infinity.intake import Source
 from adapt_infinity.lora import adapter_digest, read_adapter, write_adapter
 from adapt_infinity.model import Vlm, answer_logits, detach, load_vlm, reform
+from adapt_infinity.pictures import Pictures
+from adapt_infinity.pool import Pool, join_pool
 from adapt_infinity.probe.features import ProbeParams, identify
 from adapt_infinity.prompts import collate, encode, encode_question, pad_token
+from adapt_infinity.sample import samples_of
 from adapt_infinity.training.engine import train
 from adapt_infinity.training.lesson import Course, Lesson, Memory
 from adapt_infinity.training.methods import eproj
 from adapt_infinity.training.round import Outcome, train_adapter
-from adapt_infinity.training.state import MethodState
+from adapt_infinity.training.state import MethodState, start_state
 from adapt_infinity.training.weights import gather
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, checked, unread
 from tests.training.usual import PARAMS, Toy, same
 
 KEYS = eproj.Params(key_steps=20, key_rate=0.5)
@@ -166,6 +172,34 @@ def two_tasks(vlm: Vlm, toy: Toy, first: list, second: list) -> tuple[Vlm, list[
             extras[f"key.{task}.{part}"] = form.learn_key(torch.zeros(128), getattr(parts, part), 5, 0.5)
     extras["key.1.image"] = torch.zeros_like(extras["key.0.image"])
     return reform(vlm, layout, extras), ["seen", "talked", "seen"]
+
+
+def test_items_of_separable_tasks_find_their_experts(toy: Toy, tmp_path: Path) -> None:
+    """Three datasets of the embedded stream, one skill of each, learned one after another; unseen items of all."""
+    skills = {"visual_chat": "grounding", "digits": "digit", "charts": "bar_value"}
+    write_stream(tmp_path, EmbeddedStreamParams(train_size=60, design_size=1, test_size=25))
+    pictures = Pictures(dict.fromkeys(skills, tmp_path), max_pixels=10_000)
+    pool, adapter, state = Pool(), toy.adapter, start_state()
+    for round, (name, skill) in enumerate(skills.items(), start=1):
+        arrivals, _ = checked(source(tmp_path, name, "train", skill), pictures, round=round, first_id=pool.size)
+        pool = join_pool(pool, unread(arrivals), round)
+        subset = pool.index[["sample_id"]].assign(selected=pool.index["round"] == round)
+        adapter, _, state = train_adapter(
+            *(pool, subset, pictures, toy.base, adapter, state, tmp_path / "checkpoints", toy.model),
+            *(replace(PARAMS, method="eproj", epochs=1), {"eproj": vars(KEYS)}, round),
+        )
+    vlm = load_vlm(toy.base, toy.model, adapter)
+    tests = [checked(source(tmp_path, name, "test", skill), pictures)[0] for name, skill in skills.items()]
+    items = samples_of(pd.concat(tests))
+    chosen = route_items(vlm, [encode_question(vlm, item, pictures) for item in items], 4000)
+    found = [vlm.form["tasks"][task] == item.source for task, item in zip(chosen.tolist(), items, strict=True)]
+    assert len(found) == 75
+    assert sum(found) > 0.95 * len(found)
+
+
+def source(root: Path, name: str, fold: str, skill: str) -> Source:
+    records = json.loads((root / name / f"{fold}.json").read_text())
+    return Source(name, "llava", [record for record in records if record["task"] == skill], {})
 
 
 def test_items_without_an_expert_of_their_own_are_not_judged() -> None:

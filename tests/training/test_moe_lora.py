@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel
 
 from adapt_infinity.adapters import moe_lora as form
+from adapt_infinity.folding import fold_adapter
 from adapt_infinity.lora import adapter_digest, read_adapter, write_adapter
 from adapt_infinity.model import Batch, Vlm, answer_logits, detach, load_vlm, reform
 from adapt_infinity.probe.capture import capturing, probed_weights
@@ -105,6 +106,15 @@ def test_what_cannot_be_is_refused(first: Outcome, toy: Toy) -> None:
         toy.train("finetune", 2, (first[0], first[1], start_state()), params=Plain())
     with pytest.raises(ValueError, match=r"needs training\.chaining=continue"):
         toy.train("moe_lora", 2, first, params=TWO, chaining="merge_then_new")
+
+
+def test_its_experts_are_not_folded_away(first: Outcome, toy: Toy) -> None:
+    """Gates are no part of any weight: a model whose LoRA were folded would answer without them."""
+    vlm = load_vlm(toy.base, toy.model, first[0])
+    batch = batch_of(vlm, toy)
+    expected = answer_logits(vlm, batch)[0]
+    fold_adapter(vlm)
+    assert torch.equal(answer_logits(vlm, batch)[0], expected)
 
 
 def test_the_probe_sees_each_samples_own_gradient_of_maps_and_routers(first: Outcome, toy: Toy) -> None:

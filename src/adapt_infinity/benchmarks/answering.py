@@ -14,6 +14,7 @@ from adapt_infinity.benchmarks import graders
 from adapt_infinity.benchmarks.routing import answer_by_experts
 from adapt_infinity.benchmarks.speaking import speak
 from adapt_infinity.benchmarks.text import SEPARATOR
+from adapt_infinity.folding import fold_adapter
 from adapt_infinity.intake import IntakeParams, Source, check_records, whole
 from adapt_infinity.lora import Adapter
 from adapt_infinity.model import Checkpoint, ModelParams, Vlm, load_reader, load_vlm
@@ -79,6 +80,7 @@ def answer_items(
     ("" where the source has none), and oracle_score, that of the right expert's answer (or of the given one).
     """
     vlm = load_vlm(base_model, model_params, adapter)
+    fold_adapter(vlm)
     samples = samples_of(benchmark_items)
     routed = vlm.form.get("kind") == "eproj"
     encoded = [encode_question(vlm, sample, pictures) for sample in samples]

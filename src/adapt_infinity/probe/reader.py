@@ -16,11 +16,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from adapt_infinity.folding import fold_adapter
 from adapt_infinity.lora import Adapter
 from adapt_infinity.model import Batch, Checkpoint, ModelParams, Reader, load_reader, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.probe.batching import Budget, in_batches
-from adapt_infinity.probe.folding import fold_adapter
 from adapt_infinity.probe.moments import moments_of
 from adapt_infinity.probe.pairs import Pair, PairReader
 from adapt_infinity.probe.reading import Reading, read_batch, read_losses
