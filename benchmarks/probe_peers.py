@@ -39,13 +39,13 @@ from torch.func import functional_call, grad, vmap
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from adapt_infinity import experts
+from adapt_infinity.folding import fold_adapter
 from adapt_infinity.lora import Adapter
 from adapt_infinity.model import Batch, Vlm, answer_logits, attach, load_reader, new_adapter
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.probe import sketches
 from adapt_infinity.probe.batching import Budget, in_batches
 from adapt_infinity.probe.capture import probed_weights
-from adapt_infinity.probe.folding import fold_adapter
 from adapt_infinity.probe.reader import Job
 from adapt_infinity.probe.reading import Reading, read_batch
 from adapt_infinity.prompts import Encoded, collate, encode, pad_token

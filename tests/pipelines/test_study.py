@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from adapt_infinity.cli import _cells
 from adapt_infinity.cli.study import check_names
 from adapt_infinity.manifest import manifest_path
 from adapt_infinity.study.grid import cells
@@ -122,6 +123,18 @@ def test_other_parameters_are_refused(project: Path, resumed: subprocess.Complet
 def test_names_that_are_none_are_found_before_anything_runs(strategy: str, method: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_names(cells([strategy], [method], [0]))
+
+
+def die(_work: _cells.Work, _seed: int) -> None:
+    """As a worker does that the system kills for its memory."""
+    os._exit(9)
+
+
+def test_a_worker_that_dies_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cells, "make_genesis", die)
+    work = _cells.Work(tmp_path, None, "s", 1, {}, 1, tmp_path / "logs")
+    with pytest.raises(_cells.WorkerLostError, match=r"a worker died .* run the command again and it goes on; logs: "):
+        list(_cells.run_cells(work, cells(["random"], ["finetune"], [0]), 1))
 
 
 def test_a_shared_reading_is_charged_to_everyone(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:

@@ -196,8 +196,20 @@ def test_means_and_differences_over_seeds() -> None:
     assert apart["mean"]["sequential", "last score", "x"] == pytest.approx(-0.2)
     assert "cost" not in set(apart.index.get_level_values("view"))
     assert tables.skill_ranks(table, "finetune").names == ["random", "adapt_inf", "sequential"]
-    with pytest.raises(ValueError, match="there is no 'oasis' to compare with; the study has random, adapt_inf"):
+    with pytest.raises(ValueError, match="no strategy 'oasis' to compare with; the study has random, adapt_inf"):
         tables.differences(table, "oasis")
+
+
+def test_methods_are_compared_under_the_same_strategy() -> None:
+    last = {("random", "finetune"): 0.4, ("random", "ewc"): 0.45, ("c", "finetune"): 0.6, ("c", "ewc"): 0.5}
+    found = [outcome(*key[:1], seed, x, 0.5, key[1]) for key, x in last.items() for seed in range(2)]
+    table = long_table(found, PLAN)
+    apart = tables.differences(table, "finetune", of="method").set_index(["method", "strategy", "view", "measure"])
+    assert apart["mean"]["ewc", "random", "last score", "x"] == pytest.approx(0.05)
+    assert apart["mean"]["ewc", "c", "last score", "x"] == pytest.approx(-0.1)
+    assert (apart["seeds"] == 2).all()
+    with pytest.raises(ValueError, match="there is no method 'mas' to compare with; the study has finetune, ewc"):
+        tables.differences(table, "mas", of="method")
 
 
 def test_points_and_percents() -> None:
@@ -227,8 +239,19 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     text = (tmp_path / "study/study.md").read_text()
     for word in ("2026-01-02", "torch 2", "Differences from random", "1/n sum_j R[T,j]", "What is undefined, and why"):
         assert word in text
+    assert "Differences from finetune" not in text
     long = pd.read_csv(tmp_path / "study/table.csv")
     assert set(long["strategy"]) == {"random", "a_b", "c"}
+
+
+def test_the_page_compares_methods_where_there_are_several(tmp_path: Path) -> None:
+    found = [outcome("random", seed, 0.4, 0.5, method) for method in ("finetune", "ewc") for seed in (0, 1)]
+    facts = {"command": "", "date": "", "versions": {}, "cells": 4, "missing": 0}
+    page.write(tmp_path, found, PLAN, "random", facts)
+    text = (tmp_path / "study.md").read_text()
+    assert "Differences from finetune" in text
+    assert "Differences from random" not in text, "there is nothing beside it"
+    assert "| random | ewc | all skills | +0.0 ± 0.0 | 1.000 | 1.000 | 2 |" in text
 
 
 def test_the_rank_figure_names_everyone() -> None:

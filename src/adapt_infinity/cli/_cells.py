@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,6 +26,10 @@ from adapt_infinity.manifest import manifest_path, read_manifest, round_folder, 
 from adapt_infinity.study.grid import ZERO_SHOT, Cell, genesis_stream
 from adapt_infinity.study.ledger import Cost, from_json
 from adapt_infinity.study.results import Outcome, zero_shot
+
+
+class WorkerLostError(RuntimeError):
+    """A worker process has died, and with it the pool of them."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +46,24 @@ class Work:
 
 
 def run_cells(work: Work, cells: Sequence[Cell], workers: int) -> Iterator[tuple[Cell, float, str]]:
-    """Run what is missing. Yields each cell when it ends, with its seconds and "" or what went wrong."""
+    """Run what is missing. Yields each cell when it ends, with its seconds and "" or what went wrong.
+
+    `WorkerLostError` when a worker process dies.
+    """
     seeds = list(dict.fromkeys(cell.seed for cell in cells))
     todo = [cell for cell in cells if cell.data_strategy != ZERO_SHOT]
     work.log.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin) as pool:
-        for done in [pool.submit(make_genesis, work, seed) for seed in seeds]:
-            done.result()
-        running: dict[Future[tuple[float, str]], Cell] = {pool.submit(run_cell, work, cell): cell for cell in todo}
         try:
+            for done in [pool.submit(make_genesis, work, seed) for seed in seeds]:
+                done.result()
+            running: dict[Future[tuple[float, str]], Cell] = {pool.submit(run_cell, work, cell): cell for cell in todo}
             for future in as_completed(running):
                 yield running[future], *future.result()
+        except BrokenProcessPool as error:
+            raise WorkerLostError(
+                f"a worker died (killed, or out of memory); run the command again and it goes on; logs: {work.log}"
+            ) from error
         except BaseException:  # the user's Ctrl-C, above all: what has not begun is not begun
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -6,12 +6,15 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from kedro.framework.cli.utils import _split_params, env_option
 
 from adapt_infinity.study.grid import ZERO_SHOT, Cell, cells
+
+if TYPE_CHECKING:
+    from adapt_infinity.cli._cells import Work
 
 
 @click.command()
@@ -44,7 +47,7 @@ def study(
     from kedro.framework.startup import bootstrap_project
     from kedro.utils import find_kedro_project
 
-    from adapt_infinity.cli._cells import Work, outcome, run_cells
+    from adapt_infinity.cli._cells import Work, outcome
     from adapt_infinity.manifest import planned_rounds
     from adapt_infinity.session import open_session
     from adapt_infinity.study import page
@@ -74,16 +77,7 @@ def study(
     given = {**params, "tracking": {**params.get("tracking", {}), "parent": run.run_id}}
     folder = project / "data/studies" / name
     work = Work(project, env, name, plan.last, given, declared["subset"]["budget"], folder / "logs")
-    failed: dict[str, str] = {}
-    if not table:
-        begun = time.perf_counter()
-        for number, (cell, seconds, wrong) in enumerate(run_cells(work, grid, workers), start=1):
-            spent = time.perf_counter() - begun
-            left = spent / number * (len(grid) - number)
-            told = f"failed: {wrong}" if wrong else f"{seconds:.0f} s"
-            click.echo(f"{number}/{len(grid)} {cell.stream(name)}: {told}; {spent / 60:.0f} min, {left / 60:.0f} to go")
-            if wrong:
-                failed[cell.stream(name)] = wrong
+    failed = {} if table else _run(work, grid, workers)
     outcomes = [found for cell in grid if (found := outcome(work, cell)) is not None]
     if not outcomes:
         raise click.ClickException(f"no cell of study {name!r} is complete; see {work.log}")
@@ -94,14 +88,32 @@ def study(
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "versions": versions,
         "cells": len(grid),
+        "missing": len(grid) - len(outcomes),
     }
-    facts |= {"cells": len(grid), "missing": len(grid) - len(outcomes)}
     made = page.write(folder, outcomes, plan, against, facts)
     run.log(made)
     click.echo(f"{len(outcomes)} of {len(grid)} cells; {folder.relative_to(project)}/study.md, study.html, table.csv")
     if failed:
         lines = [f"{stream}: {wrong}" for stream, wrong in failed.items()]
         raise click.ClickException(f"{len(failed)} cells failed; their logs are in {work.log}:\n" + "\n".join(lines))
+
+
+def _run(work: "Work", grid: Sequence[Cell], workers: int) -> dict[str, str]:
+    """Run what is missing, say so as cells end, and return what went wrong, by stream."""
+    from adapt_infinity.cli._cells import WorkerLostError, run_cells
+
+    begun, failed = time.perf_counter(), {}
+    try:
+        for number, (cell, seconds, wrong) in enumerate(run_cells(work, grid, workers), start=1):
+            spent, stream = time.perf_counter() - begun, cell.stream(work.study)
+            left = spent / number * (len(grid) - number)
+            told = f"failed: {wrong}" if wrong else f"{seconds:.0f} s"
+            click.echo(f"{number}/{len(grid)} {stream}: {told}; {spent / 60:.0f} min, {left / 60:.0f} to go")
+            if wrong:
+                failed[stream] = wrong
+    except WorkerLostError as error:
+        raise click.ClickException(str(error)) from error
+    return failed
 
 
 def _listed(words: str) -> list[str]:

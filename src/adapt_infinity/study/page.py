@@ -15,6 +15,7 @@ from adapt_infinity.study import figures, tables
 from adapt_infinity.study.results import LAST, SCORES, Outcome, Plan, curves, long_table
 
 MEASURES = list(FORMULAS)
+PLAIN = "finetune"  # what other methods are compared with
 GROUPS = ["all skills", "stream skills", "rare skills", "base skills"]
 READING = (
     "Points are hundredths; ± is the half-width of a 95 % t interval over seeds. Differences are taken seed by seed "
@@ -80,9 +81,11 @@ Section = tuple[str, str, pd.DataFrame]  # title, how to read it, table
 
 def _sections(table: pd.DataFrame, found: pd.DataFrame, plan: Plan, against: str) -> list[Section]:
     made: list[Section] = [("Mean scores after the last round", READING, tables.wide(found, SCORES, GROUPS))]
-    if against in set(table["strategy"]):
-        apart = tables.differences(table, against)
-        made.append((f"Differences from {against}", "", _differences(apart)))
+    if against in set(table["strategy"]) and table["strategy"].nunique() > 1:
+        made.append((f"Differences from {against}", "", _differences(tables.differences(table, against))))
+    if PLAIN in set(table["method"]) and table["method"].nunique() > 1:
+        apart = tables.differences(table, PLAIN, of="method")
+        made.append((f"Differences from {PLAIN}", "Under the same strategy.", _differences(apart)))
     for view, name in (("skill", "skills of the stream"), ("dataset", "datasets"), ("untrained skill", "base skills")):
         if (found["view"] == view).any():
             made.append((f"Measures: {name}", _formulas(table, view), tables.wide(found, view, MEASURES)))

@@ -24,30 +24,32 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=SUMMARY)
 
 
-def differences(table: pd.DataFrame, against: str) -> pd.DataFrame:
-    """Every strategy less `against`, by the same method and seed (DIFFERENCE); no costs.
+def differences(table: pd.DataFrame, against: str, of: str = "strategy") -> pd.DataFrame:
+    """Every strategy less `against`, by the same method and seed (DIFFERENCE); no costs. With `of` = method, every
+    method less `against`, under the same strategy and seed.
 
-    p is that of a paired t test over seeds; p_holm is adjusted for the number of strategies compared. `ValueError` when
-    the study has no such strategy.
+    p is that of a paired t test over seeds; p_holm is adjusted for the number of those compared. `ValueError` when the
+    study has no such strategy or method.
     """
-    if against not in set(table["strategy"]):
-        there = ", ".join(table["strategy"].unique())
-        raise ValueError(f"there is no {against!r} to compare with; the study has {there}")
+    if against not in set(table[of]):
+        there = ", ".join(table[of].unique())
+        raise ValueError(f"there is no {of} {against!r} to compare with; the study has {there}")
     scored = table[(table["undefined"] == "") & (table["view"] != COSTS)]
+    held = "method" if of == "strategy" else "strategy"
     rows = []
-    for key, part in scored.groupby(["method", "view", "measure"], sort=False):
-        by_seed = part.pivot(index="seed", columns="strategy", values="value")
+    for (same, view, name), part in scored.groupby([held, "view", "measure"], sort=False):
+        by_seed = part.pivot(index="seed", columns=of, values="value")
         if against not in by_seed:
             continue
         found = []
-        for strategy in [name for name in part["strategy"].unique() if name != against]:
-            pairs = by_seed[[strategy, against]].dropna()
+        for other in [one for one in part[of].unique() if one != against]:
+            pairs = by_seed[[other, against]].dropna()
             if len(pairs):
-                found.append((strategy, paired(pairs[strategy].tolist(), pairs[against].tolist())))
+                found.append((other, paired(pairs[other].tolist(), pairs[against].tolist())))
         adjusted = holm([difference.p for _, difference in found])
-        method, view, name = key
-        for (strategy, d), p in zip(found, adjusted, strict=True):
-            rows.append((strategy, method, view, name, d.mean, d.half, d.count, d.p, p))
+        for (other, d), p in zip(found, adjusted, strict=True):
+            known = {of: other, held: same, "view": view, "measure": name, "seeds": d.count}
+            rows.append({**known, "mean": d.mean, "half": d.half, "p": d.p, "p_holm": p})
     return pd.DataFrame(rows, columns=DIFFERENCE)
 
 
