@@ -6,16 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import click
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
 from adapt_infinity.cli import _cells
-from adapt_infinity.cli.study import check_names
+from adapt_infinity.cli.study import _variants, check_names, study
 from adapt_infinity.manifest import manifest_path
-from adapt_infinity.study.grid import cells
+from adapt_infinity.study.grid import Cell, cells
 from tests.pipelines.running import entry, kedro
 
 WORDS = ["study", "--strategies=random,adapt_inf_lite,oasis,independent,zero_shot", "--seeds=0", "--last=2", "--name=s"]
@@ -118,11 +120,36 @@ def test_other_parameters_are_refused(project: Path, resumed: subprocess.Complet
         ("randum", "finetune", "there is no 'randum' in strategies"),
         ("random", "ewk", "there is no 'ewk' in methods"),
         ("random:el2n", "finetune", "takes no argument"),
+        ("random+deep", "finetune", r"'random\+deep' needs --variant deep:parameters"),
     ],
 )
 def test_names_that_are_none_are_found_before_anything_runs(strategy: str, method: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_names(cells([strategy], [method], [0]))
+
+
+def test_a_variants_parameters_are_over_the_studys_and_under_the_cells(tmp_path: Path) -> None:
+    given = {"subset": {"budget": 10, "shares": "even"}, "training": {"chaining": "merge_then_new"}}
+    variants = {"deep": {"subset": {"budget": 20}, "seed": 9}}
+    work = _cells.Work(tmp_path, None, "s", 1, given, variants, 10, tmp_path)
+    found = _cells.cell_params(work, Cell("random+deep@1.5", "finetune", 3))
+    assert found["subset"] == {"budget": 30, "shares": "even"}
+    assert found["training"] == {"method": "finetune", "chaining": "merge_then_new"}
+    assert (found["stream"], found["seed"]) == ("s-random_deep_1.5-finetune-seed3", 3)
+    assert _cells.cell_params(work, Cell("random", "eproj", 0))["training"]["chaining"] == "continue"
+    assert "budget" not in _cells.cell_params(replace(work, params={}), Cell("random", "ewc", 0)).get("subset", {})
+
+
+def test_variants_as_they_are_written() -> None:
+    context, option = click.Context(study), study.params[0]
+    given = ("deep:probe.dim=64,pruning.pool_size=5", "few:pseudo_skills.k=3")
+    assert _variants(context, option, given) == {
+        "deep": {"probe": {"dim": 64}, "pruning": {"pool_size": 5}},
+        "few": {"pseudo_skills": {"k": 3}},
+    }
+    for wrong in (["deep"], ["deep:"], [":a=b"], ["De ep:a=b"], ["a:b=c", "a:b=d"]):
+        with pytest.raises(click.BadParameter, match=r"written name:|given twice"):
+            _variants(context, option, wrong)
 
 
 def die(_work: _cells.Work, _seed: int) -> None:
@@ -132,7 +159,7 @@ def die(_work: _cells.Work, _seed: int) -> None:
 
 def test_a_worker_that_dies_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_cells, "make_genesis", die)
-    work = _cells.Work(tmp_path, None, "s", 1, {}, 1, tmp_path / "logs")
+    work = _cells.Work(tmp_path, None, "s", 1, {}, {}, 1, tmp_path / "logs")
     with pytest.raises(_cells.WorkerLostError, match=r"a worker died .* run the command again and it goes on; logs: "):
         list(_cells.run_cells(work, cells(["random"], ["finetune"], [0]), 1))
 

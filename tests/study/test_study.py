@@ -63,6 +63,10 @@ def test_every_cell_once_and_seed_by_seed() -> None:
     assert Cell("random@1.5", "ewc", 0).stream("s") == "s-random_1.5-ewc-seed0"
     assert (Cell("random@1.5", "ewc", 0).data_strategy, Cell("random@1.5", "ewc", 0).budget) == ("random", 1.5)
     assert (Cell("score:el2n", "ewc", 0).data_strategy, Cell("score:el2n", "ewc", 0).budget) == ("score:el2n", 1.0)
+    variant = Cell("score:el2n+deep@1.5", "ewc", 0)
+    assert (variant.data_strategy, variant.variant, variant.budget) == ("score:el2n", "deep", 1.5)
+    assert variant.stream("s") == "s-score_el2n_deep_1.5-ewc-seed0"
+    assert Cell("random@1.5", "ewc", 0).variant == ""
     assert genesis_stream("s", 2) == "s-genesis-seed2"
 
 
@@ -71,7 +75,7 @@ def test_every_cell_once_and_seed_by_seed() -> None:
     [
         ([], "a study needs strategies"),
         (["random", "random"], "strategies lists random twice"),
-        (["ran dom"], "a strategy is written name, name:argument or name@budget"),
+        (["ran dom"], r"a strategy is written name, name:argument, name\+variant, name@budget"),
         (["random@0"], "the budget of 'random@0' must be greater than 0"),
     ],
 )

@@ -41,6 +41,7 @@ class Work:
     study: str
     last: int
     params: Mapping[str, Any]  # as `--params` gives them
+    variants: Mapping[str, Mapping[str, Any]]  # further parameters, by name
     budget: int  # of a round, before a cell multiplies it
     log: Path  # folder
 
@@ -91,7 +92,7 @@ def run_cell(work: Work, cell: Cell) -> tuple[float, str]:
     try:
         with _quiet(work, stream):
             begin_stream(work, cell)
-            params = strategies.merged(work.params, cell_params(work, cell))
+            params = cell_params(work, cell)
             for round in range(1, work.last + 1):
                 if round == 1:
                     share_probe(work, cell)
@@ -104,16 +105,18 @@ def run_cell(work: Work, cell: Cell) -> tuple[float, str]:
 
 
 def cell_params(work: Work, cell: Cell) -> dict[str, Any]:
-    """What sets a cell apart from the others."""
+    """The study's parameters, the variant's over them, and what else sets a cell apart from the others."""
     from adapt_infinity.training import chaining, methods
 
+    given = strategies.merged(work.params, work.variants[cell.variant] if cell.variant else {})
     possible = getattr(methods.load(cell.method), "CHAINING", chaining.POLICIES)
-    asked = dict(work.params.get("training", {})).get("chaining", possible[0])
+    asked = dict(given.get("training", {})).get("chaining", possible[0])
     own: dict[str, Any] = {"stream": cell.stream(work.study), "seed": cell.seed}
     own["training"] = {"method": cell.method, "chaining": asked if asked in possible else possible[0]}
     if cell.budget != 1:
-        own["subset"] = {"budget": round(cell.budget * work.budget)}
-    return own
+        budget = dict(given.get("subset", {})).get("budget", work.budget)
+        own["subset"] = {"budget": round(cell.budget * budget)}
+    return strategies.merged(given, own)
 
 
 def begin_stream(work: Work, cell: Cell) -> None:

@@ -1,9 +1,10 @@
 """`kedro study`: strategies and methods side by side over seeds; one table, its figures, one page."""
 
 import importlib.metadata
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,26 @@ if TYPE_CHECKING:
     from adapt_infinity.cli._cells import Work
 
 
+def _variants(context: click.Context, option: click.Parameter, given: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Parameters by variant, each written NAME:PARAMS."""
+    found = {}
+    for words in given:
+        name, colon, params = words.partition(":")
+        if not re.fullmatch("[a-z_0-9]+", name) or not colon or not params:
+            raise click.BadParameter(f"a variant is written name:a.b=c,d.e=f, got {words!r}", context, option)
+        if name in found:
+            raise click.BadParameter(f"variant {name!r} is given twice", context, option)
+        found[name] = _split_params(context, option, params)
+    return found
+
+
 @click.command()
-@click.option("--strategies", default="sequential,random,adapt_inf", show_default=True, help="name, name:arg, name@1.5")
+@click.option(
+    "--strategies",
+    default="sequential,random,adapt_inf",
+    show_default=True,
+    help="name, name:arg, name+variant, name@1.5",
+)
 @click.option("--methods", default="finetune", show_default=True, help="Files in training/methods.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="A cell for each.")
 @click.option("--last", default=0, help="The last round; default: that of the last arrival.")
@@ -26,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--against", default="random", show_default=True, help="The strategy that others are compared with.")
 @click.option("--workers", default=2, show_default=True, help="Cells at a time, one thread each.")
 @click.option("--params", default="", callback=_split_params, help="Further parameters, as for `kedro run`.")
+@click.option("--variant", multiple=True, callback=_variants, help="NAME:PARAMS; what strategy+NAME sets. Repeatable.")
 @click.option("--table", is_flag=True, help="Run nothing; make the page of what is there.")
 @env_option
 def study(
@@ -37,6 +57,7 @@ def study(
     against: str,
     workers: int,
     params: dict[str, Any],
+    variant: dict[str, dict[str, Any]],
     table: bool,
     env: str | None,
 ) -> None:
@@ -59,7 +80,7 @@ def study(
     bootstrap_project(project)
     try:
         grid = cells(_listed(strategies), _listed(methods), [int(seed) for seed in _listed(seeds)])
-        check_names(grid)
+        check_names(grid, variant)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     session = open_session(project, env, params)
@@ -76,7 +97,7 @@ def study(
     run = open_study(TrackingParams(**declared["tracking"]), project, name)
     given = {**params, "tracking": {**params.get("tracking", {}), "parent": run.run_id}}
     folder = project / "data/studies" / name
-    work = Work(project, env, name, plan.last, given, declared["subset"]["budget"], folder / "logs")
+    work = Work(project, env, name, plan.last, given, variant, declared["subset"]["budget"], folder / "logs")
     failed = {} if table else _run(work, grid, workers)
     outcomes = [found for cell in grid if (found := outcome(work, cell)) is not None]
     if not outcomes:
@@ -120,12 +141,14 @@ def _listed(words: str) -> list[str]:
     return [word.strip() for word in words.split(",") if word.strip()]
 
 
-def check_names(grid: Sequence[Cell]) -> None:
-    """`ValueError` for a strategy or method that is none, before anything runs."""
+def check_names(grid: Sequence[Cell], variants: Collection[str] = ()) -> None:
+    """`ValueError` for a strategy, method or variant that is none, before anything runs."""
     from adapt_infinity import strategies
     from adapt_infinity.training import methods
 
     for cell in grid:
         methods.load(cell.method)
+        if cell.variant and cell.variant not in variants:
+            raise ValueError(f"{cell.strategy!r} needs --variant {cell.variant}:parameters")
         if cell.data_strategy != ZERO_SHOT:
             strategies.presets(cell.data_strategy)

@@ -1,7 +1,7 @@
 """Cells of a study: a data strategy, a training method and a seed each, with a stream of its own.
 
-A strategy is written as it is named, `score:el2n` with its argument, and `random@1.5` with a budget half as large
-again: what comparing at equal total cost needs.
+A strategy is written as it is named, `score:el2n` with its argument, `adapt_inf+deep` with the parameters of the
+variant `deep`, and `random@1.5` with a budget half as large again: what comparing at equal total cost needs.
 """
 
 import re
@@ -22,8 +22,13 @@ class Cell:
 
     @cached_property
     def data_strategy(self) -> str:
-        """Its name without the budget: a file in strategies/, perhaps with an argument behind a colon."""
-        return self.strategy.split("@")[0]
+        """Its name alone: a file in strategies/, perhaps with an argument behind a colon."""
+        return re.split(r"[+@]", self.strategy)[0]
+
+    @cached_property
+    def variant(self) -> str:
+        """The name of further parameters, or ""."""
+        return self.strategy.split("@")[0].partition("+")[2]
 
     @cached_property
     def budget(self) -> float:
@@ -45,8 +50,8 @@ def cells(strategies: Sequence[str], methods: Sequence[str], seeds: Sequence[int
         if twice:
             raise ValueError(f"{what} lists {', '.join(twice)} twice")
     for strategy in strategies:
-        if not re.fullmatch(r"[a-z_0-9]+(:[a-z_0-9]+)?(@\d+(\.\d+)?)?", strategy):
-            raise ValueError(f"a strategy is written name, name:argument or name@budget, got {strategy!r}")
+        if not re.fullmatch(r"[a-z_0-9]+(:[a-z_0-9]+)?(\+[a-z_0-9]+)?(@\d+(\.\d+)?)?", strategy):
+            raise ValueError(f"a strategy is written name, name:argument, name+variant, name@budget, got {strategy!r}")
         if "@" in strategy and float(strategy.split("@")[1]) <= 0:
             raise ValueError(f"the budget of {strategy!r} must be greater than 0")
     return [Cell(strategy, method, seed) for seed in seeds for strategy in strategies for method in methods]
