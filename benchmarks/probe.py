@@ -33,13 +33,13 @@ from probe_memory import extra_memory
 from probe_peers import Peer, differences, encoded, image_peers, read_batches, text_peers
 from probe_setup import SPEC, TOKENS, prepare, trainable
 
-from adapt_infinity import experts
 from adapt_infinity.model import Vlm, answer_logits, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.probe.reader import Opened
 from adapt_infinity.probe.reading import read_batch
 from adapt_infinity.prompts import batches, collate, pad_token
 from adapt_infinity.sample import Sample
+from adapt_infinity.training.lesson import answer_loss
 
 PACKAGES = ("torch", "transformers", "peft", "traker", "bergson")
 # name of the ratio → (dividend, divisor)
@@ -150,7 +150,7 @@ def train(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> None:
     with trainable(weights):
         for places in batches([len(row) for row in rows], TOKENS):
             logits, labels = answer_logits(vlm, collate([rows[place] for place in places], pad_token(vlm)))
-            torch.autograd.grad(experts.answer_nll(logits, labels).mean(), weights, allow_unused=True)
+            torch.autograd.grad(answer_loss(logits, labels), weights, allow_unused=True)
 
 
 def errors(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> list[float]:

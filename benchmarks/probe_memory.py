@@ -22,7 +22,6 @@ import torch
 from probe_setup import DIM, LAYER, SPEC, TOKENS, trainable
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from adapt_infinity import experts
 from adapt_infinity.model import Batch, Vlm, answer_logits
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.probe import capture
@@ -30,6 +29,7 @@ from adapt_infinity.probe.batching import padded
 from adapt_infinity.probe.reading import read_batch
 from adapt_infinity.prompts import collate, encode, pad_token
 from adapt_infinity.sample import Sample
+from adapt_infinity.training.lesson import answer_loss
 
 VISIT = "visit"
 
@@ -70,10 +70,10 @@ def largest_batch(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> Batch:
 
 
 def differentiate(vlm: Vlm, batch: Batch, weights: Sequence[torch.nn.Parameter]) -> None:
-    """Forward and backward of the sum of the rows' mean answer losses."""
+    """Forward and backward, as training does it."""
     with trainable(weights):
         logits, labels = answer_logits(vlm, batch)
-        torch.autograd.grad(experts.answer_nll(logits, labels).sum(), weights, allow_unused=True)
+        torch.autograd.grad(answer_loss(logits, labels), weights, allow_unused=True)
 
 
 def peak(work: Callable[[], object]) -> tuple[int, int]:

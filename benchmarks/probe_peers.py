@@ -36,6 +36,7 @@ from jaxtyping import Float
 from probe_setup import DIM, LAYER, SPEC, TOKENS, trainable
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
+from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from adapt_infinity import experts
@@ -141,7 +142,7 @@ def gradient_of(vlm: Vlm, sample: Sample, pictures: Pictures) -> Float[Tensor, "
     weights = list(probed_weights(vlm, (LAYER,)).values())
     with trainable(weights):
         logits, labels = answer_logits(vlm, collate([encode(vlm, sample, pictures)], pad_token(vlm)))
-        found = torch.autograd.grad(experts.answer_nll(logits, labels).sum(), weights)
+        found = torch.autograd.grad(cross_entropy(logits[0], labels[0]), weights)
     return torch.cat([gradient.flatten() for gradient in found])
 
 
@@ -156,7 +157,7 @@ def map_over_samples(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> Flo
     def loss(weights: dict[str, Tensor], words: Float[Tensor, "time width"], labels: Tensor) -> Tensor:
         given = {"inputs_embeds": words.unsqueeze(0), "use_cache": False}
         hidden = functional_call(trunk, weights, kwargs=given).last_hidden_state[:, :-1]
-        return experts.answer_nll(vlm.head(hidden).float(), labels[1:].unsqueeze(0))[0]
+        return cross_entropy(vlm.head(hidden).float()[0], labels[1:])
 
     rows = encoded(vlm, samples, pictures)
     made = torch.empty(len(rows), DIM)

@@ -108,10 +108,16 @@ def test_cells_are_nested_under_the_study(project: Path, resumed: subprocess.Com
     assert "study.html" in [file.path for file in client.list_artifacts(study.info.run_id)]
 
 
-def test_other_parameters_are_refused(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
-    refused = kedro(project, *WORDS, "--params=subset.budget=32")
-    assert refused.returncode != 0
-    assert "round 1 of s-random-finetune-seed0 is complete, but was made with other parameters" in refused.stderr
+@pytest.fixture
+def work(project: Path, resumed: subprocess.CompletedProcess[str], monkeypatch: pytest.MonkeyPatch) -> _cells.Work:
+    """The study's cells, to be run in this process."""
+    monkeypatch.chdir(project)
+    return _cells.Work(project.resolve(), None, "s", 2, {}, {}, 64, project.resolve() / "data/studies/s/logs")
+
+
+def test_other_parameters_are_refused(work: _cells.Work) -> None:
+    _, wrong = _cells.run_cell(replace(work, params={"subset": {"budget": 32}}), Cell("random", "finetune", 0))
+    assert "round 1 of s-random-finetune-seed0 is complete, but was made with other parameters" in wrong
 
 
 @pytest.mark.parametrize(
@@ -164,13 +170,17 @@ def test_a_worker_that_dies_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
         list(_cells.run_cells(work, cells(["random"], ["finetune"], [0]), 1))
 
 
-def test_a_shared_reading_is_charged_to_everyone(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
+def test_a_shared_reading_is_charged_to_everyone(work: _cells.Work) -> None:
     """A second method's cell finds the first round read, reads no row of it again, and pays what it took."""
-    words = ["study", "--strategies=oasis", "--methods=finetune,ema", "--seeds=0", "--last=1", "--name=s"]
-    assert kedro(project, *words, "--against=oasis").returncode == 0
-    features = entry(project, "s-oasis-ema-seed0", 1, "features") / "record.json"
-    assert json.loads(features.read_text())["rows read"] == 0
-    found = pd.read_csv(project / "data/studies/s/table.csv").set_index(["method", "measure"])["value"]
-    first = json.loads(entry(project, "s-oasis-finetune-seed0", 1, "features").joinpath("record.json").read_text())
-    assert found["ema", "samples_probed"] == found["finetune", "samples_probed"] == 90
-    assert found["ema", "selection_seconds"] >= first["seconds"]
+    first, second = Cell("oasis", "finetune", 0), Cell("oasis", "ema", 0)
+    _, wrong = _cells.run_cell(replace(work, last=1), second)
+    assert wrong == ""
+    records = [
+        json.loads((entry(work.project, cell.stream("s"), 1, "features") / "record.json").read_text())
+        for cell in (first, second)
+    ]
+    assert [record["rows read"] for record in records] == [90, 0]
+    made = [_cells.outcome(replace(work, last=1), cell) for cell in (first, second)]
+    costs = [found.costs[0] for found in made if found is not None]
+    assert [cost.samples_probed for cost in costs] == [90, 90]
+    assert costs[1].selection_seconds >= records[0]["seconds"]

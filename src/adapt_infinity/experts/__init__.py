@@ -23,7 +23,8 @@ IGNORED = -100
 class Outputs:
     """What the model said of a batch, at answer positions only.
 
-    The softmax over the vocabulary is the dearest part of every score: it is taken once, and shared.
+    The softmax over the vocabulary is the dearest part of every score: it is taken once, and shared. Where the model is
+    all but certain of the answer, 1 − p has lost its digits in fp32; `doubt` is the sum of all other words instead.
     """
 
     logits: Float[Tensor, "batch answers words"]
@@ -43,15 +44,36 @@ class Outputs:
         return self.log_p.exp()
 
     @cached_property
+    def words(self) -> Int[Tensor, "batch answers 1"]:
+        """The answers, some word where there is none."""
+        return self.labels.where(self.labels != IGNORED, 0).unsqueeze(-1)
+
+    @cached_property
+    def others(self) -> Float[Tensor, "batch answers words"]:
+        """Each word's probability, 0 for the answer."""
+        return self.p.scatter(-1, self.words, 0.0)
+
+    @cached_property
+    def doubt(self) -> Float[Tensor, "batch answers"]:
+        """1 − p of each answer token."""
+        return self.others.sum(dim=-1)
+
+    @cached_property
     def error_length(self) -> Float[Tensor, "batch answers"]:
         """‖softmax − one-hot‖ of each answer token."""
-        word = self.labels.where(self.labels != IGNORED, 0).unsqueeze(-1)
-        return self.p.scatter_add(-1, word, -torch.ones_like(word, dtype=self.p.dtype)).norm(dim=-1)
+        return torch.hypot(torch.linalg.vector_norm(self.others, dim=-1), self.doubt)
 
     @cached_property
     def nll(self) -> Float[Tensor, " batch"]:
         """Mean over each sample's answer tokens of −log p, in nats."""
-        return _nll(self.log_p, self.labels)
+        return _nll(self.log_p.gather(-1, self.words).squeeze(-1), self.doubt, self.labels)
+
+    def loss_gradient(self) -> Float[Tensor, "batch answers words"]:
+        """The gradient of each sample's nll at its own logits: (softmax − one-hot) / answer tokens, 0 at padding."""
+        answer = self.labels != IGNORED
+        shares = answer / answer.sum(dim=1, keepdim=True)
+        error = self.others.scatter(-1, self.words, -self.doubt.unsqueeze(-1))
+        return error.mul_(shares.unsqueeze(-1))
 
     def completed(
         self, gradient_norm: Float[Tensor, " batch"] | None, nll_without_image: Float[Tensor, " batch"]
@@ -86,8 +108,8 @@ def possible(outputs: Outputs) -> list[str]:
 def answer_nll(
     logits: Float[Tensor, "batch answers words"], labels: Int[Tensor, "batch answers"]
 ) -> Float[Tensor, " batch"]:
-    """Mean over each sample's answer tokens of −log p, in nats."""
-    return _nll(torch.log_softmax(logits, dim=-1), labels)
+    """Mean over each sample's answer tokens of −log p, in nats, as `Outputs` has it."""
+    return Outputs(logits, labels, None, logits.new_zeros(len(logits))).nll
 
 
 def mean_over_answers(
@@ -98,6 +120,9 @@ def mean_over_answers(
     return (values * answer).sum(dim=1) / answer.sum(dim=1)
 
 
-def _nll(log_p: Float[Tensor, "batch answers words"], labels: Int[Tensor, "batch answers"]) -> Float[Tensor, " batch"]:
-    words = labels.where(labels != IGNORED, 0).unsqueeze(-1)
-    return mean_over_answers(-log_p.gather(-1, words).squeeze(-1), labels)
+def _nll(
+    log_p: Float[Tensor, "batch answers"], doubt: Float[Tensor, "batch answers"], labels: Int[Tensor, "batch answers"]
+) -> Float[Tensor, " batch"]:
+    """From each answer token's log p or, where p is nearly 1 and log p nearly 0, from what is missing to 1."""
+    sure = doubt < 0.5
+    return mean_over_answers(torch.where(sure, -torch.log1p(-doubt.where(sure, 0.0)), -log_p), labels)

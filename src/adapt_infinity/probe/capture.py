@@ -49,19 +49,21 @@ class Capture(Kept):
     called: set[str] = field(default_factory=set)  # maps that the forward pass came through
     turned: bool = False  # the backward pass has begun
 
-    def backward(self, losses: Float[Tensor, " batch"]) -> None:
-        """Visit every map's per-sample gradient of these losses.
+    def backward(self, values: Float[Tensor, "batch ..."], arriving: Float[Tensor, "batch ..."] | None = None) -> None:
+        """Visit every map's per-sample gradient of the samples' losses, `values`; or of losses whose gradient at
+        `values` is `arriving`.
 
         `ValueError` when a map was not reached: its gradient is not known to be zero.
         """
-        if not self.leaves or not losses.requires_grad:
+        if not self.leaves or not values.requires_grad:
             raise ValueError(
                 "the loss does not depend on the probed layers through autograd: call the model's "
                 'gradient_checkpointing_enable with gradient_checkpointing_kwargs={"use_reentrant": False}, '
                 "or leave checkpointing off"
             )
         self.turned = True
-        torch.autograd.grad(losses.sum(), self.leaves, allow_unused=True)
+        arriving = torch.ones_like(values) if arriving is None else arriving
+        torch.autograd.grad(values, self.leaves, arriving, allow_unused=True)
         missed = sorted(self.wanted - set(self.visits))
         if missed:
             raise ValueError(f"no gradient arrived at {_few(missed)}: leave that layer out of probe.layers")

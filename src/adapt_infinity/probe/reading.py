@@ -47,7 +47,7 @@ def read_batch(
     if spec.feature == "gradient":
         return _with_gradients(vlm, batch, bare, spec, moments or {}, optimiser_steps)
     with torch.no_grad(), keeping(vlm, spec.embedding_layer) as kept:
-        outputs = _outputs(vlm, batch, bare)
+        _, outputs = _outputs(vlm, batch, bare)
     features = loss_differences(vlm, batch, spec.layers, spec.dim) if spec.feature == "zero_order" else None
     return _reading(vlm, batch, outputs, bare, features, kept.hidden, {})
 
@@ -69,16 +69,19 @@ def _with_gradients(
         features.add_(sketch(prepare(gradient, moments.get(name), optimiser_steps), name, spec.dim))
 
     with torch.enable_grad(), capturing(vlm, spec.layers, spec.embedding_layer, visit) as capture:
-        outputs = _outputs(vlm, batch, bare)
-        capture.backward(outputs.nll)
+        logits, outputs = _outputs(vlm, batch, bare)
+        capture.backward(logits, outputs.loss_gradient())
     return _reading(vlm, batch, outputs, bare, features, capture.hidden, norms)
 
 
-def _outputs(vlm: Vlm, batch: Batch, bare: Float[Tensor, " batch"]) -> Outputs:
-    """What one forward pass says."""
+def _outputs(
+    vlm: Vlm, batch: Batch, bare: Float[Tensor, " batch"]
+) -> tuple[Float[Tensor, "batch answers words"], Outputs]:
+    """What one forward pass says; the logits in their graph, and apart from it."""
     states, labels = answer_states(vlm, batch)
     squares = states.detach().float().square().sum(dim=-1)
-    return Outputs(vlm.head(states).float(), labels, None, nll_without_image=bare, hidden_square=squares)
+    logits = vlm.head(states).float()
+    return logits, Outputs(logits.detach(), labels, None, nll_without_image=bare, hidden_square=squares)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from adapt_infinity.probe import gradients, sketches
 
-VERSION = 3  # of how rows are computed; raise it whenever the same spec would give other numbers
+VERSION = 4  # of how rows are computed; raise it whenever the same spec would give other numbers
 FEATURES = ("gradient", "zero_order", "embedding")
 
 
