@@ -22,7 +22,14 @@ from adapt_infinity.intake import general
 from adapt_infinity.manifest import Manifest, manifest_path, parameters_hash, round_folder, write_json, write_manifest
 from adapt_infinity.overlap import summarise
 from adapt_infinity.session import inputs_without_arrival
-from adapt_infinity.study.ledger import Cost, ModelSize, reading_flops, stage_seconds, training_flops
+from adapt_infinity.study.ledger import (
+    Cost,
+    ModelSize,
+    evaluation_flops,
+    reading_flops,
+    stage_seconds,
+    training_flops,
+)
 
 log = logging.getLogger(__name__)
 
@@ -190,6 +197,7 @@ class RoundHooks:
             samples_probed=0 if features is None else int((~features.scores["stale"]).sum()),
             selection_flops=0.0 if features is None else reading_flops(size, features.scores, features.spec["spec"]),
             training_flops=training_flops(size, int(log["tokens"].sum()), int(log["extra_tokens"].sum())),
+            evaluation_flops=evaluation_flops(size, int(catalog.load("answers")["tokens"].sum())),
             stored_samples=len(kept),
             state_bytes=state.bytes,
             added_parameters=size.adapter,

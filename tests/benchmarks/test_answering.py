@@ -2,18 +2,20 @@
 
 import pandas as pd
 import pytest
+import torch
 
 from adapt_infinity.benchmarks.answering import (
     BenchmarkParams,
     answer_zero_shot,
-    generate,
     grade_round,
     grade_zero_shot,
     pick_items,
 )
+from adapt_infinity.benchmarks.speaking import _length, speak
 from adapt_infinity.intake import Source
 from adapt_infinity.model import Checkpoint, ModelParams, Vlm
 from adapt_infinity.pictures import Pictures
+from adapt_infinity.prompts import encode_question
 from adapt_infinity.sample import samples_of
 from tests.conftest import INTAKE
 
@@ -49,10 +51,17 @@ def test_a_skill_without_a_grader_is_an_error(toy_source: Source, pick) -> None:
 
 
 def test_batches_change_no_answer(items: pd.DataFrame, pictures: Pictures, vlm: Vlm) -> None:
-    samples = samples_of(items)
-    together = generate(vlm, samples, pictures, PARAMS)
-    alone = generate(vlm, samples, pictures, BenchmarkParams(**{**vars(PARAMS), "token_budget": 1}))
-    assert together == alone
+    rows = [encode_question(vlm, sample, pictures) for sample in samples_of(items)]
+    together = speak(vlm, rows, PARAMS.max_new_tokens, PARAMS.token_budget)
+    assert together == speak(vlm, rows, PARAMS.max_new_tokens, 1)
+    said = [answer.tokens - len(row) for row, answer in zip(rows, together, strict=True)]
+    assert all(0 < count <= PARAMS.max_new_tokens for count in said)
+    assert len(set(said)) > 1, "answers end where they end, not where the longest of their batch does"
+
+
+def test_tokens_are_counted_up_to_the_first_end() -> None:
+    ended = torch.tensor([[False, True, False, True], [False, False, False, False], [True, True, True, True]])
+    assert _length(ended).tolist() == [2, 4, 1]
 
 
 def test_grades_become_rows_of_r(

@@ -15,6 +15,8 @@ from adapt_infinity.study.grid import Cell, cells, genesis_stream
 from adapt_infinity.study.ledger import (
     Cost,
     ModelSize,
+    evaluation_flops,
+    from_json,
     probe_flops,
     reading_flops,
     stage_seconds,
@@ -32,6 +34,7 @@ COST = Cost(
     samples_probed=10,
     selection_flops=4e12,
     training_flops=6e12,
+    evaluation_flops=1e12,
     stored_samples=100,
     state_bytes=7,
     added_parameters=5,
@@ -136,10 +139,18 @@ def test_the_pareto_front() -> None:
     assert pareto(np.array([1.0, 2.0, 3.0, 1.0]), np.array([0.3, 0.2, 0.5, 0.4])) == [3, 2]
 
 
+def test_a_cost_of_an_older_version_is_named() -> None:
+    facts = vars(COST)
+    assert from_json({**facts, "more": 1}) == COST
+    with pytest.raises(ValueError, match=r"a cost\.json lacks evaluation_flops: it is of an older version"):
+        from_json({name: value for name, value in facts.items() if name != "evaluation_flops"})
+
+
 def test_flops_by_hand() -> None:
     """N = 100, an adapter of 10, 4 layers. A token that is trained on: 200 forward, 220 backward."""
     size = ModelSize(layers=4, weights=100, adapter=10)
     assert training_flops(size, tokens=3, extra_tokens=2) == 3 * 420 + 2 * 200
+    assert evaluation_flops(size, tokens=3) == 3 * 200
     assert probe_flops(size, tokens=3, lowest_layer=None) == 3 * 400
     assert probe_flops(size, tokens=3, lowest_layer=1) == 3 * (400 + 0.75 * 220)
     rows = pd.DataFrame({"tokens": [1, 2, 50], "stale": [False, False, True]})

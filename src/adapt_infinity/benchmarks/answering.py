@@ -3,7 +3,6 @@
 Test items are picked once, at genesis, and stay the same for every round of a stream: rows of R can be compared.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +16,10 @@ from adapt_infinity.benchmarks.text import SEPARATOR
 from adapt_infinity.folding import fold_adapter
 from adapt_infinity.intake import IntakeParams, Source, check_records, whole
 from adapt_infinity.lora import Adapter
-from adapt_infinity.model import Checkpoint, ModelParams, Vlm, load_reader, load_vlm
+from adapt_infinity.model import Checkpoint, ModelParams, load_reader, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.prompts import PromptCheck, encode_question
-from adapt_infinity.sample import Sample, samples_of
+from adapt_infinity.sample import samples_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +73,8 @@ def answer_items(
     model_params: ModelParams,
     params: BenchmarkParams,
 ) -> pd.DataFrame:
-    """What the model answers to each item: sample_id, source, skill, grader, reference, answer, score in 0..1.
+    """What the model answers to each item: sample_id, source, skill, grader, reference, answer, score in 0..1, tokens
+    (of question and answer).
 
     Under an adapter of experts by task also expert and right_expert, the tasks whose expert answered and should have
     ("" where the source has none), and oracle_score, that of the right expert's answer (or of the given one).
@@ -101,8 +101,9 @@ def answer_items(
             "skill": sample.skill,
             "grader": grader,
             "reference": reference,
-            "answer": answer,
-            "score": grade[grader](answer, reference),
+            "answer": answer.text,
+            "score": grade[grader](answer.text, reference),
+            "tokens": answer.tokens,
         }
         for sample, grader, reference, answer in zip(
             samples, benchmark_items["grader"], references, answers, strict=True
@@ -112,7 +113,7 @@ def answer_items(
     if routed:
         table["expert"], table["right_expert"] = experts, owners
         table["oracle_score"] = [
-            grade[row["grader"]](answer, row["reference"]) for row, answer in zip(rows, told, strict=True)
+            grade[row["grader"]](text, row["reference"]) for row, text in zip(rows, told, strict=True)
         ]
     return table
 
@@ -126,12 +127,6 @@ def answer_zero_shot(
 ) -> pd.DataFrame:
     """As `answer_items`, by the base model without any adapter: row 0 of R."""
     return answer_items(benchmark_items, pictures, base_model, None, model_params, params)
-
-
-def generate(vlm: Vlm, samples: Sequence[Sample], pictures: Pictures, params: BenchmarkParams) -> list[str]:
-    """Greedy answers, in the order of `samples`."""
-    encoded = [encode_question(vlm, sample, pictures) for sample in samples]
-    return speak(vlm, encoded, params.max_new_tokens, params.token_budget)
 
 
 def grade_round(answers: pd.DataFrame, round: int, previous_score_matrix: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from adapt_infinity.adapters import eproj
-from adapt_infinity.benchmarks.speaking import speak
+from adapt_infinity.benchmarks.speaking import Spoken, speak
 from adapt_infinity.modalities import read_parts
 from adapt_infinity.model import Vlm
 from adapt_infinity.prompts import Encoded
@@ -18,7 +18,7 @@ from adapt_infinity.prompts import Encoded
 
 def answer_by_experts(
     vlm: Vlm, encoded: Sequence[Encoded], sources: Sequence[str], max_new_tokens: int, token_budget: int
-) -> tuple[list[str], list[str], list[str], list[str]]:
+) -> tuple[list[Spoken], list[str], list[str], list[str]]:
     """Answers; the answers of the right experts (an oracle); the task of the expert that each item was given to; the
     task of the right one, "" for an item whose source has none: it is answered where it was sent.
     """
@@ -27,18 +27,18 @@ def answer_by_experts(
     right = torch.tensor(
         [tasks.index(source) if source in tasks else int(sent) for source, sent in zip(sources, chosen, strict=True)]
     )
-    answers, told = [""] * len(encoded), [""] * len(encoded)
+    answers, told = [Spoken("", 0)] * len(encoded), [""] * len(encoded)
     for task in range(len(tasks)):
         eproj.use(vlm.model, vlm.form, vlm.extras, vlm.own, task)
         mine = torch.nonzero((chosen == task) | (right == task)).flatten().tolist()
         if not mine:
             continue
         spoken = speak(vlm, [encoded[place] for place in mine], max_new_tokens, token_budget)
-        for place, text in zip(mine, spoken, strict=True):
+        for place, answer in zip(mine, spoken, strict=True):
             if chosen[place] == task:
-                answers[place] = text
+                answers[place] = answer
             if right[place] == task:
-                told[place] = text
+                told[place] = answer.text
     eproj.use(vlm.model, vlm.form, vlm.extras, vlm.own, None)
     owner = [source if source in tasks else "" for source in sources]
     return answers, told, [tasks[task] for task in chosen.tolist()], owner

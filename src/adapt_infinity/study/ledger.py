@@ -7,8 +7,9 @@ With N weights in the decoder's layers and T tokens (pictures' places included),
     training    forward + backward of what is trained on and of what a method adds
     probe       two forward passes (the second without pictures: counted in full, which is too much), and a backward
                 pass that ends at the lowest probed layer ℓ of L: (L − ℓ) / L of one
+    evaluation  forward of the test items' questions and answers
 
-Left out, on both sides: the vision tower and projector, the head (answer positions only), attention's part that grows
+Left out, everywhere: the vision tower and projector, the head (answer positions only), attention's part that grows
 with the square of the length, the sketch, k-means and pruning. Seconds have all of it.
 """
 
@@ -38,6 +39,7 @@ class Cost:
     samples_probed: int
     selection_flops: float
     training_flops: float
+    evaluation_flops: float
     stored_samples: int  # of the pool, that go on to the next round
     state_bytes: int  # of what the method carries to the next round
     added_parameters: int
@@ -58,6 +60,11 @@ def probe_flops(size: ModelSize, tokens: int, lowest_layer: int | None) -> float
     forward = 2 * 2 * size.weights * tokens
     part = 0.0 if lowest_layer is None else (size.layers - lowest_layer) / size.layers
     return float(forward + part * 2 * (size.weights + size.adapter) * tokens)
+
+
+def evaluation_flops(size: ModelSize, tokens: int) -> float:
+    """Of test items whose questions and answers have so many tokens."""
+    return float(2 * size.weights * tokens)
 
 
 def reading_flops(size: ModelSize, scores: pd.DataFrame, spec: Mapping[str, Any]) -> float:
@@ -89,5 +96,8 @@ def total(costs: Sequence[Cost]) -> dict[str, float]:
 
 
 def from_json(facts: Mapping[str, Any]) -> Cost:
-    """As a round's `cost.json` has it."""
+    """As a round's `cost.json` has it; `ValueError` for one that an older version wrote."""
+    missing = sorted(Cost.__dataclass_fields__.keys() - facts.keys())
+    if missing:
+        raise ValueError(f"a cost.json lacks {', '.join(missing)}: it is of an older version, run its round again")
     return Cost(**{name: facts[name] for name in Cost.__dataclass_fields__})

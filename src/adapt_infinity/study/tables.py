@@ -93,6 +93,7 @@ def cost_table(found: pd.DataFrame) -> pd.DataFrame:
         ("selection_flops", "selection, TFLOP", 1e12, ".2f"),
         ("training_flops", "training, TFLOP", 1e12, ".2f"),
         ("total_flops", "both, TFLOP", 1e12, ".2f"),
+        ("evaluation_flops", "evaluation, TFLOP", 1e12, ".2f"),
         ("selection_seconds", "selection, s", 1, ".0f"),
         ("training_seconds", "training, s", 1, ".0f"),
         ("evaluation_seconds", "evaluation, s", 1, ".0f"),
