@@ -32,6 +32,14 @@ def test_every_row_once_within_the_budget_longest_first(lengths: list[int], toke
     assert sizes == sorted(sizes, reverse=True)
 
 
+def test_a_row_is_never_alone_on_a_cpu() -> None:
+    given: list[list[int]] = []
+    for device in (CPU, torch.device("cuda")):
+        done = [places for places, _ in in_batches([8, 16, 16], Budget(32, 0, device), lambda p, _: given.append(p))]
+        assert done == [[1, 2], [0]]
+    assert given == [[1, 2], [0, 0], [1, 2], [0]]
+
+
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
@@ -73,7 +81,7 @@ def test_a_memory_target_is_kept() -> None:
         return int(torch.ones(held[-1], 25_000).sum())
 
     list(in_batches([32] * 60, Budget(100_000, 40, CPU), work))
-    assert held[0] == 32, "the first batch is one row, to learn from"
+    assert held[0] == 2 * 32, "the first batch is one row, and that one for company, to learn from"
     assert max(held) * 100_000 <= 40 * 2**20
     assert max(held) >= 5 * 32, "and what was learnt is used"
 

@@ -115,9 +115,12 @@ def answer_nll(
 def mean_over_answers(
     values: Float[Tensor, "batch answers"], labels: Int[Tensor, "batch answers"]
 ) -> Float[Tensor, " batch"]:
-    """Mean of `values` where the label is an answer token."""
+    """Mean of `values` where the label is an answer token.
+
+    They are added one after another, so that it does not matter how long the batch's longest answer is.
+    """
     answer = labels != IGNORED
-    return (values * answer).sum(dim=1) / answer.sum(dim=1)
+    return (values * answer).cumsum(dim=1)[:, -1] / answer.sum(dim=1)
 
 
 def _nll(

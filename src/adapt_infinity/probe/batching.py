@@ -1,7 +1,8 @@
 """Batches that fit: rows of like length together, within a budget of tokens and of memory.
 
 A row is padded to a length that depends on its own length alone, never on its neighbours': the model then does the same
-arithmetic for it whatever the batch. At most an eighth of a batch is padding.
+arithmetic for it whatever the batch. At most an eighth of a batch is padding. Where that takes a second row beside it
+(see `Budget.companion`), it has itself for company.
 """
 
 import ctypes
@@ -40,6 +41,13 @@ class Budget:
             self.tokens = 1
             _reset_peak(device)  # refuses a machine on which it cannot be measured
 
+    @property
+    def companion(self) -> bool:
+        """Whether a single row is read twice. On the CPU a matrix of one row takes another way through the processor,
+        which adds in another order; from two rows on, and with one thread, the order is the same for any number.
+        """
+        return self._device.type == "cpu"
+
     def halve(self, tokens: int, why: str) -> None:
         """A batch of `tokens` did not fit: half of it is the most from now on."""
         self._most = max(1, tokens // 2)
@@ -61,18 +69,20 @@ class Budget:
 def in_batches(
     lengths: Sequence[int], budget: Budget, work: Callable[[list[int], int], Result]
 ) -> Iterator[tuple[list[int], Result]]:
-    """Do `work(places, padded length)` for batches that cover all rows, the longest first.
+    """Do `work(places, padded length)` for batches that cover all rows, the longest first; yields places and result.
 
-    A batch that runs out of memory is halved, as is the budget. `MemoryError` when a row does not fit alone.
+    A single place may be given to `work` twice, so that its result has a row more than the places that are yielded. A
+    batch that runs out of memory is halved, as is the budget. `MemoryError` when a row does not fit alone.
     """
     order = sorted(range(len(lengths)), key=lambda place: (-padded(lengths[place]), place))
     while order:
         length = padded(lengths[order[0]])
         most = max(1, budget.tokens // length)
         places = [place for place in order[:most] if padded(lengths[place]) == length]
-        tokens = len(places) * length
+        given = places * 2 if len(places) == 1 and budget.companion else places
+        tokens = len(given) * length
         try:
-            result = budget.measuring(tokens, lambda places=places, length=length: work(places, length))  # type: ignore[misc]
+            result = budget.measuring(tokens, lambda given=given, length=length: work(given, length))  # type: ignore[misc]
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             why = _out_of_memory(error)
             if not why:

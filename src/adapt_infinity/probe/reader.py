@@ -123,7 +123,8 @@ class Opened:
             batch = self._collated([whole[place] for place in places], length)
             return read_batch(self.vlm, batch, bare[places], self.job.spec, self._moments, self._steps)
 
-        for places, reading in in_batches([len(row) for row in whole], self._budget, work):
+        for places, found in in_batches([len(row) for row in whole], self._budget, work):
+            reading = found.first(len(places))
             _refuse_useless(reading, [samples[place].sample_id for place in places])
             if features is None:
                 features = np.empty((len(whole), reading.features.shape[1]), STORED)
@@ -148,7 +149,7 @@ class Opened:
             return read_losses(self.vlm, self._collated([rows[place] for place in places], length))
 
         for places, nll in in_batches([len(row) for row in rows], self._budget, work):
-            losses[present[places]] = nll.numpy()
+            losses[present[places]] = nll[: len(places)].numpy()
         return losses
 
     def _collated(self, rows: list[Encoded], length: int) -> Batch:
