@@ -15,7 +15,7 @@ from adapt_infinity.embedded.ideas import Item, realise
 from adapt_infinity.embedded.pretraining import agrees, measure
 from adapt_infinity.embedded.stream import ARRIVALS, BASE, dataset_module, owned
 
-FOLDER = Path(str(files("adapt_infinity.embedded") / "checkpoint"))
+FOLDER, ALIGNED = (Path(str(files("adapt_infinity.embedded") / name)) for name in ("checkpoint", "aligned"))
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +42,23 @@ def drawn(names: tuple[str, ...], each: int) -> list[Item]:
     return [Item(item.skill, item.pixels, item.turns[:1]) for item in items]
 
 
-def test_small_and_plain(model: Any) -> None:
+@pytest.mark.parametrize("folder", [FOLDER, ALIGNED])
+def test_small_and_plain(folder: Path) -> None:
     """At most 5 MB on disk, float32 in memory, no code of its own."""
-    assert (FOLDER / "model.safetensors").stat().st_size <= 5e6
-    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-    assert "auto_map" not in json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
-    assert all(weight.isfinite().all() for weight in model.parameters())
+    loaded = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True)
+    assert (folder / "model.safetensors").stat().st_size <= 5e6
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
+    assert "auto_map" not in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert all(weight.isfinite().all() for weight in loaded.parameters())
+
+
+def test_the_aligned_base_sees_but_was_taught_less() -> None:
+    """It knows the primitives, and nothing at all of what arrives."""
+    aligned: Any = AutoModelForImageTextToText.from_pretrained(ALIGNED, local_files_only=True)
+    reader: Any = AutoProcessor.from_pretrained(ALIGNED, local_files_only=True)
+    assert float(np.mean(list(measure(aligned, reader, drawn((BASE,), 20)).values()))) >= 0.85
+    for name in ARRIVALS:
+        assert float(np.mean(list(measure(aligned, reader, drawn((name,), 10)).values()))) <= 0.05
 
 
 def test_knows_the_primitives(model: Any, processor: Any) -> None:
