@@ -17,9 +17,11 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from adapt_infinity.intake import REJECTS, Source, check_records, general
+from adapt_infinity.intake import Source, check_records
+from adapt_infinity.json_text import Unreadable
 from adapt_infinity.pictures import Pictures, Seen
-from adapt_infinity.records import Records, Unreadable
+from adapt_infinity.records import Records
+from adapt_infinity.rejects import REJECTS, general
 from adapt_infinity.sample import ROWS
 from tests.conftest import checked, intake, llava
 
@@ -487,7 +489,7 @@ def test_memory_does_not_grow_with_the_records(pictures: Pictures) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("adapt_infinity.intake.BLOCK", 200)
-        patch.setattr("adapt_infinity.intake.SPOOLED", 1 << 16)
+        patch.setattr("adapt_infinity.rejects.SPOOLED", 1 << 16)
         few, many = peak(600), peak(4000)
     assert many < few + 3400 * 300, f"{few / 1e6:.1f} MB for 600 records, {many / 1e6:.1f} MB for 4,000"
 

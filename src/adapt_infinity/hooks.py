@@ -18,9 +18,9 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 
 from adapt_infinity import __version__
-from adapt_infinity.intake import general
 from adapt_infinity.manifest import Manifest, manifest_path, parameters_hash, round_folder, write_json, write_manifest
 from adapt_infinity.overlap import summarise
+from adapt_infinity.rejects import general
 from adapt_infinity.session import inputs_without_arrival
 from adapt_infinity.study.ledger import (
     Cost,

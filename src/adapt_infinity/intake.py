@@ -14,17 +14,13 @@ What is mended, and counted in `repairs`:
 """
 
 import gc
-import hashlib
-import json
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from tempfile import SpooledTemporaryFile
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -34,24 +30,15 @@ from tqdm import tqdm
 from adapt_infinity import formats
 from adapt_infinity.conversation import check_unicode, in_order, question_hash
 from adapt_infinity.formats import Conversation
+from adapt_infinity.json_text import Unreadable
 from adapt_infinity.pictures import Pictures, Seen
-from adapt_infinity.records import Unreadable
+from adapt_infinity.rejects import Rejects
 from adapt_infinity.sample import ROWS, Sample, Turn, content_hash
 
 log = logging.getLogger(__name__)
 
-REJECTS = pa.schema(
-    [
-        ("source", pa.string()),
-        ("position", pa.int64()),  # of the record in its source
-        ("source_id", pa.string()),
-        ("reason", pa.string()),
-        ("raw", pa.string()),
-    ]
-)
 BLOCK = 2048  # records checked together
 REMEMBERED = 100_000  # pictures whose check is remembered
-SPOOLED = 1 << 24  # bytes of rejects in memory; more of them wait on disk
 DUPLICATE_IDS = ("reject", "number")
 
 Readable = Callable[[Sample, list[tuple[int, int]]], None]  # raises ValueError for a sample that the model cannot read
@@ -157,10 +144,9 @@ class _Reading:
         self._parse = formats.load(source.format, source.options)
         self._seen: dict[str, Seen] = {}
         self._numbers: Counter[str] = Counter()
-        self._reasons: Counter[str] = Counter()
+        self._rejects = Rejects(source.name)
         self._conversations = self._arrived = 0
         self._lost = 0.0
-        self._spool = SpooledTemporaryFile(SPOOLED, "w+", encoding="utf-8")  # noqa: SIM115
         self._drained = False
 
     def arrivals(self) -> Iterator[pa.Table]:
@@ -187,23 +173,19 @@ class _Reading:
     def rejects(self) -> Iterator[pa.Table]:
         """What was set aside while the arrivals were drained."""
         assert self._drained, "arrivals are drained before rejects"
-        self._spool.seek(0)
-        yield pa.Table.from_pylist([], REJECTS)
-        while lines := self._spool.readlines(SPOOLED):
-            yield pa.Table.from_pylist([json.loads(line) for line in lines], REJECTS)
-        self._spool.close()
+        yield from self._rejects.tables()
 
     def _candidates(self, position: int, record: Any) -> list[_Candidate]:
         """The conversations of a record that are in order, whatever their pictures."""
         if isinstance(record, Unreadable):
             self._lost = max(self._lost, record.lost)
-            self._reject(position, record, "", record.reason)
+            self._rejects.add(position, record, "", record.reason)
             return []
         try:
             parsed = self._parse(record)
         except ValueError as error:
             self._conversations += 1
-            self._reject(position, record, _id_of(record), str(error))
+            self._rejects.add(position, record, _id_of(record), str(error))
             return []
         single = isinstance(parsed, Conversation)
         conversations = [parsed] if isinstance(parsed, Conversation) else parsed
@@ -216,7 +198,7 @@ class _Reading:
                         check_unicode(name)
                 turns, repairs = in_order(conversation.turns, len(conversation.images), self._params.max_text)
             except ValueError as error:
-                self._reject(position, record, conversation.source_id, str(error))
+                self._rejects.add(position, record, conversation.source_id, str(error))
                 continue
             source_id = conversation.source_id or (f"{position}" if single else f"{position}-{place}")
             found.append(_Candidate(position, record, source_id, conversation, turns, repairs))
@@ -269,7 +251,7 @@ class _Reading:
                 sample = Sample(self._next_id, self._source.name, source_id, skill, tuple(images), said)
                 self._readable(sample, [picture.size for picture in shown])
         except ValueError as error:
-            self._reject(candidate.position, candidate.record, candidate.source_id, str(error))
+            self._rejects.add(candidate.position, candidate.record, candidate.source_id, str(error))
             return None
         self._used.add(source_id)
         self._arrived += 1
@@ -305,21 +287,8 @@ class _Reading:
         repairs.append("repeated id numbered")
         return f"{source_id}#{number}"
 
-    def _reject(self, position: int, record: Any, source_id: str, reason: str) -> None:
-        raw = record.raw if isinstance(record, Unreadable) else json.dumps(record, ensure_ascii=False, default=_plain)
-        entry: dict[str, Any] = {
-            "source": self._source.name,
-            "position": position,
-            "source_id": _writable(source_id),
-            "reason": _writable(reason),
-            "raw": _writable(raw),
-        }
-        self._reasons[general(entry["reason"])] += 1
-        self._spool.write(json.dumps(entry) + "\n")
-
     def _check_yield(self) -> None:
-        name, rejected = self._source.name, self._reasons.total()
-        reasons = ", ".join(f"{reason} ({count})" for reason, count in self._reasons.most_common(3))
+        name, rejected, reasons = self._source.name, len(self._rejects), self._rejects.reasons()
         if not self._arrived:
             why = f"; the reasons: {reasons}" if rejected else " and no record at all"
             raise ValueError(f"source {name!r} yields no usable sample ({rejected} rejected{why})")
@@ -332,11 +301,6 @@ class _Reading:
             )
         if self._source.expected not in (None, self._conversations):
             log.warning("source %s: %d samples, %d were expected", name, self._conversations, self._source.expected)
-
-
-def general(reason: str) -> str:
-    """A reason without names and numbers, so that like counts with like."""
-    return re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", reason)
 
 
 @contextmanager
@@ -358,14 +322,3 @@ def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
 def _id_of(record: Any) -> str:
     found = record.get("id") if isinstance(record, Mapping) else None
     return str(found) if isinstance(found, str | int) else ""
-
-
-def _plain(value: Any) -> str:
-    """What JSON cannot say, in words."""
-    if isinstance(value, bytes):
-        return f"<{len(value)} bytes, sha256 {hashlib.sha256(value).hexdigest()}>"
-    return str(value)
-
-
-def _writable(text: str) -> str:
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
