@@ -2,7 +2,7 @@
 
 A row is padded to a length that depends on its own length alone, never on its neighbours': the model then does the same
 arithmetic for it whatever the batch. At most an eighth of a batch is padding. Where that takes a second row beside it
-(see `Budget.companion`), it has itself for company.
+(see `Budget.doubles_single_rows`), it has itself for company.
 """
 
 import ctypes
@@ -42,7 +42,7 @@ class Budget:
             _reset_peak(device)  # refuses a machine on which it cannot be measured
 
     @property
-    def companion(self) -> bool:
+    def doubles_single_rows(self) -> bool:
         """Whether a single row is read twice. On the CPU a matrix of one row takes another way through the processor,
         which adds in another order; from two rows on, and with one thread, the order is the same for any number.
         """
@@ -79,7 +79,7 @@ def in_batches(
         length = padded(lengths[order[0]])
         most = max(1, budget.tokens // length)
         places = [place for place in order[:most] if padded(lengths[place]) == length]
-        given = places * 2 if len(places) == 1 and budget.companion else places
+        given = places * 2 if len(places) == 1 and budget.doubles_single_rows else places
         tokens = len(given) * length
         try:
             result = budget.measuring(tokens, lambda given=given, length=length: work(given, length))  # type: ignore[misc]
