@@ -71,28 +71,30 @@ def in_batches(
 ) -> Iterator[tuple[list[int], Result]]:
     """Do `work(places, padded length)` for batches that cover all rows, the longest first; yields places and result.
 
-    A single place may be given to `work` twice, so that its result has a row more than the places that are yielded. A
-    batch that runs out of memory is halved, as is the budget. `MemoryError` when a row does not fit alone.
+    A row that would be alone is in its batch twice, on the CPU. A batch that runs out of memory is halved, as is the
+    budget. `MemoryError` when a row does not fit alone.
     """
     order = sorted(range(len(lengths)), key=lambda place: (-padded(lengths[place]), place))
     while order:
         length = padded(lengths[order[0]])
         most = max(1, budget.tokens // length)
         places = [place for place in order[:most] if padded(lengths[place]) == length]
-        given = places * 2 if len(places) == 1 and budget.doubles_single_rows else places
-        tokens = len(given) * length
+        count = len(places)
+        if count == 1 and budget.doubles_single_rows:
+            places = places * 2
+        tokens = len(places) * length
         try:
-            result = budget.measuring(tokens, lambda given=given, length=length: work(given, length))  # type: ignore[misc]
+            result = budget.measuring(tokens, lambda places=places, length=length: work(places, length))  # type: ignore[misc]
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             why = _out_of_memory(error)
             if not why:
                 raise
         else:
-            order = order[len(places) :]
+            order = order[count:]
             yield places, result
             continue
         # here, the error and the tensors that its traceback holds are gone
-        if len(places) == 1:
+        if count == 1:
             raise MemoryError(f"a sample of {lengths[places[0]]} tokens does not fit into memory by itself: {why}")
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

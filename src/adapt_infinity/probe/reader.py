@@ -123,8 +123,7 @@ class Opened:
             batch = self._collated([whole[place] for place in places], length)
             return read_batch(self.vlm, batch, bare[places], self.job.spec, self._moments, self._steps)
 
-        for places, found in in_batches([len(row) for row in whole], self._budget, work):
-            reading = found.first(len(places))
+        for places, reading in in_batches([len(row) for row in whole], self._budget, work):
             _refuse_useless(reading, [samples[place].sample_id for place in places])
             if features is None:
                 features = np.empty((len(whole), reading.features.shape[1]), STORED)
@@ -149,7 +148,7 @@ class Opened:
             return read_losses(self.vlm, self._collated([rows[place] for place in places], length))
 
         for places, nll in in_batches([len(row) for row in rows], self._budget, work):
-            losses[present[places]] = nll[: len(places)].numpy()
+            losses[present[places]] = nll.numpy()
         return losses
 
     def _collated(self, rows: list[Encoded], length: int) -> Batch:
@@ -240,5 +239,5 @@ def _refuse_useless(reading: Reading, sample_ids: list[int]) -> None:
     lengths = reading.features.norm(dim=1)
     bad = ~torch.isfinite(lengths) | (lengths == 0)
     if bad.any():
-        named = [sample_id for sample_id, is_bad in zip(sample_ids, bad.tolist(), strict=True) if is_bad]
+        named = list(dict.fromkeys(one for one, is_bad in zip(sample_ids, bad.tolist(), strict=True) if is_bad))
         raise ValueError(f"no usable gradient for samples {named[:5]}: the loss or its gradient is zero or not finite")

@@ -26,11 +26,6 @@ class Reading:
     scores: dict[str, Float[Tensor, " batch"]]  # `grand` only where a gradient was taken
     dead_modules: tuple[str, ...] = ()  # weights whose gradient is exactly 0 for the whole batch (B = 0 kills all of A)
 
-    def first(self, count: int) -> "Reading":
-        """Of the batch's first so many samples."""
-        scores = {name: values[:count] for name, values in self.scores.items()}
-        return Reading(self.features[:count], self.embeddings[:count], scores, self.dead_modules)
-
 
 def read_batch(
     vlm: Vlm,
