@@ -212,12 +212,13 @@ class Bergson:
 
 
 def _batches(rows: Sequence[Encoded], pad: int) -> list[tuple[list[int], Batch]]:
-    """The batches that the probe makes of these rows."""
+    """The batches that the probe makes of these rows, each of which is in one of them, once."""
     budget = Budget(TOKENS, 0, torch.device("cpu"))
-    lengths = [len(row) for row in rows]
-    return list(
-        in_batches(lengths, budget, lambda places, length: collate([rows[p] for p in places], pad, length=length))
-    )
+    made = []
+    for doubled, length in in_batches([len(row) for row in rows], budget, lambda _places, length: length):
+        places = list(dict.fromkeys(doubled))
+        made.append((places, collate([rows[place] for place in places], pad, length=length)))
+    return made
 
 
 @torch.no_grad()
