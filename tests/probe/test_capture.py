@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from adapt_infinity import experts
 from adapt_infinity.model import IGNORED, Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
@@ -22,7 +23,9 @@ from tests.probe.conftest import Tune, layer_of, still
 def batched(vlm: Vlm, layers: Sequence[int], batch: Batch) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     with capturing(vlm, layers, 3, found.__setitem__) as capture:
-        capture.backward(experts.answer_nll(*answer_logits(vlm, batch)))
+        logits, labels = answer_logits(vlm, batch)
+        said = experts.Outputs(logits.detach(), labels, None, torch.zeros(len(labels)))
+        capture.backward(logits, said.loss_gradient())
     return found
 
 
@@ -32,8 +35,10 @@ def autograd(vlm: Vlm, layers: Sequence[int], batch: Batch) -> dict[str, Tensor]
     for weight in weights.values():
         weight.requires_grad_(True)
     try:
-        losses = experts.answer_nll(*answer_logits(vlm, batch))
-        found = torch.autograd.grad(losses.sum(), list(weights.values()))
+        logits, labels = answer_logits(vlm, batch)
+        losses = cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none").sum(dim=1)
+        means = losses / (labels != IGNORED).sum(dim=1)
+        found = torch.autograd.grad(means.sum(), list(weights.values()))
     finally:
         for weight in weights.values():
             weight.requires_grad_(False)

@@ -124,7 +124,7 @@ def test_the_probe_sees_each_samples_own_gradient_of_maps_and_routers(first: Out
     with capturing(vlm, layers, 1, seen.__setitem__) as capture:
         logits, labels = answer_logits(vlm, batch)
         losses = torch.stack([answer_loss(logits[n : n + 1], labels[n : n + 1]) for n in range(len(labels))])
-        capture.backward(losses)
+        capture.backward(losses, torch.ones_like(losses))
     weights = probed_weights(vlm, layers)
     assert seen.keys() == weights.keys()
     assert any("expert_router" in name for name in seen)

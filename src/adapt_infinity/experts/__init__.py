@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -19,12 +20,20 @@ from adapt_infinity import rooms
 IGNORED = -100
 
 
+class Tokens(NamedTuple):
+    """What each answer token comes to. Nothing here is as large as the vocabulary."""
+
+    log_p: Float[Tensor, "batch answers"]
+    doubt: Float[Tensor, "batch answers"]  # 1 − p
+    entropy: Float[Tensor, "batch answers"]  # of the whole prediction, in nats
+    error_length: Float[Tensor, "batch answers"]  # ‖softmax − one-hot‖
+
+
 @dataclass(frozen=True)
 class Outputs:
     """What the model said of a batch, at answer positions only.
 
-    The softmax over the vocabulary is the dearest part of every score: it is taken once, and shared. Where the model is
-    all but certain of the answer, 1 − p has lost its digits in fp32; `doubt` is the sum of all other words instead.
+    A walk over the vocabulary is the dearest part of every score: it is taken once, and what scores need of it is kept.
     """
 
     logits: Float[Tensor, "batch answers words"]
@@ -34,46 +43,33 @@ class Outputs:
     hidden_square: Float[Tensor, "batch answers"] | None = None  # ‖h‖² of what goes into the head
 
     @cached_property
-    def log_p(self) -> Float[Tensor, "batch answers words"]:
-        """Logarithm of each word's probability."""
-        return torch.log_softmax(self.logits, dim=-1)
-
-    @cached_property
-    def p(self) -> Float[Tensor, "batch answers words"]:
-        """Each word's probability."""
-        return self.log_p.exp()
-
-    @cached_property
-    def words(self) -> Int[Tensor, "batch answers 1"]:
-        """The answers, some word where there is none."""
-        return self.labels.where(self.labels != IGNORED, 0).unsqueeze(-1)
-
-    @cached_property
-    def others(self) -> Float[Tensor, "batch answers words"]:
-        """Each word's probability, 0 for the answer."""
-        return self.p.scatter(-1, self.words, 0.0)
-
-    @cached_property
-    def doubt(self) -> Float[Tensor, "batch answers"]:
-        """1 − p of each answer token."""
-        return self.others.sum(dim=-1)
-
-    @cached_property
-    def error_length(self) -> Float[Tensor, "batch answers"]:
-        """‖softmax − one-hot‖ of each answer token."""
-        return torch.hypot(torch.linalg.vector_norm(self.others, dim=-1), self.doubt)
+    def tokens(self) -> Tokens:
+        """Of every answer token; what stands at padding means nothing."""
+        return self._walk()[0]
 
     @cached_property
     def nll(self) -> Float[Tensor, " batch"]:
         """Mean over each sample's answer tokens of −log p, in nats."""
-        return _nll(self.log_p.gather(-1, self.words).squeeze(-1), self.doubt, self.labels)
+        return _nll(self.tokens.log_p, self.tokens.doubt, self.labels)
 
     def loss_gradient(self) -> Float[Tensor, "batch answers words"]:
         """The gradient of each sample's nll at its own logits: (softmax − one-hot) / answer tokens, 0 at padding."""
+        tokens, error = self._walk()
+        self.__dict__["tokens"] = tokens
         answer = self.labels != IGNORED
-        shares = answer / answer.sum(dim=1, keepdim=True)
-        error = self.others.scatter(-1, self.words, -self.doubt.unsqueeze(-1))
-        return error.mul_(shares.unsqueeze(-1))
+        return error.mul_((answer / answer.sum(dim=1, keepdim=True)).unsqueeze(-1))
+
+    @torch.no_grad()
+    def _walk(self) -> tuple[Tokens, Float[Tensor, "batch answers words"]]:
+        """Tokens, and softmax − one-hot, whose only holder is the caller."""
+        words = _words(self.labels)
+        log_p = torch.log_softmax(self.logits, dim=-1)
+        error = log_p.exp()
+        entropy = -torch.linalg.vecdot(error, log_p)
+        doubt = _doubt(error, words)
+        error.scatter_(-1, words, -doubt.unsqueeze(-1))
+        said = log_p.gather(-1, words).squeeze(-1)
+        return Tokens(said, doubt, entropy, torch.linalg.vector_norm(error, dim=-1)), error
 
     def completed(
         self, gradient_norm: Float[Tensor, " batch"] | None, nll_without_image: Float[Tensor, " batch"]
@@ -105,11 +101,14 @@ def possible(outputs: Outputs) -> list[str]:
     return [name for name in names() if all(getattr(outputs, need) is not None for need in needs(name))]
 
 
+@torch.no_grad()
 def answer_nll(
     logits: Float[Tensor, "batch answers words"], labels: Int[Tensor, "batch answers"]
 ) -> Float[Tensor, " batch"]:
-    """Mean over each sample's answer tokens of −log p, in nats, as `Outputs` has it."""
-    return Outputs(logits, labels, None, logits.new_zeros(len(logits))).nll
+    """Mean over each sample's answer tokens of −log p, in nats; no graph."""
+    words, log_p = _words(labels), torch.log_softmax(logits, dim=-1)
+    said = log_p.gather(-1, words).squeeze(-1)
+    return _nll(said, _doubt(log_p.exp_(), words), labels)
 
 
 def mean_over_answers(
@@ -121,6 +120,20 @@ def mean_over_answers(
     """
     answer = labels != IGNORED
     return (values * answer).cumsum(dim=1)[:, -1] / answer.sum(dim=1)
+
+
+def _words(labels: Int[Tensor, "batch answers"]) -> Int[Tensor, "batch answers 1"]:
+    """The answers, some word where there is none."""
+    return labels.where(labels != IGNORED, 0).unsqueeze(-1)
+
+
+def _doubt(
+    p: Float[Tensor, "batch answers words"], words: Int[Tensor, "batch answers 1"]
+) -> Float[Tensor, "batch answers"]:
+    """1 − p of each answer, as the sum of all other words: where p is nearly 1, its difference from 1 has lost its
+    digits in fp32. Leaves 0 in `p` where the answer was.
+    """
+    return p.scatter_(-1, words, 0.0).sum(dim=-1)
 
 
 def _nll(

@@ -8,4 +8,4 @@ from adapt_infinity.experts import Outputs, mean_over_answers
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
     """From 0 (certain and right) to sqrt(2) (certain and wrong)."""
-    return mean_over_answers(outputs.error_length, outputs.labels)
+    return mean_over_answers(outputs.tokens.error_length, outputs.labels)

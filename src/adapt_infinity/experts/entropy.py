@@ -1,6 +1,5 @@
 """Entropy: the Shannon entropy of the model's prediction, averaged over answer tokens, in nats."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -9,4 +8,4 @@ from adapt_infinity.experts import Outputs, mean_over_answers
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
     """From 0 (one word is certain) to the logarithm of the vocabulary's size."""
-    return mean_over_answers(-torch.linalg.vecdot(outputs.p, outputs.log_p), outputs.labels)
+    return mean_over_answers(outputs.tokens.entropy, outputs.labels)

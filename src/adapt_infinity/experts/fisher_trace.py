@@ -16,4 +16,4 @@ NEEDS = ("hidden_square",)
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
     """0 where the model is certain and right."""
     assert outputs.hidden_square is not None
-    return mean_over_answers(outputs.error_length.square() * outputs.hidden_square, outputs.labels)
+    return mean_over_answers(outputs.tokens.error_length.square() * outputs.hidden_square, outputs.labels)

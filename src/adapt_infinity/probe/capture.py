@@ -49,9 +49,8 @@ class Capture(Kept):
     called: set[str] = field(default_factory=set)  # maps that the forward pass came through
     turned: bool = False  # the backward pass has begun
 
-    def backward(self, values: Float[Tensor, "batch ..."], arriving: Float[Tensor, "batch ..."] | None = None) -> None:
-        """Visit every map's per-sample gradient of the samples' losses, `values`; or of losses whose gradient at
-        `values` is `arriving`.
+    def backward(self, values: Float[Tensor, "batch ..."], arriving: Float[Tensor, "batch ..."]) -> None:
+        """Visit every map's per-sample gradient of losses whose gradient at `values` is `arriving`.
 
         `ValueError` when a map was not reached: its gradient is not known to be zero.
         """
@@ -62,7 +61,6 @@ class Capture(Kept):
                 "or leave checkpointing off"
             )
         self.turned = True
-        arriving = torch.ones_like(values) if arriving is None else arriving
         torch.autograd.grad(values, self.leaves, arriving, allow_unused=True)
         missed = sorted(self.wanted - set(self.visits))
         if missed:
