@@ -324,17 +324,19 @@ def test_wrong_parameters_are_named(wrong: dict[str, Any]) -> None:
         replace(PARAMS, **wrong)
 
 
-def test_a_sample_without_gradient_is_named(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("token_budget", [400, 1])
+def test_a_sample_without_gradient_is_named(probe: Probe, monkeypatch: pytest.MonkeyPatch, token_budget: int) -> None:
+    """Once, even if it was in its batch twice."""
     read_batch = vars(reader)["read_batch"]
 
     def silent(*args: Any) -> Any:
         reading = read_batch(*args)
-        reading.features[-1] = 0
+        reading.features *= (reading.features != reading.features[-1]).any(dim=1, keepdim=True)
         return reading
 
     monkeypatch.setattr(reader, "read_batch", silent)
     with pytest.raises(ValueError, match=r"no usable gradient for samples \[\d\]"):
-        probe()
+        probe(replace(PARAMS, token_budget=token_budget))
 
 
 def test_several_layers_are_probed_at_once(probe: Probe) -> None:

@@ -140,5 +140,4 @@ def _nll(
     log_p: Float[Tensor, "batch answers"], doubt: Float[Tensor, "batch answers"], labels: Int[Tensor, "batch answers"]
 ) -> Float[Tensor, " batch"]:
     """From each answer token's log p or, where p is nearly 1 and log p nearly 0, from what is missing to 1."""
-    sure = doubt < 0.5
-    return mean_over_answers(torch.where(sure, -torch.log1p(-doubt.where(sure, 0.0)), -log_p), labels)
+    return mean_over_answers(torch.where(doubt < 0.5, -torch.log1p(-doubt), -log_p), labels)
