@@ -331,7 +331,7 @@ def test_a_sample_without_gradient_is_named(probe: Probe, monkeypatch: pytest.Mo
 
     def silent(*args: Any) -> Any:
         reading = read_batch(*args)
-        reading.features *= (reading.features != reading.features[-1]).any(dim=1, keepdim=True)
+        reading.features.mul_((reading.features != reading.features[-1]).any(dim=1, keepdim=True))
         return reading
 
     monkeypatch.setattr(reader, "read_batch", silent)
