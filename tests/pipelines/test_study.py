@@ -153,7 +153,13 @@ def test_variants_as_they_are_written() -> None:
         "deep": {"probe": {"dim": 64}, "pruning": {"pool_size": 5}},
         "few": {"pseudo_skills": {"k": 3}},
     }
-    for wrong in (["deep"], ["deep:"], [":a=b"], ["De ep:a=b"], ["a:b=c", "a:b=d"]):
+    lists = ("pool:selector_experts.experts=[nll, el2n],subset.floors={skill: {box: 2}, source: {a: 1}},seed=1",)
+    assert _variants(context, option, lists)["pool"] == {
+        "selector_experts": {"experts": ["nll", "el2n"]},
+        "subset": {"floors": {"skill": {"box": 2}, "source": {"a": 1}}},
+        "seed": 1,
+    }
+    for wrong in (["deep"], ["deep:"], ["deep:a"], [":a=b"], ["De ep:a=b"], ["a:b=c", "a:b=d"]):
         with pytest.raises(click.BadParameter, match=r"written name:|given twice"):
             _variants(context, option, wrong)
 

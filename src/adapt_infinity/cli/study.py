@@ -7,27 +7,31 @@ import time
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from kedro.framework.cli.utils import _split_params, env_option
+from omegaconf import OmegaConf
 
 from adapt_infinity.study.grid import ZERO_SHOT, Cell, cells
 
 if TYPE_CHECKING:
     from adapt_infinity.cli._cells import Work
 
+NEXT_KEY = re.compile(r",(?=\s*[\w.]+\s*=)")  # so that commas within a list or a mapping stay
+
 
 def _variants(context: click.Context, option: click.Parameter, given: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Parameters by variant, each written NAME:PARAMS."""
+    """Parameters by variant, each written NAME:PARAMS; unlike Kedro's `--params`, PARAMS may hold lists and mappings."""
     found = {}
     for words in given:
-        name, colon, params = words.partition(":")
-        if not re.fullmatch("[a-z_0-9]+", name) or not colon or not params:
+        name, _, params = words.partition(":")
+        if not re.fullmatch("[a-z_0-9]+", name) or not re.match(r"[\w.]+\s*=", params):
             raise click.BadParameter(f"a variant is written name:a.b=c,d.e=f, got {words!r}", context, option)
         if name in found:
             raise click.BadParameter(f"variant {name!r} is given twice", context, option)
-        found[name] = _split_params(context, option, params)
+        parameters = OmegaConf.to_container(OmegaConf.from_dotlist(NEXT_KEY.split(params)))
+        found[name] = cast(dict[str, Any], parameters)
     return found
 
 
