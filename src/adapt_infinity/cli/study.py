@@ -22,7 +22,7 @@ NEXT_KEY = re.compile(r",(?=\s*[\w.]+\s*=)")  # so that commas within a list or 
 
 
 def _variants(context: click.Context, option: click.Parameter, given: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Parameters by variant, each written NAME:PARAMS; unlike Kedro's `--params`, PARAMS may hold lists and mappings."""
+    """Parameters by variant, each written NAME:PARAMS. Unlike those of `--params` they may be lists and mappings."""
     found = {}
     for words in given:
         name, _, params = words.partition(":")
