@@ -75,6 +75,7 @@ def prepare(folder: Path, rows: int) -> tuple[list[Sample], Job]:
         memory_mb=0,
         window=rows,
         loaders=0,
+        threads=0,
         image_cache_mb=0,
     )
 

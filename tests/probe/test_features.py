@@ -47,6 +47,7 @@ PARAMS = ProbeParams(
     executor="local",
     workers=1,
     loaders=0,
+    threads=1,
     shard=3,
     window=2,
     token_budget=400,
@@ -145,21 +146,38 @@ HOW = {
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As a worker of several has; matrices that threads share out are added up in the order of their parts."""
+def four_threads() -> Iterator[None]:
+    """As torch has on a machine with four cores."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(4)
     yield
+    assert torch.get_num_threads() == 4, "what follows the probe has its threads again"
     torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("four_threads")
 def test_how_rows_are_batched_changes_no_byte(probe: Probe, how: str) -> None:
     usual = probe()
     otherwise = probe(replace(PARAMS, **HOW[how]), stream="other")  # type: ignore[arg-type]
     assert otherwise.record["rows read"] == len(usual.sample_ids)
     assert same_bytes(usual, otherwise)
+
+
+@pytest.mark.parametrize(("threads", "seen"), [(1, 1), (2, 2), (0, 4)])
+@pytest.mark.usefixtures("four_threads")
+def test_a_worker_computes_with_its_threads(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch, threads: int, seen: int
+) -> None:
+    read, found = reader.Opened.read, set()
+
+    def watched(self: Any, *args: Any) -> Any:
+        found.add(torch.get_num_threads())
+        return read(self, *args)
+
+    monkeypatch.setattr(reader.Opened, "read", watched)
+    probe(replace(PARAMS, threads=threads))
+    assert found == {seen}
 
 
 @pytest.mark.parametrize("how", [{"workers": 2, "loaders": 1}, {"workers": 2, "executor": "ray"}], ids=str)

@@ -52,6 +52,7 @@ class ProbeParams:
     # how they are read
     executor: str  # a file in executors
     workers: int  # 0 = one a device
+    threads: int  # a worker's on the CPU; 0 = its share of the cores
     loaders: int  # processes a worker that prepare its samples; 0 = the worker itself
     shard: int  # rows written together
     window: int  # rows bucketed by length together
@@ -63,7 +64,7 @@ class ProbeParams:
         for name in ("dim", "shard", "window", "token_budget"):
             if getattr(self, name) < 1:
                 raise ValueError(f"probe.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("workers", "loaders", "memory_mb", "image_cache_mb"):
+        for name in ("workers", "threads", "loaders", "memory_mb", "image_cache_mb"):
             if getattr(self, name) < 0:
                 raise ValueError(f"probe.{name} must not be negative, got {getattr(self, name)}")
         if self.reuse not in REUSE:
@@ -104,6 +105,7 @@ def probe_pool(
         memory_mb=params.memory_mb,
         window=params.window,
         loaders=params.loaders,
+        threads=params.threads,
         image_cache_mb=params.image_cache_mb,
     )
     if params.reuse == "off":

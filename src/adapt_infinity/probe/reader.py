@@ -8,6 +8,7 @@ import multiprocessing
 import multiprocessing.util
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class Job:
     memory_mb: int
     window: int
     loaders: int
+    threads: int
     image_cache_mb: int
 
 
@@ -77,11 +79,12 @@ def read_task(job: Job, task: Task) -> Done:
     name = shard_name(task.keys)
     if (job.folder / name).exists() and stored_keys(job.folder / name, job.fingerprint) is not None:
         return Done(task.first, name, task.keys, 0, 0, ())
-    opened = _open(job)
     windows, tokens = [], 0
-    for samples, pairs in opened.loader.windows(task.samples, job.window):
-        windows.append(opened.read(samples, pairs))
-        tokens += sum(len(whole) for whole, _ in pairs)
+    with _threads(job.threads):
+        opened = _open(job)
+        for samples, pairs in opened.loader.windows(task.samples, job.window):
+            windows.append(opened.read(samples, pairs))
+            tokens += sum(len(whole) for whole, _ in pairs)
     write_shard(job.folder / name, _joined(task.keys, [window.rows for window in windows]), job.fingerprint)
     dead = frozenset.intersection(*(window.dead for window in windows))
     return Done(task.first, name, task.keys, len(task.samples), tokens, tuple(sorted(dead)))
@@ -199,6 +202,20 @@ def _begin_loading(reader: Reader, pictures: Pictures) -> None:
 def _load(samples: Sequence[Sample]) -> list[Pair]:
     assert _loading is not None, "a loader begins before it loads"
     return [_loading.read(sample) for sample in samples]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Have torch compute with so many threads in the meantime; 0 = with those it has.
+
+    Threads share out a product of few rows otherwise than one of many, so that a row's last bits hang on its batch.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 _latest: Opened | None = None  # of this process
