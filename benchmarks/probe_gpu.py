@@ -1,0 +1,415 @@
+"""How dear is the probe on a model of real size? Ratios on one device, a GPU if there is one.
+
+    python benchmarks/probe_gpu.py --shape llava-1.5-7b --rows 512 --runs 5     # a GPU with 40 GB or more
+    python benchmarks/probe_gpu.py --shape tiny --rows 64 --device cpu          # does the script run?
+
+Nothing is downloaded: the model has a real checkpoint's shape and weights that are drawn, in bfloat16 on a GPU. Rows
+are drawn, too: a picture's places, then 20 to 120 tokens of question and 10 to 200 of answer, lengths uniform. Time is
+that of the device, which is waited for; runs are interleaved, medians compared.
+
+- *probe*: features, all scores, embeddings, the pass without pictures; no encoding, which is the processor's work and
+  is done by loaders in other processes.
+- *training*: forward and backward of the same rows for all adapter weights, in the same batches, without the step.
+- *batch 1 + dense*: one row per ordinary backward pass, times a dense matrix that is made once, `--dense` columns wide:
+  one of 8192 columns has 80 GB for a layer of 7B with rank 128.
+- *batch 1 + traker*: the same through traker's `BasicProjector`, drawn anew for each row, if it is installed.
+- *share of peak*: floating-point operations of the probe, counted by torch, a second, as a share of what a product of
+  two square matrices reaches in the same run.
+- *extra memory*: the peak of the probe's batch beyond that of forward and backward for the probed layer alone (GPU).
+- *embedded model*: rows in fp32 in one batch against each alone; on this device against the CPU; in bfloat16 against
+  fp32, where a model's real weights and real pictures are at hand.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from probe import errors, versions
+from probe_setup import SPEC as EMBEDDED_SPEC
+from probe_setup import TARGETS, prepare, trainable
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+from transformers import AutoModelForImageTextToText, CLIPVisionConfig, LlamaConfig, LlavaConfig
+
+from adapt_infinity.lora import Adapter
+from adapt_infinity.model import ModelParams, Vlm, answer_logits, attach, load_vlm, new_adapter
+from adapt_infinity.probe.batching import Budget, in_batches
+from adapt_infinity.probe.capture import probed_weights
+from adapt_infinity.probe.reading import read_batch, read_losses
+from adapt_infinity.probe.spec import Spec
+from adapt_infinity.prompts import Encoded, collate, encode
+from adapt_infinity.training.lesson import answer_loss
+
+QUESTION, ANSWER = (20, 120), (10, 200)  # tokens of a row, from and to
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a checkpoint's config says of its size, and the recipe that its users train it with."""
+
+    text: dict[str, Any]
+    vision: dict[str, Any]
+    rank: int
+    dim: int
+
+    def config(self) -> Any:
+        """Of a LLaVA: a CLIP tower whose last layer but one is seen, two linear maps, a Llama."""
+        places = (self.vision["image_size"] // self.vision["patch_size"]) ** 2
+        return LlavaConfig(
+            text_config=LlamaConfig(**self.text),
+            vision_config=CLIPVisionConfig(**self.vision),
+            image_token_index=self.text["vocab_size"] - 1,
+            image_seq_length=places,
+        )
+
+
+SHAPES = {
+    "llava-1.5-7b": Shape(
+        {
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 32,
+            "vocab_size": 32064,
+        },
+        {
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "image_size": 336,
+            "patch_size": 14,
+            "projection_dim": 768,
+        },
+        rank=128,
+        dim=8192,
+    ),
+    "tiny": Shape(
+        {
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "vocab_size": 512,
+        },
+        {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 56,
+            "patch_size": 14,
+            "projection_dim": 32,
+        },
+        rank=8,
+        dim=1024,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A model, rows to read, and how they are read."""
+
+    vlm: Vlm
+    rows: list[Encoded]
+    spec: Spec
+    token_budget: int
+
+    @property
+    def layer(self) -> int:
+        """The probed layer."""
+        return self.spec.layers[0]
+
+    def batches(self, work: Callable[[list[int], int], Any]) -> list[Any]:
+        """The work of every batch that the probe makes of these rows."""
+        budget = Budget(self.token_budget, 0, self.vlm.device)
+        return [found for _, found in in_batches([len(row) for row in self.rows], budget, work)]
+
+    def weights(self) -> list[torch.nn.Parameter]:
+        """The probed layer's."""
+        return list(probed_weights(self.vlm, self.spec.layers).values())
+
+
+class Operations(TorchDispatchMode):
+    """Floating-point operations of products and attention, forward and backward, by torch's own formulas.
+
+    torch's `FlopCounterMode` follows modules, too, through hooks that the probe's backward pass, which ends at leaves,
+    does not come through.
+    """
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """One operation."""
+        out = func(*args, **(kwargs or {}))
+        if (formula := flop_registry.get(func._overloadpacket)) is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def main() -> None:
+    """Make model and rows, run the peers in turn, print medians and ratios."""
+    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--shape", choices=SHAPES, default="llava-1.5-7b")
+    asked.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    asked.add_argument("--rows", type=int, default=512)
+    asked.add_argument("--runs", type=int, default=5)
+    asked.add_argument("--tokens", type=int, default=16384, help="in a batch, padding included")
+    asked.add_argument("--dense", type=int, default=1024, help="columns of the dense matrix")
+    asked.add_argument("--few", type=int, default=16, help="rows that the peers of batch 1 read")
+    asked.add_argument("--output", type=Path, default=Path("data/benchmarks/probe_gpu.json"))
+    options = asked.parse_args()
+    device = torch.device(options.device)
+    setting = made(SHAPES[options.shape], device, options.rows, options.tokens)
+    few = replace(setting, rows=setting.rows[: options.few])
+    matrix = dense_matrix(setting, options.dense)
+    peers: dict[str, tuple[Callable[[], object], int]] = {
+        "probe": (partial(probe, setting), options.rows),
+        "training": (partial(train, setting), options.rows),
+        "batch 1 + dense": (lambda: [gradient_of(few, row) @ matrix for row in few.rows], len(few.rows)),
+    }
+    if importlib.util.find_spec("trak"):
+        peers["batch 1 + traker"] = (partial(project_anew, few, options.dense), len(few.rows))
+    seconds = interleaved(peers, options.runs, device)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    with Operations() as counted:
+        probe(setting)
+    reached, peak = counted.total / (medians["probe"] * options.rows), square_product(setting.vlm)
+    result: dict[str, Any] = {
+        "shape": options.shape,
+        "rows": options.rows,
+        "tokens in the mean": statistics.fmean(len(row) for row in setting.rows),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores",
+        "machine": platform.machine(),
+        "dtype": str(setting.vlm.base.dtype),
+        "versions": versions(),
+        "milliseconds a row": {name: [1000 * value for value in values] for name, values in seconds.items()},
+        "probe, rows a second": 1 / medians["probe"],
+        "probe / training": medians["probe"] / medians["training"],
+        **{f"{name} / probe": medians[name] / medians["probe"] for name in medians if name.startswith("batch 1")},
+        "probe, TFLOP/s": reached / 1e12,
+        "square product, TFLOP/s": peak / 1e12,
+        "share of peak": reached / peak,
+        **(extra_memory(setting) if device.type == "cuda" else {}),
+        **embedded_model(device),
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=1))
+    for name, value in result.items():
+        print(f"{name:56} {value if not isinstance(value, float) else f'{value:.4g}'}")
+
+
+def made(shape: Shape, device: torch.device, rows: int, token_budget: int) -> Setting:
+    """A model of this shape with an adapter none of whose parts is zero, and rows for it."""
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    config = shape.config()
+    torch.manual_seed(0)
+    with device:
+        model = AutoModelForImageTextToText.from_config(config, dtype=dtype).eval().requires_grad_(False)
+    vlm = Vlm(model, None, device, 4096)
+    params = ModelParams(
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        max_tokens=4096,
+        adapter_rank=shape.rank,
+        adapter_alpha=2 * shape.rank,
+        adapter_targets=TARGETS,
+    )
+    fresh = new_adapter(vlm, params, seed=0)
+    tensors = {name: tensor + 0.02 * torch.randn(tensor.shape) for name, tensor in fresh.tensors.items()}
+    vlm = attach(vlm, Adapter(fresh.config, tensors, fresh.record))
+    vlm.model.eval().requires_grad_(False)
+    depth = len(vlm.layers)
+    spec = replace(EMBEDDED_SPEC, layers=(depth // 2,), embedding_layer=depth - 1, dim=shape.dim)
+    return Setting(vlm, drawn(config, rows), spec, token_budget)
+
+
+def drawn(config: Any, rows: int) -> list[Encoded]:
+    """Rows with one picture each."""
+    draw, size = torch.Generator().manual_seed(1), config.vision_config.image_size
+    made = []
+    for number in range(rows):
+        question, answer = (int(torch.randint(low, high, (), generator=draw)) for low, high in (QUESTION, ANSWER))
+        words = torch.randint(3, config.image_token_index, (question + answer,), generator=draw)
+        places = torch.full((config.image_seq_length,), config.image_token_index)
+        answers = torch.arange(len(places) + len(words)) >= len(places) + question
+        pixels = torch.randn(1, 3, size, size, generator=draw)
+        made.append(Encoded(number, torch.cat([places, words]), answers, {"pixel_values": pixels}))
+    return made
+
+
+def probe(setting: Setting) -> None:
+    """As a worker reads a window whose tokens are there: the losses without pictures, then everything else."""
+    image_token = setting.vlm.base.config.image_token_id
+    seen = [row.input_ids != image_token for row in setting.rows]
+    bare = [
+        Encoded(row.sample_id, row.input_ids[words], row.answers[words], {})
+        for row, words in zip(setting.rows, seen, strict=True)
+    ]
+    losses = np.empty(len(bare), np.float32)
+
+    def lose(places: list[int], length: int) -> None:
+        batch = collate([bare[place] for place in places], 0, length=length)
+        losses[places] = read_losses(setting.vlm, batch).numpy()
+
+    def read(places: list[int], length: int) -> None:
+        batch = collate([setting.rows[place] for place in places], 0, length=length)
+        read_batch(setting.vlm, batch, losses[places], setting.spec)
+
+    replace(setting, rows=bare).batches(lose)
+    setting.batches(read)
+
+
+def train(setting: Setting) -> None:
+    """Forward and backward of the same batches for all adapter weights."""
+    weights = [weight for name, weight in setting.vlm.model.named_parameters() if "lora_" in name]
+
+    def learn(places: list[int], length: int) -> None:
+        differentiate(setting, places, length, weights)
+
+    setting.batches(learn)
+
+
+def differentiate(setting: Setting, places: list[int], length: int, weights: list[torch.nn.Parameter]) -> None:
+    """Forward and backward of a batch for these weights."""
+    with trainable(weights):
+        batch = collate([setting.rows[place] for place in places], 0, length=length)
+        torch.autograd.grad(answer_loss(*answer_logits(setting.vlm, batch)), weights, allow_unused=True)
+
+
+def dense_matrix(setting: Setting, columns: int) -> Tensor:
+    """A Rademacher matrix for the probed layer's gradient, in the model's number format, made once."""
+    size = sum(weight.numel() for weight in setting.weights())
+    signs = torch.empty(size, columns, dtype=setting.vlm.base.dtype, device=setting.vlm.device)
+    return signs.bernoulli_(0.5).mul_(2).sub_(1)
+
+
+def gradient_of(setting: Setting, row: Encoded) -> Tensor:
+    """Of one row's mean answer loss, for the probed layer, by an ordinary backward pass."""
+    weights = setting.weights()
+    with trainable(weights):
+        logits, labels = answer_logits(setting.vlm, collate([row], 0))
+        found = torch.autograd.grad(cross_entropy(logits[0], labels[0]), weights)
+    return torch.cat([gradient.flatten() for gradient in found]).to(setting.vlm.base.dtype)
+
+
+def project_anew(setting: Setting, columns: int) -> None:
+    """The same gradients through a projector that draws its matrix at every call."""
+    from trak.projectors import BasicProjector, ProjectionType
+
+    size = sum(weight.numel() for weight in setting.weights())
+    device = str(setting.vlm.device)
+    projector = BasicProjector(size, columns, seed=0, proj_type=ProjectionType.rademacher, device=device)
+    for row in setting.rows:
+        projector.project(gradient_of(setting, row).float().unsqueeze(0), model_id=0)
+
+
+def interleaved(
+    peers: dict[str, tuple[Callable[[], object], int]], runs: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds a row of each peer, `runs` times, after one run to warm up: the device's, or the process's on the CPU."""
+    seconds: dict[str, list[float]] = {name: [] for name in peers}
+    for run in range(runs + 1):
+        for name, (work, rows) in peers.items():
+            taken = timed(work, device)
+            if run:
+                seconds[name].append(taken / rows)
+    return seconds
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the work, waited for."""
+    if device.type != "cuda":
+        before = time.process_time()
+        work()
+        return time.process_time() - before
+    torch.cuda.synchronize(device)
+    before = time.perf_counter()
+    work()
+    torch.cuda.synchronize(device)
+    return time.perf_counter() - before
+
+
+def square_product(vlm: Vlm) -> float:
+    """Operations a second of a product of square matrices, the fastest of ten: what a peak is worth in practice."""
+    size = 8192 if vlm.device.type == "cuda" else 1024
+    one, other = (torch.randn(size, size, device=vlm.device, dtype=vlm.base.dtype) for _ in range(2))
+    return 2 * size**3 / min(timed(lambda: one @ other, vlm.device) for _ in range(10))
+
+
+def extra_memory(setting: Setting) -> dict[str, float]:
+    """The peak of the probe's first batch beyond that of the same layer's gradient by autograd; goal 8's bound."""
+    rows = sorted(setting.rows, key=len)[: max(1, setting.token_budget // max(len(row) for row in setting.rows))]
+    here, device = replace(setting, rows=rows), setting.vlm.device
+    places, length = list(range(len(rows))), len(rows[-1])
+    bare = np.full(len(rows), np.nan, np.float32)
+    weights = here.weights()
+    works: dict[str, Callable[[], object]] = {
+        "plain": lambda: differentiate(here, places, length, weights),
+        "probe": lambda: read_batch(here.vlm, collate(rows, 0, length=length), bare, here.spec),
+    }
+    peaks = {}
+    for name, work in works.items():
+        work()  # the sketch's plan is made and kept: it belongs to the resting memory
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        peaks[name] = torch.cuda.max_memory_allocated(device) - before
+    bound = 2 * len(rows) * max(weight.numel() for weight in weights) * 4 + len(rows) * here.spec.dim * 4
+    extra = peaks["probe"] - peaks["plain"]
+    return {
+        "memory: rows of the batch": float(len(rows)),
+        **{f"memory: {name}, GB": value / 1e9 for name, value in peaks.items()},
+        "memory: (probe - plain) / bound": extra / bound,
+        "memory: (probe - plain) / (plain + weights)": extra / (peaks["plain"] + torch.cuda.memory_allocated(device)),
+    }
+
+
+def embedded_model(device: torch.device) -> dict[str, float]:
+    """Is it right here? Real weights and pictures, small."""
+    with tempfile.TemporaryDirectory() as folder:
+        samples, job = prepare(Path(folder), 64)
+        found = {}
+        for name, where, dtype in (
+            ("cpu", "cpu", "float32"),
+            ("fp32", str(device), "float32"),
+            ("bf16", str(device), "bfloat16"),
+        ):
+            vlm = load_vlm(job.base, replace(job.model, device=where, dtype=dtype), job.adapter)
+            rows = [encode(vlm, sample, job.pictures) for sample in samples]
+            bare = np.full(len(rows), np.nan, np.float32)
+            found[name] = read_batch(vlm, collate(rows, 0), bare, EMBEDDED_SPEC).features
+            if name == "fp32":
+                error = errors(vlm, samples[:32], job.pictures)
+    apart = (found["fp32"] - found["cpu"]).norm(dim=1) / found["cpu"].norm(dim=1)
+    return {
+        "embedded model: relative error against batch 1, largest": max(error),
+        "embedded model: relative error against the CPU, largest": apart.max().item(),
+        "embedded model: cosine of bfloat16 and fp32, median": _cosines(found["bf16"], found["fp32"]).median().item(),
+        "embedded model: cosine of bfloat16 and fp32, lowest": _cosines(found["bf16"], found["fp32"]).min().item(),
+    }
+
+
+def _cosines(one: Tensor, other: Tensor) -> Tensor:
+    return torch.nn.functional.cosine_similarity(one, other, dim=1)
+
+
+if __name__ == "__main__":
+    main()
