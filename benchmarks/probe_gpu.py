@@ -235,7 +235,6 @@ def made(shape: Shape, device: torch.device, rows: int, token_budget: int) -> Se
     fresh = new_adapter(vlm, params, seed=0)
     tensors = {name: tensor + 0.02 * torch.randn(tensor.shape) for name, tensor in fresh.tensors.items()}
     vlm = attach(vlm, Adapter(fresh.config, tensors, fresh.record))
-    vlm.model.eval().requires_grad_(False)
     depth = len(vlm.layers)
     spec = replace(EMBEDDED_SPEC, layers=(depth // 2,), embedding_layer=depth - 1, dim=shape.dim)
     return Setting(vlm, drawn(config, rows), spec, token_budget)

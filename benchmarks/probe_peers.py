@@ -245,9 +245,7 @@ def _text_model(job: Job) -> Vlm:
     tensors = {
         name: tensor + 0.02 * torch.randn(tensor.shape, generator=draw) for name, tensor in fresh.tensors.items()
     }
-    vlm = attach(vlm, Adapter(fresh.config, tensors, fresh.record))
-    vlm.model.eval().requires_grad_(False)
-    return vlm
+    return attach(vlm, Adapter(fresh.config, tensors, fresh.record))
 
 
 def _in_order(readings: list[tuple[list[int], Reading]], part: Callable[[Reading], Tensor]) -> Tensor:

@@ -106,7 +106,7 @@ def load_reader(checkpoint: Checkpoint, params: ModelParams) -> Reader:
 
 
 def load_vlm(checkpoint: Checkpoint, params: ModelParams, adapter: Adapter | None = None) -> Vlm:
-    """The checkpoint, in eval mode, with `adapter` on it if one is given."""
+    """The checkpoint, in eval mode and frozen, with `adapter` on it if one is given."""
     device = torch.device(_choose_device() if params.device == "auto" else params.device)
     location = str(checkpoint.location)
     model: Any = AutoModelForImageTextToText.from_pretrained(
@@ -116,16 +116,14 @@ def load_vlm(checkpoint: Checkpoint, params: ModelParams, adapter: Adapter | Non
     if scale:
         raise ValueError(f"{location} rescales its logits ({scale}), which the answer-only head does not support")
     processor = AutoProcessor.from_pretrained(location, trust_remote_code=False)
-    vlm = Vlm(model.to(device), processor, device, params.max_tokens)
-    if adapter is not None:
-        vlm = attach(vlm, adapter)
-    vlm.model.requires_grad_(False)
-    vlm.model.eval()
-    return vlm
+    vlm = Vlm(model.to(device).requires_grad_(False).eval(), processor, device, params.max_tokens)
+    return vlm if adapter is None else attach(vlm, adapter)
 
 
 def new_adapter(vlm: Vlm, params: ModelParams, seed: int) -> Adapter:
-    """A fresh adapter (B = 0) for the model; `ValueError` when no module matches `model.adapter_targets`."""
+    """A fresh adapter (B = 0) for the model, which is left as it was; `ValueError` when no module matches
+    `model.adapter_targets`.
+    """
     config = LoraConfig(
         r=params.adapter_rank, lora_alpha=params.adapter_alpha, target_modules=params.adapter_targets, lora_dropout=0.0
     )
@@ -141,7 +139,9 @@ def new_adapter(vlm: Vlm, params: ModelParams, seed: int) -> Adapter:
 
 
 def attach(vlm: Vlm, adapter: Adapter) -> Vlm:
-    """The model with the adapter's weights on it: frozen ranks merged into the base, the others as live LoRA."""
+    """The model with the adapter's weights on it, in eval mode and frozen: ranks that rest merged into the base, the
+    others as live LoRA.
+    """
     frozen, live = split(adapter)
     _merge(vlm.model, frozen, scaling(live.config))
     wrapped = _wrap(vlm.model, LoraConfig(**live.config))
@@ -149,7 +149,9 @@ def attach(vlm: Vlm, adapter: Adapter) -> Vlm:
     if outcome.unexpected_keys:
         raise ValueError(f"the adapter does not fit the model: {outcome.unexpected_keys[:3]}")
     plain = Vlm(wrapped, vlm.processor, vlm.device, vlm.max_tokens, frozen)
-    return reform(plain, adapter.form, adapter.extras) if adapter.form else plain
+    whole = reform(plain, adapter.form, adapter.extras) if adapter.form else plain
+    whole.model.requires_grad_(False).eval()
+    return whole
 
 
 def reform(vlm: Vlm, form: Mapping[str, Any], extras: Mapping[str, Tensor]) -> Vlm:

@@ -6,7 +6,7 @@ stand side by side in one adapter, so its rank grows by as much every round.
 """
 
 from adapt_infinity.lora import Adapter, join, scaling
-from adapt_infinity.model import Checkpoint, ModelParams, Vlm, load_vlm, new_adapter
+from adapt_infinity.model import Checkpoint, ModelParams, Vlm, attach, load_vlm, new_adapter
 
 CONTINUE, MERGE = "continue", "merge_then_new"
 POLICIES = (CONTINUE, MERGE)
@@ -21,10 +21,11 @@ def begin(
     """
     if policy == CONTINUE:
         return load_vlm(base_model, model_params, previous)
-    fresh = new_adapter(load_vlm(base_model, model_params), model_params, seed + 1_000_003 * round)
+    vlm = load_vlm(base_model, model_params)
+    fresh = new_adapter(vlm, model_params, seed + 1_000_003 * round)
     if scaling(fresh.config) != scaling(previous.config):
         raise ValueError(
             f"training.chaining={MERGE} keeps model.adapter_alpha / adapter_rank as it was: the previous adapter has "
             f"{scaling(previous.config):g}, the new one {scaling(fresh.config):g}"
         )
-    return load_vlm(base_model, model_params, join(previous.tensors, fresh))
+    return attach(vlm, join(previous.tensors, fresh))

@@ -14,7 +14,7 @@ from torch.multiprocessing.spawn import start_processes
 
 from adapt_infinity import parquet
 from adapt_infinity.lora import Adapter, read_adapter, write_adapter
-from adapt_infinity.model import Checkpoint, ModelParams, detach, load_vlm, new_adapter
+from adapt_infinity.model import Checkpoint, ModelParams, attach, detach, load_vlm, new_adapter
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool
 from adapt_infinity.sample import Sample, samples_of
@@ -123,8 +123,8 @@ def warm_up_adapter(
     draw = np.random.default_rng([params.seed, 0])
     places = np.sort(draw.permutation(first_arrivals.count_rows())[: warm_up.samples])
     samples = samples_of(parquet.take(first_arrivals, places).to_pandas())
-    fresh = new_adapter(load_vlm(base_model, model_params), model_params, params.seed)
-    vlm = load_vlm(base_model, model_params, fresh)
+    base = load_vlm(base_model, model_params)
+    vlm = attach(base, new_adapter(base, model_params, params.seed))
     weights = gather(vlm, params.projector)
     lesson = Lesson(vlm, weights, samples, pictures, Memory(Pool(), 0), params, 0)
     log, moments = train(lesson, Course(), warm_up.epochs)
