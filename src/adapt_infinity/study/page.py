@@ -21,9 +21,10 @@ READING = (
     "Points are hundredths; ± is the half-width of a 95 % t interval over seeds. Differences are taken seed by seed "
     "under the same method; p is that of a paired t test, p (Holm) is adjusted for the number of strategies compared. "
     "With three seeds a t interval is wide: what is not told apart is not shown to be equal. All cells have the same "
-    "stream, base model, adapter, steps and pool size, but for a strategy with @, whose budget is multiplied, and for "
-    "rulers: multitask, which keeps and trains on everything, independent, which knows one dataset, zero_shot, which "
-    "is not trained, and skill_balanced, which sees the true skills."
+    "stream, base model, adapter, steps and pool size, but for a strategy with @, whose budget is multiplied, one with "
+    "+, which has the parameters that the command gives it, and for rulers: multitask, which keeps and trains on "
+    "everything, independent, which knows one dataset, zero_shot, which is not trained, and skill_balanced, which sees "
+    "the true skills."
 )
 COSTING = (
     "With N weights in the decoder's layers and T tokens: forward 2 N T, backward 2 N T and the adapter's share. "
