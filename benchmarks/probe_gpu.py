@@ -132,11 +132,6 @@ class Setting:
     spec: Spec
     token_budget: int
 
-    @property
-    def layer(self) -> int:
-        """The probed layer."""
-        return self.spec.layers[0]
-
     def batches(self, work: Callable[[list[int], int], Any]) -> list[Any]:
         """The work of every batch that the probe makes of these rows."""
         budget = Budget(self.token_budget, 0, self.vlm.device)
