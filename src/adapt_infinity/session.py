@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from kedro.framework import project as framework
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
@@ -153,6 +154,8 @@ def open_session(
     project: Path, env: str | None = None, params: dict[str, Any] | None = None, conf_source: str | None = None
 ) -> RoundSession:
     """A session from Python, with `params` as `--params` would give them."""
+    if framework.PACKAGE_NAME is None:  # once a process: every time makes all pipelines anew
+        bootstrap_project(project)
     session = RoundSession.create(project_path=project, env=env, runtime_params=params or {}, conf_source=conf_source)
     assert isinstance(session, RoundSession)
     return session
@@ -168,7 +171,6 @@ def open_round(
     manifest = read_manifest(manifest_path(project, stream, round))
     if manifest is None:
         raise ValueError(f"round {round} of stream {stream!r} is not complete; run `kedro run --params=round={round}`")
-    bootstrap_project(project)
     asked = {"seed": manifest.seed, **(params or {}), "stream": stream, "round": round}
     catalog = open_session(project, env, asked).load_context()._get_catalog(load_versions=manifest.versions)
     assert isinstance(catalog, DataCatalog)

@@ -196,11 +196,8 @@ def _cost(work: Work, stream: str, round: int) -> Cost:
 
 
 def _session(work: Work, params: Mapping[str, Any]) -> Any:
-    from kedro.framework.startup import bootstrap_project
-
     from adapt_infinity.session import open_session
 
-    bootstrap_project(work.project)
     return open_session(work.project, work.env, dict(params))
 
 
@@ -208,11 +205,9 @@ def _session(work: Work, params: Mapping[str, Any]) -> Any:
 def _quiet(work: Work, stream: str) -> Iterator[None]:
     """In the project's folder, one thread; what is printed goes to the cell's log."""
     import torch
-    from kedro.framework.startup import bootstrap_project
 
     torch.set_num_threads(1)
     os.chdir(work.project)
-    bootstrap_project(work.project)
     with (
         (work.log / f"{stream}.log").open("a") as file,
         contextlib.redirect_stdout(file),

@@ -27,14 +27,12 @@ class Stream:
     """A stream's finished rounds."""
 
     def __init__(self, name: str, env: str | None) -> None:
-        from kedro.framework.startup import bootstrap_project
         from kedro.utils import find_kedro_project
 
         from adapt_infinity.session import open_session
 
         found = find_kedro_project(Path.cwd())
         assert found is not None, "kedro offers this command inside a project only"
-        bootstrap_project(found)
         self.project, self.env = found, env
         self.name = name or open_session(found, env).stream()
         folders = self.folder.glob("round_*") if self.folder.is_dir() else []

@@ -23,14 +23,12 @@ def data(preset: str, env: str | None) -> None:
         except ValueError as error:
             raise click.ClickException(str(error)) from error
         return
-    from kedro.framework.startup import bootstrap_project
     from kedro.utils import find_kedro_project
 
     from adapt_infinity.session import open_session
 
     project = find_kedro_project(Path.cwd())
     assert project is not None, "kedro offers this command inside a project only"
-    bootstrap_project(project)
     root, sources = open_session(project, env).sources()
     click.echo(f"below {root}:")
     show(pd.DataFrame([state(root, source) for source in sources]))

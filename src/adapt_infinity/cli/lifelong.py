@@ -25,7 +25,6 @@ def lifelong(
     first: int, last: int, strategy: str, stream: str, seed: int, params: dict[str, Any], again: bool, env: str | None
 ) -> None:
     """Run rounds FIRST..LAST of the stream, each in a session of its own."""
-    from kedro.framework.startup import bootstrap_project
     from kedro.utils import find_kedro_project
 
     from adapt_infinity.cli._rounds import MadeOtherwiseError, default_stream, run_rounds
@@ -35,7 +34,6 @@ def lifelong(
         raise click.ClickException(f"--first and --last must satisfy 1 <= first <= last, got {first} and {last}")
     project = find_kedro_project(Path.cwd())
     assert project is not None, "kedro offers this command inside a project only"
-    bootstrap_project(project)
     asked: dict[str, Any] = {**params, "seed": seed}
     asked["stream"] = stream or default_stream(open_session(project, env, asked).stream(), strategy, seed)
     try:

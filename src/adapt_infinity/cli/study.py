@@ -69,7 +69,6 @@ def study(
 
     Resumable: complete rounds are not run again. Results are in data/studies/<name>/.
     """
-    from kedro.framework.startup import bootstrap_project
     from kedro.utils import find_kedro_project
 
     from adapt_infinity.cli._cells import Work, outcome
@@ -81,7 +80,6 @@ def study(
 
     project = find_kedro_project(Path.cwd())
     assert project is not None, "kedro offers this command inside a project only"
-    bootstrap_project(project)
     try:
         grid = cells(_listed(strategies), _listed(methods), [int(seed) for seed in _listed(seeds)])
         check_names(grid, variant)
