@@ -16,7 +16,7 @@ from adapt_infinity.lora import Adapter, join, split
 from adapt_infinity.model import Vlm, detach, load_vlm, new_adapter
 from adapt_infinity.pool import Pool
 from adapt_infinity.prompts import encode
-from adapt_infinity.training import losses
+from adapt_infinity.training import chaining, losses
 from adapt_infinity.training.engine import _step, held_out_loss, train
 from adapt_infinity.training.lesson import Course
 from adapt_infinity.training.params import TrainingParams, WarmUpParams
@@ -247,6 +247,22 @@ def test_merge_then_new_rests_on_what_was_learned(toy: Toy) -> None:
     merged = Adapter(trained.config, trained.tensors, trained.record)  # as any PEFT reader sees it: all ranks live
     assert logits_of(toy, ours) == pytest.approx(logits_of(toy, load_vlm(toy.base, toy.model, merged)), abs=2e-4)
     assert same(detach(ours, {}), trained)
+
+
+@pytest.mark.parametrize("policy", chaining.POLICIES)
+def test_the_base_is_read_once(toy: Toy, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 7B it is 14 GB, from a disk that others read, too."""
+    from transformers import AutoModelForImageTextToText as Models
+
+    reads, whole = [], Models.from_pretrained
+
+    def read(place: str, **how: object) -> object:
+        reads.append(place)
+        return whole(place, **how)
+
+    monkeypatch.setattr(Models, "from_pretrained", read)
+    toy.train("finetune", 1, chaining=policy)
+    assert reads == [str(toy.base.location)]
 
 
 def logits_of(toy: Toy, vlm: Vlm) -> np.ndarray:
