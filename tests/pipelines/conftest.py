@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.conftest import PROJECT
-from tests.pipelines.running import kedro
+from tests.pipelines.running import fresh_kedro
 
 SMALL = {
     "embedded_stream": {"train_size": 90, "design_size": 1, "test_size": 4},
@@ -35,6 +35,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first_round(project: Path) -> subprocess.CompletedProcess[str]:
-    done = kedro(project, "run", "--pipeline=round")
+    done = fresh_kedro(project, "run", "--pipeline=round")
     assert done.returncode == 0, done.stdout + done.stderr
     return done

@@ -1,17 +1,52 @@
-"""Kedro as a user runs it, and what it has written."""
+"""Kedro's command line as a user runs it, and what it has written."""
 
 import os
 import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 from adapt_infinity.manifest import manifest_path, read_manifest
 
+FORKED = get_context("forkserver")
+FORKED.set_forkserver_preload(
+    [
+        "kedro.framework.cli.cli",
+        "mlflow",
+        *(f"adapt_infinity.{name}" for name in ("clustering.pseudo_skills", "figures", "probe.features")),
+        *(f"adapt_infinity.{name}" for name in ("benchmarks.answering", "selection.subset", "training.round")),
+    ]
+)
+
 
 def kedro(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, forked off one that has imported torch and the like: seconds each."""
+    said = [project / f"{name}.log" for name in ("stdout", "stderr")]
+    process = FORKED.Process(target=_command, args=(project, words, *said))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    stdout, stderr = (path.read_text() for path in said)
+    return subprocess.CompletedProcess(["kedro", *words], process.exitcode, stdout, stderr)
+
+
+def fresh_kedro(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The same from nothing, as a shell starts it."""
     command = [sys.executable, "-m", "kedro", *words]
     environment = {**os.environ, "COLUMNS": "200"}
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+
+def _command(project: Path, words: tuple[str, ...], stdout: Path, stderr: Path) -> None:
+    from kedro.framework.cli.cli import main
+
+    os.environ["COLUMNS"] = "200"
+    for number, path in enumerate((stdout, stderr), start=1):
+        with path.open("w") as file:
+            os.dup2(file.fileno(), number)
+    os.chdir(project)
+    sys.argv = ["kedro", *words]
+    main()
 
 
 def entry(project: Path, stream: str, round: int, name: str) -> Path:
