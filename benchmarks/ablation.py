@@ -122,13 +122,11 @@ def run_round(name: str, strategy: str, params: Params, round: int, seed: int, i
     import contextlib
 
     import torch
-    from kedro.framework.startup import bootstrap_project
 
     from adapt_infinity.session import open_session
 
     torch.set_num_threads(1)
     os.chdir(PROJECT)
-    bootstrap_project(PROJECT)
     asked = {**params, "round": round, "seed": seed, "stream": stream_name(name, seed)}
     asked |= {"tracking": {"enabled": False}, "benchmarks": {"items_per_skill": items}}
     log = PROJECT / f"data/benchmarks/{stream_name(name, seed)}.log"

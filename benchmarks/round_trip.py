@@ -12,7 +12,6 @@ from collections import Counter
 from pathlib import Path
 
 import pandas as pd
-from kedro.framework.startup import bootstrap_project
 
 from adapt_infinity import formats
 from adapt_infinity.datasets import PicturesDataset, SourcesDataset
@@ -33,7 +32,6 @@ def main() -> None:
     asked.add_argument("--env", default="realdata")
     asked.add_argument("--formats", default="llava,chat")
     options = asked.parse_args()
-    bootstrap_project(PROJECT)
     root, sources = open_session(PROJECT, options.env).sources()
     pictures = PicturesDataset(filepath=str(root), sources=sources, max_pixels=10**8).load()
     samples = 0

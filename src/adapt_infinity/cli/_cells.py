@@ -78,10 +78,13 @@ def _begin() -> None:
 
 def make_genesis(work: Work, seed: int) -> None:
     """Round 0 of a seed, if it is missing."""
+    from adapt_infinity.session import open_session
+
     stream = genesis_stream(work.study, seed)
     if read_manifest(manifest_path(work.project, stream, 0)) is None:
         with _quiet(work, stream):
-            _session(work, {**work.params, "stream": stream, "seed": seed}).run(pipeline_names=["genesis"])
+            asked = {**work.params, "stream": stream, "seed": seed}
+            open_session(work.project, work.env, asked).run(pipeline_names=["genesis"])
 
 
 def run_cell(work: Work, cell: Cell) -> tuple[float, str]:
@@ -193,12 +196,6 @@ def _cost(work: Work, stream: str, round: int) -> Cost:
     record = json.loads((features / "record.json").read_text())
     each = json.loads(shared.read_text()).get(_fingerprint(features), 0.0)
     return replace(cost, selection_seconds=cost.selection_seconds + each * (record["rows"] - record["rows read"]))
-
-
-def _session(work: Work, params: Mapping[str, Any]) -> Any:
-    from adapt_infinity.session import open_session
-
-    return open_session(work.project, work.env, dict(params))
 
 
 @contextlib.contextmanager
