@@ -20,9 +20,9 @@ FORKED.set_forkserver_preload(
 
 
 def kedro(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, forked off one that has imported torch and the like: seconds each."""
+    """A command in a process of its own, forked off one that has imported what takes seconds to import."""
     said = [project / f"{name}.log" for name in ("stdout", "stderr")]
-    process = FORKED.Process(target=_command, args=(project, words, *said))
+    process = FORKED.Process(target=_command, args=(project, words, _environment(), *said))
     process.start()
     process.join()
     assert process.exitcode is not None
@@ -33,14 +33,18 @@ def kedro(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def fresh_kedro(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The same from nothing, as a shell starts it."""
     command = [sys.executable, "-m", "kedro", *words]
-    environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=project, env=_environment(), capture_output=True, text=True, check=False)
 
 
-def _command(project: Path, words: tuple[str, ...], stdout: Path, stderr: Path) -> None:
+def _environment() -> dict[str, str]:
+    """Of the test that asks, not of the time when the server that forks began."""
+    return {**os.environ, "COLUMNS": "200"}
+
+
+def _command(project: Path, words: tuple[str, ...], environment: dict[str, str], stdout: Path, stderr: Path) -> None:
+    os.environ.update(environment)
     from kedro.framework.cli.cli import main
 
-    os.environ["COLUMNS"] = "200"
     for number, path in enumerate((stdout, stderr), start=1):
         with path.open("w") as file:
             os.dup2(file.fileno(), number)
