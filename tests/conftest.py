@@ -44,6 +44,19 @@ TARGETS = (
 INTAKE = IntakeParams(max_text=10_000, max_reject_share=0.0, near_bits=10, on_contamination="report", workers=2)
 
 
+SLOWEST = ("test_study", "test_round", "test_realdata", "test_commands", "test_failures")  # of tests/pipelines
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes begin, so that all processes that test end at about the same time."""
+
+    def place(item: pytest.Item) -> int:
+        slow = item.path.parent.name == "pipelines" and item.path.stem in SLOWEST
+        return SLOWEST.index(item.path.stem) if slow else len(SLOWEST)
+
+    items.sort(key=place)
+
+
 def intake(**changes: Any) -> IntakeParams:
     """The usual parameters of intake with some of them changed."""
     return replace(INTAKE, **changes)

@@ -1,11 +1,14 @@
 """A project of its own and its first round, for tests that use the command line; small, but nothing left out."""
 
+import os
 import shutil
-import subprocess
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from tests.conftest import PROJECT
 from tests.pipelines.running import fresh_kedro
@@ -24,7 +27,29 @@ SMALL = {
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project: configuration and code."""
-    folder = tmp_path_factory.mktemp("project")
+    return new_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def first_round(project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the first round said. It is run once for all processes that test; each file's project has a copy of it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    made, said = shared / "first_round", shared / "first_round.txt"
+    with FileLock(shared / "first_round.lock"):
+        if not said.exists():
+            shutil.rmtree(made, ignore_errors=True)
+            done = fresh_kedro(new_project(made), "run", "--pipeline=round")
+            assert done.returncode == 0, done.stdout + done.stderr
+            said.write_text(done.stdout)
+    shutil.copytree(made, project, dirs_exist_ok=True, symlinks=True)
+    move_store(project / "mlflow.db", made, project)
+    return said.read_text()
+
+
+def new_project(folder: Path) -> Path:
+    """The code and the configuration of this project, in small."""
     shutil.copytree(PROJECT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
     shutil.copy(PROJECT / "pyproject.toml", folder)
     shutil.copytree(PROJECT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
@@ -33,8 +58,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def first_round(project: Path) -> subprocess.CompletedProcess[str]:
-    done = fresh_kedro(project, "run", "--pipeline=round")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
+def move_store(store: Path, before: Path, after: Path) -> None:
+    """MLflow writes down where artifacts lie, from the root on."""
+    with closing(sqlite3.connect(store)) as rows, rows:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            rows.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(before), str(after)))
