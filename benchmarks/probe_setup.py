@@ -34,6 +34,7 @@ SPEC = Spec(
     dim=DIM,
     gradient="sgd",
     sketch="segments",
+    image_grounding=True,
 )
 
 

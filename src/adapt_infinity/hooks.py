@@ -1,7 +1,6 @@
 """What happens around a round: the clock of its stages, its manifest, its MLflow run and its closing table."""
 
 import logging
-import resource
 import subprocess
 import time
 from collections import Counter, defaultdict
@@ -18,18 +17,11 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 
 from adapt_infinity import __version__
+from adapt_infinity.costs import peak_memory_gb, round_cost
 from adapt_infinity.manifest import Manifest, manifest_path, parameters_hash, round_folder, write_json, write_manifest
 from adapt_infinity.overlap import summarise
 from adapt_infinity.rejects import general
 from adapt_infinity.session import inputs_without_arrival
-from adapt_infinity.study.ledger import (
-    Cost,
-    ModelSize,
-    evaluation_flops,
-    reading_flops,
-    stage_seconds,
-    training_flops,
-)
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +90,8 @@ class RoundHooks:
 
         params = self._params()
         check_method(params["training"], params["methods"])
+        if {"params:probe", "params:selector_experts"} <= pipeline.inputs():
+            check_experts(params["selector_experts"]["experts"], params["probe"])
         tags = {"strategy": _pipeline_name(run_params), "code_version": code_version(self._project())}
         self._run = open_round(
             TrackingParams(**params["tracking"]), self._project(), params["stream"], params["round"], tags
@@ -126,7 +120,8 @@ class RoundHooks:
         if pipeline.nodes in whole_rounds(name, run_params):  # a part makes versions, but completes no round
             manifest = make_manifest(name, pipeline, catalog, self._params(), code_version(self._project()))
             place = manifest_path(self._project(), manifest.stream, manifest.round)
-            write_json(place.with_name("cost.json"), asdict(self._cost(pipeline.all_outputs(), catalog)))
+            cost = round_cost(pipeline.all_outputs(), catalog, self._params(), self._clock.seconds)
+            write_json(place.with_name("cost.json"), asdict(cost))
             write_manifest(place, manifest)
             self._run.log_tags({f"version/{entry}": version for entry, version in manifest.versions.items()})
             self._report(pipeline, catalog)
@@ -186,24 +181,6 @@ class RoundHooks:
             **tables,
         )
 
-    def _cost(self, made: set[str], catalog: DataCatalog) -> Cost:
-        """What the round has cost; see `study/ledger.py`."""
-        adapter, log = catalog.load("adapter"), catalog.load("training_log")
-        state, kept = catalog.load("method_state"), catalog.load("kept_pool")
-        size = model_size(catalog.load("base_model"), adapter)
-        features = catalog.load("features") if "features" in made else None
-        return Cost(
-            **stage_seconds(self._clock.seconds),
-            samples_probed=0 if features is None else int((~features.scores["stale"]).sum()),
-            selection_flops=0.0 if features is None else reading_flops(size, features.scores, features.spec["spec"]),
-            training_flops=training_flops(size, int(log["tokens"].sum()), int(log["extra_tokens"].sum())),
-            evaluation_flops=evaluation_flops(size, int(catalog.load("answers")["tokens"].sum())),
-            stored_samples=len(kept),
-            state_bytes=state.bytes,
-            added_parameters=size.adapter,
-            peak_memory_gb=peak_memory_gb(),
-        )
-
     def _rare_skills(self) -> list[str]:
         assert self._context is not None
         sources = self._context.config_loader["globals"]["sources"]
@@ -218,29 +195,26 @@ class RoundHooks:
         return Path(self._context.project_path)
 
 
-def model_size(base: Any, adapter: Any) -> ModelSize:
-    """What the ledger's formulas need to know of the round's model."""
-    from adapt_infinity.model import decoder_size
-
-    decoder = decoder_size(base)
-    return ModelSize(layers=decoder.layers, weights=decoder.weights, adapter=adapter.numbers)
-
-
-def peak_memory_gb() -> float:
-    """What this process has had at most. Linux knows; `ru_maxrss`, the next best, counts what its parent had."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
 def check_method(training: dict[str, Any], settings: dict[str, Any]) -> None:
     """What is told to the round's training method is right: a typo stops the run before any node."""
     from adapt_infinity.training import methods
 
     methods.params_of(training["method"], settings)
     methods.check_chaining(training["method"], training["chaining"])
+
+
+def check_experts(wanted: list[str], probe: dict[str, Any]) -> None:
+    """The probe is told to read what scores need: otherwise the pool would be read first, and the score missed then."""
+    from adapt_infinity import experts
+
+    missing = {
+        "gradient_norm": "" if probe["feature"] == "gradient" else "probe.feature=gradient",
+        "nll_without_image": "" if probe["image_grounding"] else "probe.image_grounding=true",
+    }
+    for name in sorted(set(wanted) & set(experts.names())):
+        for need in experts.needs(name):
+            if missing.get(need):
+                raise ValueError(f"selector_experts.experts names {name!r}, which needs {missing[need]}")
 
 
 def whole_rounds(name: str, run_params: dict[str, Any]) -> list[Any]:

@@ -105,10 +105,11 @@ def test_one_of_many_is_as_alone(name: str) -> None:
     )
     norms = torch.arange(1.0, 5)
     squares = torch.arange(12.0).view(4, 3)
-    many = Outputs(logits, labels, norms, torch.arange(2.0, 6), squares)
+    bare = torch.arange(2.0, 6)
+    many = Outputs(logits, labels, norms, bare, squares)
     for row in range(4):
         part = slice(row, row + 1)
-        alone = Outputs(logits[part], labels[part], norms[part], many.nll_without_image[part], squares[part])
+        alone = Outputs(logits[part], labels[part], norms[part], bare[part], squares[part])
         assert experts.load(name)(alone).item() == pytest.approx(experts.load(name)(many)[row].item(), abs=1e-6)
 
 
@@ -122,6 +123,11 @@ def test_a_score_that_needs_a_gradient_says_so() -> None:
     without = TOSS.completed(None, TOSS.nll_without_image)
     assert experts.possible(TOSS) == experts.names()
     assert experts.possible(without) == [name for name in experts.names() if name != "grand"]
+
+
+def test_a_score_that_needs_a_reading_without_pictures_says_so() -> None:
+    once = TOSS.completed(TOSS.gradient_norm, None)
+    assert experts.possible(once) == [name for name in experts.names() if name != "image_grounding"]
 
 
 def test_completed_outputs_keep_what_was_computed() -> None:

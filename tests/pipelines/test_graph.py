@@ -3,7 +3,9 @@
 import inspect
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import yaml
 from kedro.framework.project import configure_project, pipelines, settings
@@ -12,10 +14,12 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
 from adapt_infinity import strategies
-from adapt_infinity.hooks import check_method
+from adapt_infinity.costs import selection_flops
+from adapt_infinity.hooks import check_experts, check_method
 from adapt_infinity.manifest import PREVIOUS
 from adapt_infinity.pipeline_registry import register_pipelines
 from adapt_infinity.session import RoundSession, open_session
+from adapt_infinity.study.ledger import ModelSize
 from tests.conftest import PROJECT
 
 STAGES = [
@@ -115,6 +119,32 @@ def test_a_typo_in_a_methods_settings_is_found_before_any_node() -> None:
         check_method({"method": "ewc", "chaining": "continue"}, {"ewc": short})
     with pytest.raises(ValueError, match=r"training.method=ewc needs training.chaining=continue"):
         check_method({"method": "ewc", "chaining": "merge_then_new"}, settings)
+
+
+def test_a_score_that_the_probe_will_not_have_is_found_before_it_reads() -> None:
+    probe = {"feature": "gradient", "image_grounding": True}
+    check_experts(["grand", "image_grounding", "uniqueness"], probe)
+    check_experts(["el2n"], {"feature": "embedding", "image_grounding": False})
+    with pytest.raises(ValueError, match=r"names 'image_grounding', which needs probe\.image_grounding=true"):
+        check_experts(["el2n", "image_grounding"], {**probe, "image_grounding": False})
+    with pytest.raises(ValueError, match=r"names 'grand', which needs probe\.feature=gradient"):
+        check_experts(["grand"], {**probe, "feature": "embedding"})
+
+
+def test_everything_that_is_read_in_order_to_choose_is_charged() -> None:
+    """N = 100. Two samples of 10 and 20 tokens; validation samples of 7; the second sample's loss under a reference."""
+    scores = pd.DataFrame({"sample_id": [0, 4], "tokens": [10, 20], "reread_tokens": [0, 15], "stale": [False, False]})
+    features = SimpleNamespace(scores=scores, spec={"spec": {"feature": "embedding", "layers": [1], "dim": 8}})
+    tables = {
+        "targets": pd.DataFrame({"skill": ["a", "b"], "tokens": [3, 4]}),
+        "reference_scores": pd.DataFrame({"sample_id": [0, 4], "nll": [1.0, 1.0]}),
+        "pool_rows": pd.DataFrame({"sample_id": [0, 4], "round": [1, 2]}),
+    }
+    catalog = DataCatalog({name: MemoryDataset(table) for name, table in tables.items()})
+    size, params = ModelSize(layers=4, weights=100, adapter=10), {"probe": {"proxy": ""}, "round": 2}
+    assert selection_flops(size, features, set(), catalog, params) == 200 * (30 + 15)
+    assert selection_flops(size, features, {"targets"}, catalog, params) == 200 * (45 + 7)
+    assert selection_flops(size, features, set(tables), catalog, params) == 200 * (45 + 7 + 20)
 
 
 def test_the_embedded_streams_configuration_is_what_its_code_makes() -> None:

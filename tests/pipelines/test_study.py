@@ -80,7 +80,8 @@ def test_what_each_strategy_pays_for(project: Path, resumed: subprocess.Complete
         return found
 
     assert cost("random")["selection_flops"] == cost("random")["samples_probed"] == 0
-    assert 0 < cost("adapt_inf_lite")["selection_flops"] < 2 * cost("oasis")["selection_flops"]
+    once, more = cost("oasis")["selection_flops"], cost("adapt_inf_lite")["selection_flops"]
+    assert 1.5 * once < more < 2.6 * once, "a forward pass; another without pictures, and half a backward pass"
     assert cost("oasis")["samples_probed"] == 170, "what was kept and what arrived"
     assert cost("random")["training_flops"] > cost("random")["evaluation_flops"] > 0
 

@@ -39,6 +39,7 @@ PARAMS = ProbeParams(
     dim=256,
     gradient="sgd",
     sketch="segments",
+    image_grounding=True,
     proxy="",
     proxy_adapter="",
     reuse="exact",
@@ -193,6 +194,18 @@ def test_scores_are_what_method_says(probe: Probe, pool: Pool) -> None:
     assert without_pictures.sum() == 2
     assert (scores["image_grounding"].to_numpy()[without_pictures] == 0).all()
     assert (scores["image_grounding"].to_numpy()[~without_pictures] != 0).all()
+
+
+def test_a_second_reading_is_counted_and_can_be_left_out(probe: Probe, pool: Pool) -> None:
+    twice, once = probe(), probe(replace(PARAMS, image_grounding=False), stream="other")
+    with_pictures = pool.rows()["images"].map(len).to_numpy() > 0
+    tokens, again = (twice.scores[name].to_numpy() for name in ("tokens", "reread_tokens"))
+    assert ((again > 0) == with_pictures).all()
+    assert (again < tokens).all(), "pictures take places"
+    assert (once.scores["reread_tokens"] == 0).all()
+    assert "image_grounding" not in once.scores
+    assert once.gradients.tobytes() == twice.gradients.tobytes()
+    assert once.scores.drop(columns="reread_tokens").equals(twice.scores[once.scores.columns.drop("reread_tokens")])
 
 
 def test_what_is_known_is_not_read_again(

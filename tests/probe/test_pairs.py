@@ -100,6 +100,14 @@ def test_every_family_is_read_exactly_and_in_one_go_where_that_can_be(
     assert encodings == [100] * times
 
 
+def test_nothing_is_encoded_that_nobody_asks_for(vlm: Vlm, pictures: Pictures, encodings: list[int]) -> None:
+    reader = PairReader(vlm, pictures, twice=False)
+    whole, bare = reader.read(asked(7, f"{IMAGE}\nWhat?", "It."))
+    assert bare is None
+    assert encodings == [7]
+    assert whole.input_ids.equal(encode(vlm, asked(7, f"{IMAGE}\nWhat?", "It."), pictures).input_ids)
+
+
 DRAWN = "{%- for part in message['content'] -%}" + SHOWN + "{%- endif -%}{%- endfor -%}"
 PICTURES_LAST = [
     (SAID, SAID.replace("{{- part['text'] -}}", "{%- if part['type'] == 'text' -%}{{- part['text'] -}}{%- endif -%}")),

@@ -28,7 +28,15 @@ from tests.conftest import checked, llava
 from tests.probe.conftest import Tune, layer_of
 from tests.probe.test_capture import autograd, batched
 
-SPEC = Spec(feature="gradient", layers=(2,), embedding_layer=3, dim=128, gradient="sgd", sketch="segments")
+SPEC = Spec(
+    feature="gradient",
+    layers=(2,),
+    embedding_layer=3,
+    dim=128,
+    gradient="sgd",
+    sketch="segments",
+    image_grounding=True,
+)
 STEPS = 20
 
 

@@ -6,7 +6,15 @@ import pytest
 
 from adapt_infinity.probe.spec import Spec
 
-SPEC = Spec(feature="gradient", layers=(2,), embedding_layer=3, dim=256, gradient="sgd", sketch="segments")
+SPEC = Spec(
+    feature="gradient",
+    layers=(2,),
+    embedding_layer=3,
+    dim=256,
+    gradient="sgd",
+    sketch="segments",
+    image_grounding=True,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +38,7 @@ def test_what_is_not_there_is_named(change: dict[str, object], message: str) -> 
 def test_every_field_is_in_the_digest() -> None:
     changes = {
         "feature": "embedding", "layers": (1, 2), "embedding_layer": 1, "dim": 8, "gradient": "sign",
-        "sketch": "rademacher", "version": 99,
+        "sketch": "rademacher", "image_grounding": False, "version": 99,
     }  # fmt: skip
     assert set(changes) == {field.name for field in fields(Spec)}
     digests = {replace(SPEC, **{name: value}).digest() for name, value in changes.items()}  # type: ignore[arg-type]

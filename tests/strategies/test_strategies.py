@@ -92,6 +92,11 @@ def test_presets_are_parameters_that_there_are(name: str) -> None:
 def test_a_strategy_with_an_argument() -> None:
     assert strategies.presets("score:el2n")["selector_experts"] == {"choice": "fixed", "experts": ["el2n"]}
     assert strategies.presets("score:el2n")["pseudo_skills"] == {"k": 1}
+    probes = {name: strategies.presets(f"score:{name}")["probe"] for name in ("el2n", "grand", "image_grounding")}
+    assert probes["el2n"] == {"feature": "embedding", "image_grounding": False}, "a forward pass is all that it takes"
+    assert probes["grand"] == {"image_grounding": False}
+    assert probes["image_grounding"] == {"feature": "embedding", "image_grounding": True}
+    assert strategies.presets("score:uniqueness")["probe"] == {"image_grounding": False}
     assert strategies.pipeline_name("score:el2n") == "round_score"
     assert strategies.pipeline_name("adapt_inf") == "round"
     assert strategies.of_pipeline("round_score") == "score"

@@ -15,7 +15,7 @@ from adapt_infinity.study.grid import Cell, cells, genesis_stream
 from adapt_infinity.study.ledger import (
     Cost,
     ModelSize,
-    evaluation_flops,
+    forward_flops,
     from_json,
     probe_flops,
     reading_flops,
@@ -150,12 +150,15 @@ def test_flops_by_hand() -> None:
     """N = 100, an adapter of 10, 4 layers. A token that is trained on: 200 forward, 220 backward."""
     size = ModelSize(layers=4, weights=100, adapter=10)
     assert training_flops(size, tokens=3, extra_tokens=2) == 3 * 420 + 2 * 200
-    assert evaluation_flops(size, tokens=3) == 3 * 200
-    assert probe_flops(size, tokens=3, lowest_layer=None) == 3 * 400
-    assert probe_flops(size, tokens=3, lowest_layer=1) == 3 * (400 + 0.75 * 220)
-    rows = pd.DataFrame({"tokens": [1, 2, 50], "stale": [False, False, True]})
-    assert reading_flops(size, rows, {"feature": "gradient", "layers": [1, 3]}) == probe_flops(size, 3, 1)
-    assert reading_flops(size, rows, {"feature": "embedding", "layers": [1, 3]}) == probe_flops(size, 3, None)
+    assert forward_flops(size, tokens=3) == 3 * 200
+    gradient, embedding, zero_order = (
+        {"feature": feature, "layers": [1, 3], "dim": 5} for feature in ("gradient", "embedding", "zero_order")
+    )
+    assert probe_flops(size, embedding, tokens=3) == 3 * 200
+    assert probe_flops(size, gradient, tokens=3, reread_tokens=2) == 3 * (200 + 0.75 * 220) + 2 * 200
+    assert probe_flops(size, zero_order, tokens=3) == 3 * 200 * (1 + 2 * 5 * 0.75)
+    rows = pd.DataFrame({"tokens": [1, 2, 50], "reread_tokens": [0, 2, 40], "stale": [False, False, True]})
+    assert reading_flops(size, rows, gradient) == probe_flops(size, gradient, 3, 2)
 
 
 def test_a_streams_cost() -> None:

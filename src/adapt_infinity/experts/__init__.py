@@ -39,7 +39,7 @@ class Outputs:
     logits: Float[Tensor, "batch answers words"]
     labels: Int[Tensor, "batch answers"]  # IGNORED where a sample has fewer answer tokens than the longest
     gradient_norm: Float[Tensor, " batch"] | None  # of the sample's own mean answer loss; None: no gradient was taken
-    nll_without_image: Float[Tensor, " batch"]  # equals the nll for a sample that has no picture
+    nll_without_image: Float[Tensor, " batch"] | None  # the nll for a sample that has no picture; None: not read
     hidden_square: Float[Tensor, "batch answers"] | None = None  # ‖h‖² of what goes into the head
 
     @cached_property
@@ -72,9 +72,9 @@ class Outputs:
         return Tokens(said, doubt, entropy, torch.linalg.vector_norm(error, dim=-1)), error
 
     def completed(
-        self, gradient_norm: Float[Tensor, " batch"] | None, nll_without_image: Float[Tensor, " batch"]
+        self, gradient_norm: Float[Tensor, " batch"] | None, nll_without_image: Float[Tensor, " batch"] | None
     ) -> "Outputs":
-        """The same outputs, with what was computed of them, and with what only a backward pass could tell."""
+        """The same outputs, with what was computed of them, and with what only another pass could tell."""
         whole = copy.copy(self)
         whole.__dict__.update(gradient_norm=gradient_norm, nll_without_image=nll_without_image)
         return whole

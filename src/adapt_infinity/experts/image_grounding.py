@@ -9,7 +9,10 @@ from torch import Tensor
 
 from adapt_infinity.experts import Outputs
 
+NEEDS = ("nll_without_image",)
+
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
     """Nats an answer token; above 0 the picture helps."""
+    assert outputs.nll_without_image is not None, "NEEDS says so"
     return outputs.nll_without_image - outputs.nll

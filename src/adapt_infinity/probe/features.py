@@ -43,6 +43,7 @@ class ProbeParams:
     dim: int  # width of a feature row
     gradient: str  # a file in probe/gradients
     sketch: str  # a file in probe/sketches
+    image_grounding: bool  # read samples without their pictures, too, as the score of that name needs
     proxy: str  # checkpoint folder of a model that reads in place of the base model; "" = none
     proxy_adapter: str  # folder of the proxy's LoRA adapter, in PEFT's layout
     # which rows are read
@@ -146,6 +147,7 @@ def identify(base: Checkpoint, adapter: Adapter, model: ModelParams, params: Pro
         dim=params.dim,
         gradient=params.gradient,
         sketch=params.sketch,
+        image_grounding=params.image_grounding,
     )
     return Identity(base_digest(base), adapter_digest(adapter), arithmetic(model), spec)
 

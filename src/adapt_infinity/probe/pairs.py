@@ -1,4 +1,4 @@
-"""A sample's tokens with its pictures and without them (METHOD: image grounding), without encoding it twice.
+"""A sample's tokens with its pictures and, where the probe asks, without them, without encoding it twice.
 
 Most of an encoding is the processor's checks, not the tokenizer's work. So the words alone are put through the chat
 template and the tokenizer only. If their tokens are those of the whole conversation less the tokens that only pictures
@@ -18,7 +18,7 @@ from adapt_infinity.sample import Sample
 
 log = logging.getLogger(__name__)
 
-Pair = tuple[Encoded, Encoded | None]  # the sample, and the same without its pictures, if it has any
+Pair = tuple[Encoded, Encoded | None]  # the sample, and the same without its pictures, if it has any and that is asked
 CHECKED = 4  # samples that are encoded in full to see whether it comes to the same
 PATIENCE = 16  # failures, less successes, after which a family's samples are all encoded in full
 
@@ -26,15 +26,16 @@ PATIENCE = 16  # failures, less successes, after which a family's samples are al
 class PairReader:
     """Encodes samples in pairs, and learns from the first what a family's pictures bring."""
 
-    def __init__(self, reader: Reader | Vlm, pictures: Pictures) -> None:
-        self._reader, self._pictures = reader, pictures
+    def __init__(self, reader: Reader | Vlm, pictures: Pictures, twice: bool = True) -> None:
+        self._reader, self._pictures, self._twice = reader, pictures, twice
         self._brought: set[int] = set()  # tokens that have been seen with pictures and not without
         self._unchecked, self._patience = CHECKED, PATIENCE
 
     def read(self, sample: Sample) -> Pair:
-        """The sample's tokens, whole and without its pictures."""
+        """The sample's tokens, whole and, if `twice`, without its pictures."""
         whole = encode(self._reader, sample, self._pictures)
-        return whole, self._without(whole, sample.without_images()) if sample.images else None
+        again = self._twice and bool(sample.images)
+        return whole, self._without(whole, sample.without_images()) if again else None
 
     def _without(self, whole: Encoded, bare: Sample) -> Encoded:
         derived = self._derived(whole, bare) if self._patience else None

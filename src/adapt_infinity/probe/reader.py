@@ -116,7 +116,8 @@ class Opened:
     def read(self, samples: Sequence[Sample], pairs: Sequence[Pair]) -> Window:
         """Features, embeddings and scores of a window of samples, in their order."""
         whole = [row for row, _ in pairs]
-        bare = self._losses_without_pictures([row for _, row in pairs])
+        again = [row for _, row in pairs]
+        bare = self._losses_without_pictures(again) if self.job.spec.image_grounding else None
         features: np.ndarray | None = None
         embeddings = np.empty(0)
         scores: dict[str, np.ndarray] = {}
@@ -124,7 +125,8 @@ class Opened:
 
         def work(places: list[int], length: int) -> Reading:
             batch = self._collated([whole[place] for place in places], length)
-            return read_batch(self.vlm, batch, bare[places], self.job.spec, self._moments, self._steps)
+            alone = None if bare is None else bare[places]
+            return read_batch(self.vlm, batch, alone, self.job.spec, self._moments, self._steps)
 
         for places, reading in in_batches([len(row) for row in whole], self._budget, work):
             _refuse_useless(reading, [samples[place].sample_id for place in places])
@@ -139,6 +141,7 @@ class Opened:
             mine = frozenset(reading.dead_modules)
             dead = mine if dead is None else dead & mine
         assert features is not None, "a window has at least one row"
+        scores["reread_tokens"] = np.array([0.0 if row is None else len(row) for row in again])
         return Window(Rows(pa.nulls(len(whole), KEY), features, embeddings, scores), dead or frozenset())
 
     def _losses_without_pictures(self, bare: Sequence[Encoded | None]) -> np.ndarray:
@@ -163,11 +166,12 @@ class Loader:
 
     def __init__(self, job: Job) -> None:
         reader = load_reader(job.base, job.model)
-        self._here = PairReader(reader, job.pictures)
+        twice = job.spec.image_grounding
+        self._here = PairReader(reader, job.pictures, twice)
         self._pool = None
         if job.loaders:
             spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(job.loaders, spawn, _begin_loading, (reader, job.pictures))
+            self._pool = ProcessPoolExecutor(job.loaders, spawn, _begin_loading, (reader, job.pictures, twice))
             # at a worker's end: before queues are closed (priority 10), and before it waits for its children
             multiprocessing.util.Finalize(self, self._pool.shutdown, exitpriority=100)
 
@@ -193,10 +197,10 @@ class Loader:
 _loading: PairReader | None = None  # of a loader process
 
 
-def _begin_loading(reader: Reader, pictures: Pictures) -> None:
+def _begin_loading(reader: Reader, pictures: Pictures, twice: bool) -> None:
     global _loading
     torch.set_num_threads(1)
-    _loading = PairReader(reader, pictures)
+    _loading = PairReader(reader, pictures, twice)
 
 
 def _load(samples: Sequence[Sample]) -> list[Pair]:

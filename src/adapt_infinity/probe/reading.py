@@ -30,20 +30,20 @@ class Reading:
 def read_batch(
     vlm: Vlm,
     batch: Batch,
-    nll_bare: Float[np.ndarray, " batch"],
+    nll_bare: Float[np.ndarray, " batch"] | None,
     spec: Spec,
     moments: Mapping[str, tuple[Tensor, Tensor]] | None = None,
     optimiser_steps: int = 0,
 ) -> Reading:
     """Everything that the selector needs to know of these samples.
 
-    `nll_bare` is each sample's loss without its pictures, NaN for a sample that has none. `moments` are Adam's, by
-    "<decoder layer>.<name within the layer>", after `optimiser_steps`; put them on the model's device to spare a
-    transfer a batch. `ValueError`: a row without an answer token; `probe.gradient=adam` without moments; a model whose
-    gradients cannot be taken apart by sample (see `capturing`).
+    `nll_bare` is each sample's loss without its pictures, NaN for a sample that has none; without it there is no score
+    that needs it. `moments` are Adam's, by "<decoder layer>.<name within the layer>", after `optimiser_steps`; put them
+    on the model's device to spare a transfer a batch. `ValueError`: a row without an answer token;
+    `probe.gradient=adam` without moments; a model whose gradients cannot be taken apart by sample (see `capturing`).
     """
     _refuse_unanswered(batch.labels, range(len(batch.labels)))
-    bare = torch.from_numpy(nll_bare).to(vlm.device, torch.float32)
+    bare = None if nll_bare is None else torch.from_numpy(nll_bare).to(vlm.device, torch.float32)
     if spec.feature == "gradient":
         return _with_gradients(vlm, batch, bare, spec, moments or {}, optimiser_steps)
     with torch.no_grad(), keeping(vlm, spec.embedding_layer) as kept:
@@ -55,12 +55,12 @@ def read_batch(
 def _with_gradients(
     vlm: Vlm,
     batch: Batch,
-    bare: Float[Tensor, " batch"],
+    bare: Float[Tensor, " batch"] | None,
     spec: Spec,
     moments: Mapping[str, tuple[Tensor, Tensor]],
     optimiser_steps: int,
 ) -> Reading:
-    features = torch.zeros(len(bare), spec.dim, device=vlm.device)
+    features = torch.zeros(len(batch.labels), spec.dim, device=vlm.device)
     norms: dict[str, Tensor] = {}
     prepare, sketch = gradients.load(spec.gradient), sketches.load(spec.sketch)
 
@@ -75,7 +75,7 @@ def _with_gradients(
 
 
 def _outputs(
-    vlm: Vlm, batch: Batch, bare: Float[Tensor, " batch"]
+    vlm: Vlm, batch: Batch, bare: Float[Tensor, " batch"] | None
 ) -> tuple[Float[Tensor, "batch answers words"], Outputs]:
     """What one forward pass says; the logits in their graph, and apart from it."""
     states, labels = answer_states(vlm, batch)
@@ -89,7 +89,7 @@ def _reading(
     vlm: Vlm,
     batch: Batch,
     outputs: Outputs,
-    bare: Float[Tensor, " batch"],
+    bare: Float[Tensor, " batch"] | None,
     features: Float[Tensor, "batch dim"] | None,
     hidden: Float[Tensor, "batch time width"],
     norms: Mapping[str, Tensor],
@@ -97,7 +97,7 @@ def _reading(
     """Scores and embeddings; the device is waited for here and nowhere earlier."""
     by_module = torch.stack([norms[name] for name in sorted(norms)]) if norms else None
     grand = None if by_module is None else torch.linalg.vector_norm(by_module, dim=0)
-    outputs = outputs.completed(grand, bare.where(~bare.isnan(), outputs.nll))
+    outputs = outputs.completed(grand, None if bare is None else bare.where(~bare.isnan(), outputs.nll))
     columns = {name: experts.load(name)(outputs) for name in experts.possible(outputs)}
     columns["tokens"] = batch.attention_mask.sum(dim=1).float()
     columns["answer_tokens"] = (outputs.labels != experts.IGNORED).sum(dim=1).float()

@@ -23,6 +23,7 @@ class Spec:
     dim: int  # width of a feature row (ignored by `embedding`, whose width is the model's)
     gradient: str  # a file in probe/gradients: what is made of a module's gradient before it is sketched
     sketch: str  # a file in probe/sketches
+    image_grounding: bool  # whether samples are read without their pictures, too
     version: int = VERSION
 
     def __post_init__(self) -> None:

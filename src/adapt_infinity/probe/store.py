@@ -5,7 +5,8 @@
         gradients.npy     float16 [rows, dim]     unit rows, in pool order
         embeddings.npy    float16 [rows, width]   unit rows
         keys.npy          uint8   [rows, 16]      which content each row is of
-        scores.parquet    one row a sample; `stale` marks rows that an older adapter read
+        scores.parquet    one row a sample; `reread_tokens` are those of its second reading, without pictures; `stale`
+                          marks rows that an older adapter read
         spec.json         what a row is: the identity of model and spec
         record.json       what it cost: rows read and taken over, tokens, seconds, drift
 
@@ -37,6 +38,7 @@ from adapt_infinity.probe.shards import (
 from adapt_infinity.probe.spec import Spec
 
 BLOCK = 4096  # rows gathered at a time
+COUNTS = ("tokens", "answer_tokens", "reread_tokens")  # scores that are whole numbers
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def write_features(path: Path, stream: FeatureStream) -> None:
     for array in arrays.values():
         array.flush()
     np.save(path / "keys.npy", key_bytes(stream.keys))
-    table = pd.concat(scores, ignore_index=True).astype({"tokens": np.int32, "answer_tokens": np.int32})
+    table = pd.concat(scores, ignore_index=True).astype(dict.fromkeys(COUNTS, np.int32))
     table.to_parquet(path / "scores.parquet", index=False)
     identity = stream.identity
     spec = {

@@ -42,7 +42,9 @@ def read_reference(
     folder = Path(params.reference)
     if not folder.is_dir():
         raise ValueError(f"selector_experts.reference: there is no folder {folder}")
-    forward_only = replace(probe_params, feature="embedding", reuse="exact", proxy="", proxy_adapter="")
+    forward_only = replace(
+        probe_params, feature="embedding", image_grounding=False, reuse="exact", proxy="", proxy_adapter=""
+    )
     adapter = read_adapter(folder)
     stream = probe_pool(pool, pictures, base_model, adapter, probe_store, model_params, forward_only, round)
     losses = [rows.scores["nll"] for _, rows, _ in stream.blocks()]
@@ -63,11 +65,13 @@ def read_targets(
 ) -> pd.DataFrame:
     """Each skill's direction: the mean gradient feature of its validation samples. Empty unless influence competes.
 
-    Columns: skill, samples, direction (`probe.dim` numbers). The same samples are read in every round:
-    `targets_per_skill` of each skill, drawn by the seed. `ValueError` when no source has a `validation` file.
+    Columns: skill, samples, tokens (of these together), direction (`probe.dim` numbers). The same samples are read in
+    every round: `targets_per_skill` of each skill, drawn by the seed. `ValueError` when no source has a `validation`
+    file.
     """
     if "influence" not in params.experts:
-        return pd.DataFrame({"skill": pd.Series([], dtype="str"), "samples": np.zeros(0, np.int64), "direction": []})
+        none = dict.fromkeys(("samples", "tokens"), np.zeros(0, np.int64))
+        return pd.DataFrame({"skill": pd.Series([], dtype="str"), **none, "direction": []})
     if not validation_sources:
         raise ValueError("selector_experts.experts names 'influence', but no source has a `validation` file")
     check = PromptCheck(load_reader(base_model, model_params), pictures)
@@ -76,11 +80,17 @@ def read_targets(
     drawn = rows.sample(frac=1, random_state=params.seed).groupby("skill").head(params.targets_per_skill).sort_index()
     drawn = drawn.assign(sample_id=np.arange(len(drawn)))
     read = Pool((Part(0, parquet.in_memory(drawn, ROWS)),))
-    stream = probe_pool(read, pictures, base_model, previous_adapter, probe_store, model_params, probe_params, round)
-    gradients = np.concatenate([rows.features.astype(np.float32) for _, rows, _ in stream.blocks()])
+    once = replace(probe_params, image_grounding=False)
+    stream = probe_pool(read, pictures, base_model, previous_adapter, probe_store, model_params, once, round)
+    blocks = [rows for _, rows, _ in stream.blocks()]
+    gradients = np.concatenate([rows.features.astype(np.float32) for rows in blocks])
+    tokens = np.concatenate([rows.scores["tokens"] for rows in blocks])
     stream.discard_shards()  # the adapter that read them is another one in the next round
     skills, code, counts = np.unique(drawn["skill"].to_numpy(dtype=object), return_inverse=True, return_counts=True)
     sums = np.zeros((len(skills), gradients.shape[1]))
     np.add.at(sums, code, gradients)
     means = (sums / counts[:, None]).astype(np.float32)
-    return pd.DataFrame({"skill": pd.Series(skills, dtype="str"), "samples": counts, "direction": list(means)})
+    read_tokens = np.bincount(code, weights=tokens, minlength=len(skills)).astype(np.int64)
+    return pd.DataFrame(
+        {"skill": pd.Series(skills, dtype="str"), "samples": counts, "tokens": read_tokens, "direction": list(means)}
+    )

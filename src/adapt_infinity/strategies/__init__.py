@@ -11,6 +11,7 @@ also say
     START = "genesis"   the round trains genesis' adapter, and not the one of the round before
     PRESETS = {…}       parameters that the strategy sets, unless the command line says otherwise
     ARGUMENT = "a.b"    the parameter, a list, of which what follows a colon is the only element: in `score:el2n`, el2n
+    presets_of(el2n)    presets that hang on it
 """
 
 from collections.abc import Mapping
@@ -41,6 +42,8 @@ def presets(name: str) -> dict[str, Any]:
     if argument:
         stage, key = place.split(".")
         given = merged(given, {stage: {key: [argument]}})
+        if hasattr(strategy, "presets_of"):
+            given = merged(given, strategy.presets_of(argument))
     return given
 
 

@@ -9,6 +9,7 @@ from adapt_infinity.pruning import prune_uniformly as keep
 from adapt_infinity.selection.subset import select_subset as select
 
 PRESETS = {
+    "probe": {"image_grounding": False},
     "selector_experts": {"experts": ["nll"], "choice": "fixed"},  # not looked at
     "subset": {"shares": "transferability", "sampler": "mmd"},
 }

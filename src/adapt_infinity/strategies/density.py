@@ -8,6 +8,7 @@ from adapt_infinity.pruning import prune_uniformly as keep
 from adapt_infinity.selection.subset import select_subset as select
 
 PRESETS = {
+    "probe": {"feature": "embedding", "image_grounding": False},  # a forward pass is all that it takes
     "pseudo_skills": {"space": "embeddings"},
     "selector_experts": {"experts": ["uniqueness"], "choice": "fixed"},
     "subset": {"shares": "density", "sampler": "top"},

@@ -10,7 +10,7 @@ from adapt_infinity.pruning import prune_uniformly as keep
 from adapt_infinity.selection.subset import select_subset as select
 
 PRESETS = {
-    "probe": {"gradient": "adam"},
+    "probe": {"gradient": "adam", "image_grounding": False},
     "pseudo_skills": {"k": 1},
     "selector_experts": {"experts": ["influence"], "choice": "fixed"},
     "subset": {"sampler": "top"},

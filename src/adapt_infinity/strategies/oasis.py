@@ -23,7 +23,7 @@ from adapt_infinity.pruning import prune_uniformly as keep
 from adapt_infinity.selection.limits import Mask, fill
 from adapt_infinity.selection.subset import SubsetParams, subset_table
 
-PRESETS = {"probe": {"feature": "embedding"}}
+PRESETS = {"probe": {"feature": "embedding", "image_grounding": False}}
 DECAY = 0.9  # of μ and σ², a batch of rows
 BATCH = 32  # rows whose averages are taken, and that are offered, together
 LIKENESS = 2.0  # by which a row that equals one that is taken is less likely, in units of z

@@ -4,10 +4,22 @@ What selector experts have to beat. The rows are drawn as adapt_inf draws a clus
 pool at random.
 """
 
+from typing import Any
+
+from adapt_infinity import experts
 from adapt_infinity.pruning import prune_uniformly as keep
 from adapt_infinity.selection.subset import select_subset as select
 
 ARGUMENT = "selector_experts.experts"
 PRESETS = {"pseudo_skills": {"k": 1}, "selector_experts": {"choice": "fixed"}}
 
-__all__ = ["ARGUMENT", "PRESETS", "keep", "select"]
+__all__ = ["ARGUMENT", "PRESETS", "keep", "presets_of", "select"]
+
+
+def presets_of(score: str) -> dict[str, Any]:
+    """A score pays for the passes that it needs; a comparison (`selection/comparisons`) may look at gradients."""
+    if score not in experts.names():
+        return {"probe": {"image_grounding": False}}
+    needed = experts.needs(score)
+    feature = {} if "gradient_norm" in needed else {"feature": "embedding"}
+    return {"probe": {**feature, "image_grounding": "nll_without_image" in needed}}

@@ -13,6 +13,7 @@ from adapt_infinity.pruning import prune_uniformly as keep
 from adapt_infinity.selection.subset import SubsetParams, subset_table
 
 PRESETS = {
+    "probe": {"feature": "embedding", "image_grounding": False},  # a forward pass is all that it takes
     "pseudo_skills": {"space": "embeddings"},
     "selector_experts": {"experts": ["nll"], "choice": "fixed"},  # not looked at
     "pruning": {"rule": "semdedup"},

@@ -5,12 +5,15 @@ With N weights in the decoder's layers and T tokens (pictures' places included),
     forward     2 N T
     backward    2 N T through frozen weights, and as much again for what of them is trained: the adapter's share a / N
     training    forward + backward of what is trained on and of what a method adds
-    probe       two forward passes (the second without pictures: counted in full, which is too much), and a backward
-                pass that ends at the lowest probed layer ℓ of L: (L − ℓ) / L of one
+    probe       forward; forward again of what is read without its pictures, where the score image_grounding is wanted;
+                a backward pass that ends at the lowest probed layer ℓ of L: (L − ℓ) / L of one; in its place, for
+                zero-order features of width dim, 2 dim forward passes from ℓ on
+    experts     the same for the validation samples of `influence`; forward of each arrival for `learnability`
     evaluation  forward of the test items' questions and answers
 
-Left out, everywhere: the vision tower and projector, the head (answer positions only), attention's part that grows
-with the square of the length, the sketch, k-means and pruning. Seconds have all of it.
+A reading by `probe.proxy` is counted with the proxy's N. Left out, everywhere: the vision tower and projector, the head
+(answer positions only), attention's part that grows with the square of the length, the sketch, k-means and pruning.
+Seconds have all of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,15 +58,20 @@ def training_flops(size: ModelSize, tokens: int, extra_tokens: int) -> float:
     return float(tokens * (2 * size.weights + backward) + extra_tokens * 2 * size.weights)
 
 
-def probe_flops(size: ModelSize, tokens: int, lowest_layer: int | None) -> float:
-    """Of a reading; `lowest_layer` None = without gradients."""
-    forward = 2 * 2 * size.weights * tokens
-    part = 0.0 if lowest_layer is None else (size.layers - lowest_layer) / size.layers
-    return float(forward + part * 2 * (size.weights + size.adapter) * tokens)
+def probe_flops(size: ModelSize, spec: Mapping[str, Any], tokens: int, reread_tokens: int = 0) -> float:
+    """Of a reading of `tokens`, and of `reread_tokens` without pictures; `spec` has the fields of `probe.spec.Spec`."""
+    part = (size.layers - min(spec["layers"])) / size.layers
+    forward = 2 * size.weights * (tokens + reread_tokens)
+    match spec["feature"]:
+        case "gradient":
+            return float(forward + part * 2 * (size.weights + size.adapter) * tokens)
+        case "zero_order":
+            return float(forward + 2 * spec["dim"] * part * 2 * size.weights * tokens)
+    return float(forward)
 
 
-def evaluation_flops(size: ModelSize, tokens: int) -> float:
-    """Of test items whose questions and answers have so many tokens."""
+def forward_flops(size: ModelSize, tokens: int) -> float:
+    """Of tokens that are only read: test items' questions and answers, say."""
     return float(2 * size.weights * tokens)
 
 
@@ -72,8 +80,8 @@ def reading_flops(size: ModelSize, scores: pd.DataFrame, spec: Mapping[str, Any]
 
     `scores` has a row a sample with its tokens; rows that are stale were read for another round and are not charged.
     """
-    tokens = int(scores.loc[~scores["stale"], "tokens"].sum())
-    return probe_flops(size, tokens, min(spec["layers"]) if spec["feature"] == "gradient" else None)
+    read = scores.loc[~scores["stale"], ["tokens", "reread_tokens"]].sum()
+    return probe_flops(size, spec, int(read["tokens"]), int(read["reread_tokens"]))
 
 
 def stage_seconds(seconds: Mapping[str, float]) -> dict[str, float]:

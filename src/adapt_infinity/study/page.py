@@ -28,8 +28,9 @@ READING = (
 )
 COSTING = (
     "With N weights in the decoder's layers and T tokens: forward 2 N T, backward 2 N T and the adapter's share. "
-    "Training is forward and backward of what is trained on and of what the method adds; selection is the probe's two "
-    "forward passes and its backward pass down to the lowest probed layer; evaluation, which belongs to neither, is "
+    "Training is forward and backward of what is trained on and of what the method adds; selection is the probe's "
+    "forward pass, that of samples without their pictures where that is read, and its backward pass down to the lowest "
+    "probed layer; evaluation, which belongs to neither, is "
     "forward over the test items' questions and answers. Vision tower, head, attention's quadratic "
     "part, k-means and pruning are left out of the FLOPs; seconds have them. Rows that another cell's probe had read "
     "already are charged in full."

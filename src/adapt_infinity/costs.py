@@ -1,0 +1,75 @@
+"""What a finished round has cost, from its catalog; the formulas are in `study/ledger.py`."""
+
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kedro.io import DataCatalog
+
+from adapt_infinity.study.ledger import (
+    Cost,
+    ModelSize,
+    forward_flops,
+    probe_flops,
+    reading_flops,
+    stage_seconds,
+    training_flops,
+)
+
+
+def round_cost(made: set[str], catalog: DataCatalog, params: Mapping[str, Any], seconds: Mapping[str, float]) -> Cost:
+    """`made` names what the round wrote; `seconds` are those of its stages."""
+    adapter, log = catalog.load("adapter"), catalog.load("training_log")
+    state, kept = catalog.load("method_state"), catalog.load("kept_pool")
+    size = model_size(catalog.load("base_model"), adapter)
+    features = catalog.load("features") if "features" in made else None
+    return Cost(
+        **stage_seconds(seconds),
+        samples_probed=0 if features is None else int((~features.scores["stale"]).sum()),
+        selection_flops=0.0 if features is None else selection_flops(size, features, made, catalog, params),
+        training_flops=training_flops(size, int(log["tokens"].sum()), int(log["extra_tokens"].sum())),
+        evaluation_flops=forward_flops(size, int(catalog.load("answers")["tokens"].sum())),
+        stored_samples=len(kept),
+        state_bytes=state.bytes,
+        added_parameters=size.adapter,
+        peak_memory_gb=peak_memory_gb(),
+    )
+
+
+def selection_flops(
+    size: ModelSize, features: Any, made: set[str], catalog: DataCatalog, params: Mapping[str, Any]
+) -> float:
+    """Of everything that was read in order to choose."""
+    from adapt_infinity.lora import read_adapter
+    from adapt_infinity.model import Checkpoint
+
+    probe, spec = params["probe"], features.spec["spec"]
+    reader = size
+    if probe["proxy"]:
+        reader = model_size(Checkpoint(Path(probe["proxy"])), read_adapter(Path(probe["proxy_adapter"])))
+    found = reading_flops(reader, features.scores, spec)
+    if "targets" in made and len(targets := catalog.load("targets")):
+        found += probe_flops(reader, spec, int(targets["tokens"].sum()))
+    if "reference_scores" in made and len(catalog.load("reference_scores")):
+        rows = catalog.load("pool_rows")
+        arrived = rows.loc[rows["round"] == params["round"], "sample_id"]  # the others' losses are known
+        found += forward_flops(size, int(features.scores.set_index("sample_id").loc[arrived, "tokens"].sum()))
+    return found
+
+
+def model_size(base: Any, adapter: Any) -> ModelSize:
+    """What the ledger's formulas need to know of the round's model."""
+    from adapt_infinity.model import decoder_size
+
+    decoder = decoder_size(base)
+    return ModelSize(layers=decoder.layers, weights=decoder.weights, adapter=adapter.numbers)
+
+
+def peak_memory_gb() -> float:
+    """What this process has had at most. Linux knows; `ru_maxrss`, the next best, counts what its parent had."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
