@@ -8,7 +8,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side: a core each, 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("MKL_NUM_THREADS", "1")
 
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 install_import_hook("adapt_infinity", "beartype.beartype")
 
@@ -73,6 +73,14 @@ def checked(
 def unread(rows: pd.DataFrame) -> ds.Dataset:
     """Rows of samples as a round passes them on: a table that nobody has read yet."""
     return parquet.in_memory(rows, ROWS)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Signatures are not checked: for tests of many small steps, each of which another test checks."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ ROUNDS = 20
 
 
 @pytest.mark.parametrize(("sampler", "seed"), [("ccs", 0), ("ccs", 1), ("random", 2), ("k_center", 3)])
+@pytest.mark.usefixtures("unchecked")
 def test_rare_skills_keep_at_least_their_equal_share(sampler: str, seed: int) -> None:
     draw = np.random.default_rng(seed)
     directions = draw.normal(size=(SKILLS, DIM))
