@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +229,17 @@ def test_methods_are_compared_under_the_same_strategy() -> None:
     assert (apart["seeds"] == 2).all()
     with pytest.raises(ValueError, match="there is no method 'mas' to compare with; the study has finetune, ewc"):
         tables.differences(table, "mas", of="method")
+
+
+def test_the_budget_that_costs_the_same() -> None:
+    """Choosing takes 4 TFLOP a round and training 6; who reads nothing trains on 1 + 4/6 times as many for that."""
+    free = replace(COST, selection_flops=0.0)
+    found = [
+        outcome("adapt_inf", 0, 0.5, 0.5),
+        Outcome(Cell("random", "finetune", 0), scores([0, 0, 0], [0, 0, 0]), [free]),
+    ]
+    table = tables.cost_table(tables.summary(long_table(found, PLAN))).set_index("strategy")
+    assert table["as much as"].to_dict() == {"adapt_inf": "random@1.67", "random": ""}
 
 
 def test_points_and_percents() -> None:

@@ -105,6 +105,9 @@ def cost_table(found: pd.DataFrame) -> pd.DataFrame:
     ):
         if name in part:
             told[label] = [f"{value / scale:{form}}" for value in part[name]]
+        if name == "total_flops" and name in part:
+            budgets = part["total_flops"] / part["training_flops"]
+            told["as much as"] = [f"random@{budget:.2f}" if budget > 1 else "" for budget in budgets]
     return told
 
 
