@@ -33,8 +33,7 @@ COSTING = (
     "probed layer; evaluation, which belongs to neither, is "
     "forward over the test items' questions and answers. Vision tower, head, attention's quadratic "
     "part, k-means and pruning are left out of the FLOPs; seconds have them. Rows that another cell's probe had read "
-    "already are charged in full. 'As much as' says which budget a strategy that reads nothing needs in order to cost the "
-    "same."
+    "already are charged in full. 'As much as' is the budget at which a strategy that reads nothing costs the same."
 )
 STYLE = """
 :root { color-scheme: light dark; --ink: #222; --soft: #6b6b6b; --line: #ddd; --paper: #fff; --mark: #0072B2; }
