@@ -172,6 +172,7 @@ def cluster() -> Iterator[None]:
     """A Ray cluster on this machine, with several workers whatever its cores."""
     import ray
 
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # of its workers: this machine may not be found by its own name
     ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

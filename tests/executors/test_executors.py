@@ -1,9 +1,11 @@
 """Whoever does the tasks: each is done, also when a worker is killed; a mistake is reported as it is."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from adapt_infinity import executors
 from tests.executors import work
@@ -56,3 +58,27 @@ def test_tasks_are_drawn_as_workers_become_free(name: str) -> None:
     results = executors.load(name)(work.add, 0, tasks(), 2)
     next(iter(results))
     assert len(drawn) <= 2 * executors.AHEAD + 2
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_those_who_work_together_work_at_once(name: str, tmp_path: Path) -> None:
+    executors.load_together(name)(work.meet, tmp_path, 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_nobody_waits_for_one_that_has_failed(name: str, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with pytest.raises(Exception, match="rank 1 is wrong"):
+        executors.load_together(name)(work.fail_alone, tmp_path, 2)
+    assert time.monotonic() - begun < 250, "the other would wait for 300 seconds"
+
+
+def test_more_than_a_cluster_has_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="99 workers are to work together, and the Ray cluster has 3 CPUs"):
+        executors.load_together("ray")(work.meet, tmp_path, 99)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_gpus_are_counted(name: str) -> None:
+    assert executors.devices(name) == torch.cuda.device_count()

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapt_infinity import executors
 from adapt_infinity.lora import Adapter, join, split
 from adapt_infinity.model import Vlm, detach, load_vlm, new_adapter
 from adapt_infinity.pool import Pool
@@ -181,9 +182,11 @@ def test_samples_kept_back_are_not_trained_on() -> None:
     assert len(held_out(1, 0.9, seed=1)[0]) == 1
 
 
-def test_two_processes_train_as_one(toy: Toy) -> None:
+@pytest.mark.parametrize("executor", executors.names())
+@pytest.mark.usefixtures("cluster")
+def test_two_processes_train_as_one(toy: Toy, executor: str) -> None:
     alone, log, _ = toy.train("lwf", 1, token_budget=100)
-    together, other, state = toy.train("lwf", 1, token_budget=100, workers=2)
+    together, other, state = toy.train("lwf", 1, token_budget=100, executor=executor, workers=2)
     assert other["loss"].tolist() == pytest.approx(log["loss"].tolist(), rel=1e-3)
     for column in ("tokens", "extra_tokens"):  # the teacher's passes are shared out too, and all are counted
         assert other[column].tolist() == log[column].tolist()

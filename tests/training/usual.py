@@ -43,6 +43,7 @@ PARAMS = TrainingParams(
     evaluate_every=0,
     patience=1,
     checkpoint_every=0,
+    executor="local",
     workers=1,
     cache_mb=1,
     seed=0,

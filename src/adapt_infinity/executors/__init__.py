@@ -1,8 +1,13 @@
-"""Executors: who does a list of independent tasks; one file each, found by name.
+"""Executors: who does the work; one file each, found by name.
 
-Each has one function, `run(function, shared, tasks, workers)`, which yields `function(shared, task)` for every task, in
-whatever order they end. `shared` reaches each worker once (or where that is cheaper, by reference); `tasks` may be an
-iterator and is drawn on only as workers become free, so that its memory stays bounded.
+Each has a function for tasks that know nothing of each other, `run(function, shared, tasks, workers)`, which yields
+`function(shared, task)` for every task, in whatever order they end. `shared` reaches each worker once (or where that is
+cheaper, by reference); `tasks` may be an iterator and is drawn on only as workers become free, so that its memory stays
+bounded.
+
+And one for tasks that wait for each other: `together(function, shared, workers)` calls `function(shared, rank)` for the
+ranks 0 to workers − 1, all at once. What they return is lost; where one fails, the others are stopped and its error is
+raised. `devices()` says how many GPUs there are to work with.
 """
 
 import sys
@@ -11,6 +16,7 @@ from typing import Any
 
 from adapt_infinity import rooms
 
+Together = Callable[[Callable[[Any, int], None], Any, int], None]
 Run = Callable[[Callable[[Any, Any], Any], Any, Iterable[Any], int], Iterator[Any]]
 AHEAD = 2  # tasks a worker that wait for it
 ATTEMPTS = 3  # workers that a task may lose before it is given up
@@ -25,6 +31,18 @@ def load(name: str) -> Run:
     """The executor `name`; `ValueError` names the known ones."""
     run: Run = rooms.load(__name__, name, "run")
     return run
+
+
+def load_together(name: str) -> Together:
+    """`together` of the executor `name`; `ValueError` names the known ones."""
+    together: Together = rooms.load(__name__, name, "together")
+    return together
+
+
+def devices(name: str) -> int:
+    """GPUs that the executor `name` has."""
+    count: Callable[[], int] = rooms.load(__name__, name, "devices")
+    return count()
 
 
 def limit_threads(count: int) -> None:

@@ -40,6 +40,22 @@ def run(function: Callable[[Any, Any], Any], shared: Any, tasks: Iterable[Any], 
     )
 
 
+def together(function: Callable[[Any, int], None], shared: Any, workers: int) -> None:
+    """In `workers` spawned processes of this machine, which all see its GPUs."""
+    from torch.multiprocessing.spawn import start_processes
+
+    start_processes(_ranked, (function, shared), nprocs=workers, start_method="spawn")
+
+
+def devices() -> int:
+    """Of this machine."""
+    return len(_devices())
+
+
+def _ranked(rank: int, function: Callable[[Any, int], None], shared: Any) -> None:
+    function(shared, rank)
+
+
 def _until_broken(
     function: Callable[[Any, Any], Any],
     shared: Any,

@@ -39,12 +39,13 @@ class Group:
         return self.rank == 0
 
 
-def join_group(rank: int, size: int, rendezvous: str, device: torch.device) -> Group:
-    """Meet the others at a file; NCCL between GPUs, Gloo between CPUs."""
+def join_group(rank: int, size: int, rendezvous: str, device: torch.device, near: bool) -> Group:
+    """Meet the others at a file that all of them see; NCCL between GPUs, Gloo between CPUs. `near`: on this machine."""
     backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if near:  # and not by the name that the machine has in a network, which it may not know itself
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group(backend, init_method=f"file://{rendezvous}", rank=rank, world_size=size)
     return Group(rank, size)
 

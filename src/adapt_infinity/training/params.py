@@ -25,6 +25,7 @@ class TrainingParams:
     evaluate_every: int  # steps between looks at the samples kept back; 0 = once an epoch
     patience: int  # looks without a better loss before training stops; the best weights are kept
     checkpoint_every: int  # steps between checkpoints, from which a killed training goes on; 0 = none
+    executor: str  # a file in executors: where the processes are
     workers: int  # processes that train together; 0 = one a GPU
     cache_mb: int  # memory for tokens and pixels that are kept from one epoch to the next
     seed: int

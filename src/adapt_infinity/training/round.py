@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 import torch
-from torch.multiprocessing.spawn import start_processes
 
-from adapt_infinity import parquet
+from adapt_infinity import executors, parquet
 from adapt_infinity.lora import Adapter, read_adapter, write_adapter
 from adapt_infinity.model import Checkpoint, ModelParams, attach, detach, load_vlm, new_adapter
 from adapt_infinity.pictures import Pictures
@@ -84,9 +83,10 @@ def train_adapter(
     rows = pool.rows(ids)
     learnt, back = held_out(len(rows), params.hold_out, params.seed)
     samples = samples_of(rows)
+    decisive = replace(params, executor="local", workers=1, checkpoint_every=0)
     name = fingerprint(
         *(previous_adapter, state, rows["content_hash"].tolist(), memory.ids.tolist()),
-        *(str(base_model.location), model_params, replace(params, workers=1, checkpoint_every=0), own, round),
+        *(str(base_model.location), model_params, decisive, own, round),
     )
     assignment = Assignment(
         samples=[samples[place] for place in learnt],
@@ -100,9 +100,9 @@ def train_adapter(
         params=params,
         method_params=own,
         round=round,
-        checkpoints=Checkpoints(checkpoints / "training.safetensors", name, params.checkpoint_every),
+        checkpoints=Checkpoints(checkpoints.resolve() / "training.safetensors", name, params.checkpoint_every),
     )
-    workers = params.workers or max(1, torch.cuda.device_count())
+    workers = params.workers or max(1, executors.devices(params.executor))
     outcome = fit(assignment) if workers == 1 else fit_together(assignment, workers)
     assignment.checkpoints.clear()
     return outcome
@@ -155,25 +155,30 @@ def fit(assignment: Assignment, group: Group | None = None) -> Outcome:
 
 
 def fit_together(assignment: Assignment, workers: int) -> Outcome:
-    """Train in `workers` processes, one a GPU or, on CPUs, with a share of the cores each."""
-    with tempfile.TemporaryDirectory() as folder:
-        start_processes(_work, (assignment, workers, folder), nprocs=workers, start_method="spawn")
+    """Train in `workers` processes, one a GPU or, on CPUs, with a share of the cores each. They meet, and leave what
+    they made, beside the checkpoints: other machines see that folder, too.
+    """
+    beside = assignment.checkpoints.path.parent
+    beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=beside) as folder:
         place = Path(folder)
+        executors.load_together(assignment.params.executor)(_work, (assignment, workers, place), workers)
         log = pd.read_parquet(place / "log.parquet")
         for row in log.to_dict("records"):  # nobody heard what was told in other processes
             losses.tell(row["step"], {name: row[name] for name in losses.TOLD})
         return read_adapter(place / "adapter"), log, read_state(place / "state")
 
 
-def _work(rank: int, assignment: Assignment, workers: int, folder: str) -> None:
-    """One of the processes; the first leaves what they made in `folder`."""
-    params, place = assignment.model_params, Path(folder)
+def _work(shared: tuple[Assignment, int, Path], rank: int) -> None:
+    """One of the processes; the first leaves what they made in the folder."""
+    assignment, workers, place = shared
+    params, near = assignment.model_params, assignment.params.executor == "local"
     if torch.cuda.is_available() and params.device in ("auto", "cuda"):
-        params = replace(params, device=f"cuda:{rank}")
-    else:
+        params = replace(params, device=f"cuda:{rank % torch.cuda.device_count()}")  # of those that it sees
+    elif near:
         torch.set_num_threads(max(1, torch.get_num_threads() // workers))
     device = torch.device("cpu" if params.device == "auto" else params.device)
-    group = join_group(rank, workers, str(place / "rendezvous"), device)
+    group = join_group(rank, workers, str(place / "rendezvous"), device, near)
     adapter, log, state = fit(replace(assignment, model_params=params), group)
     if group.first:
         write_adapter(adapter, place / "adapter")
