@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from adapt_infinity.study import page, tables
-from adapt_infinity.study.figures import cliques, pareto
+from adapt_infinity.study.figures import cliques, forgetting_lines, pareto, skill_map
 from adapt_infinity.study.grid import Cell, cells, genesis_stream
 from adapt_infinity.study.ledger import (
     Cost,
@@ -281,7 +281,20 @@ def test_the_page_compares_methods_where_there_are_several(tmp_path: Path) -> No
     text = (tmp_path / "study.md").read_text()
     assert "Differences from finetune" in text
     assert "Differences from random" not in text, "there is nothing beside it"
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["cost.png", "forgetting.png", "skills.png"]
     assert "| random | ewc | all skills | +0.0 ± 0.0 | 1.000 | 1.000 | 2 |" in text
+
+
+def test_methods_stand_side_by_side_where_there_is_one_strategy() -> None:
+    found = [outcome("sequential", seed, 0.4, 0.5, method) for method in ("finetune", "ewc") for seed in (0, 1)]
+    summary = tables.summary(long_table(found, PLAN))
+    (rows,) = skill_map(summary, "sequential").axes
+    assert [label.get_text() for label in rows.get_yticklabels()] == ["finetune", "ewc"]
+    (panel,) = forgetting_lines(curves(found, PLAN)).axes
+    assert panel.get_title() == "sequential"
+    assert [line.get_label() for line in panel.get_lines()] == ["finetune", "ewc"]
+    several = [*found, outcome("random", 0, 0.4, 0.5)]
+    assert [axes.get_title() for axes in forgetting_lines(curves(several, PLAN)).axes] == ["finetune", "ewc"]
 
 
 def test_the_rank_figure_names_everyone() -> None:

@@ -53,20 +53,29 @@ def pareto(cost: np.ndarray, score: np.ndarray) -> list[int]:
     return front
 
 
+def compared(table: pd.DataFrame) -> tuple[str, str]:
+    """What stands side by side in a figure, and what there is a figure or panel for: strategies under a method, but
+    methods where there is one strategy.
+    """
+    methods_only = table["strategy"].nunique() == 1 < table["method"].nunique()
+    return ("method", "strategy") if methods_only else ("strategy", "method")
+
+
 def forgetting_lines(curves: pd.DataFrame) -> Figure:
     """The mean score of the skills that had arrived, round by round; bands are 95 % intervals over seeds."""
-    methods = list(curves["method"].unique())
-    figure = Figure(figsize=(max(6.4, 4.2 * len(methods)), 4.2), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(methods), sharey=True))
-    colours = dict(zip(curves["strategy"].unique(), _cycle(PALETTE), strict=False))
-    for axes, method in zip(panels, methods, strict=True):
-        for strategy, part in curves[curves["method"] == method].groupby("strategy", sort=False):
+    lines, panel = compared(curves)
+    titles = list(curves[panel].unique())
+    figure = Figure(figsize=(max(6.4, 4.2 * len(titles)), 4.2), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(titles), sharey=True))
+    colours = dict(zip(curves[lines].unique(), _cycle(PALETTE), strict=False))
+    for axes, title in zip(panels, titles, strict=True):
+        for line, part in curves[curves[panel] == title].groupby(lines, sort=False):
             found = [(t, estimate(seeds["value"].to_numpy())) for t, seeds in part.groupby("round")]
             x, y = [t for t, _ in found], np.array([100 * one.mean for _, one in found])
             half = np.nan_to_num([100 * one.half for _, one in found])
-            axes.plot(x, y, color=colours[strategy], marker="o", markersize=3, label=strategy)
-            axes.fill_between(x, y - half, y + half, color=colours[strategy], alpha=0.12, linewidth=0)
-        axes.set_title(method, fontsize=9, color=INK)
+            axes.plot(x, y, color=colours[line], marker="o", markersize=3, label=line)
+            axes.fill_between(x, y - half, y + half, color=colours[line], alpha=0.12, linewidth=0)
+        axes.set_title(title, fontsize=9, color=INK)
         axes.set_xticks(sorted(curves["round"].unique()))
         axes.set_xlabel("round", fontsize=9, color=INK)
         tidy(axes, spines=("left", "bottom"))
@@ -76,12 +85,13 @@ def forgetting_lines(curves: pd.DataFrame) -> Figure:
     return figure
 
 
-def skill_map(summary: pd.DataFrame, method: str, rare: Sequence[str] = ()) -> Figure:
-    """Last score of every skill under every strategy."""
-    last = summary[(summary["view"] == LAST) & (summary["method"] == method)]
-    strategies, skills = list(last["strategy"].unique()), list(last["measure"].unique())
-    values = last.pivot(index="strategy", columns="measure", values="mean").reindex(strategies, columns=skills)
-    figure = Figure(figsize=(0.42 * len(skills) + 2.6, 0.34 * len(strategies) + 2.4), layout="constrained")
+def skill_map(summary: pd.DataFrame, under: str, rare: Sequence[str] = ()) -> Figure:
+    """Last score of every skill with every strategy under a method, or with every method under the only strategy."""
+    rows, panel = compared(summary)
+    last = summary[(summary["view"] == LAST) & (summary[panel] == under)]
+    named, skills = list(last[rows].unique()), list(last["measure"].unique())
+    values = last.pivot(index=rows, columns="measure", values="mean").reindex(named, columns=skills)
+    figure = Figure(figsize=(0.42 * len(skills) + 2.6, 0.34 * len(named) + 2.4), layout="constrained")
     axes = figure.subplots()
     axes.imshow(values.to_numpy(), cmap=_SCORES, vmin=0, vmax=1, aspect="auto")
     for (i, j), value in np.ndenumerate(values.to_numpy()):
@@ -90,9 +100,9 @@ def skill_map(summary: pd.DataFrame, method: str, rare: Sequence[str] = ()) -> F
             axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color=colour)
     names = [f"{skill} (rare)" if skill in rare else skill for skill in skills]
     axes.set_xticks(range(len(skills)), names, rotation=55, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(strategies)), strategies)
+    axes.set_yticks(range(len(named)), named)
     tidy(axes, spines=())
-    put_title(figure, f"Every skill after the last round ({method})", "Points, means over seeds.")
+    put_title(figure, f"Every skill after the last round ({under})", "Points, means over seeds.")
     return figure
 
 
@@ -144,7 +154,8 @@ def cliques(means: np.ndarray, critical: float) -> list[tuple[int, int]]:
 
 
 def _label(row: dict, points: pd.DataFrame) -> str:
-    return str(row["strategy"]) if points["method"].nunique() == 1 else f"{row['strategy']}, {row['method']}"
+    told = [row[name] for name in ("strategy", "method") if points[name].nunique() > 1]
+    return ", ".join(told or [row["strategy"]])
 
 
 def _bar(half: float) -> float | None:

@@ -130,6 +130,9 @@ def _formulas(table: pd.DataFrame, view: str) -> str:
 
 def _figures(table: pd.DataFrame, found: pd.DataFrame, outcomes: Sequence[Outcome], plan: Plan) -> dict[str, Figure]:
     drawn = {"cost": figures.cost_map(found), "forgetting": figures.forgetting_lines(curves(outcomes, plan))}
+    rows, panel = figures.compared(table)
+    if rows == "method":
+        return {**drawn, "skills": figures.skill_map(found, table[panel].iloc[0], plan.rare)}
     for method in table["method"].unique():
         drawn[f"skills_{method}"] = figures.skill_map(found, method, plan.rare)
         if table.loc[table["method"] == method, "strategy"].nunique() >= 3:
