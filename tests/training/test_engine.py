@@ -186,7 +186,11 @@ def test_samples_kept_back_are_not_trained_on() -> None:
 @pytest.mark.usefixtures("cluster")
 def test_two_processes_train_as_one(toy: Toy, executor: str) -> None:
     alone, log, _ = toy.train("lwf", 1, token_budget=100)
+    killed = toy.folder / "lwf-1/together"
+    killed.mkdir(parents=True)
+    (killed / "rendezvous").write_bytes(b"of a training that was killed")
     together, other, state = toy.train("lwf", 1, token_budget=100, executor=executor, workers=2)
+    assert not killed.exists()
     assert other["loss"].tolist() == pytest.approx(log["loss"].tolist(), rel=1e-3)
     for column in ("tokens", "extra_tokens"):  # the teacher's passes are shared out too, and all are counted
         assert other[column].tolist() == log[column].tolist()
@@ -195,6 +199,24 @@ def test_two_processes_train_as_one(toy: Toy, executor: str) -> None:
     apart = torch.cat([(tensor - together.tensors[name]).flatten() for name, tensor in alone.tensors.items()])
     moved = torch.cat([(tensor - toy.adapter.tensors[name]).flatten() for name, tensor in alone.tensors.items()])
     assert apart.norm() < 0.02 * moved.norm(), "sums in another order, through Adam"
+
+
+def test_one_worker_on_a_cluster_is_there_and_not_here(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def together(name: str) -> executors.Together:
+        def refuse(function: object, shared: object, workers: int) -> None:
+            asked.append((name, workers))
+            raise RuntimeError("asked")
+
+        return refuse
+
+    monkeypatch.setattr(executors, "load_together", together)
+    toy.train("finetune", 1)
+    assert asked == []
+    with pytest.raises(RuntimeError, match="asked"):
+        toy.train("finetune", 1, executor="ray")
+    assert asked == [("ray", 1)]
 
 
 def train_for_ever(toy: Toy) -> None:
@@ -367,6 +389,7 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
         ({"chaining": "merge"}, "training.chaining must be continue or merge_then_new, got 'merge'"),
         ({"hold_out": 1.0}, r"training.hold_out must lie in 0\.\.1, got 1"),
         ({"patience": 0}, "training.patience must be at least 1, got 0"),
+        ({"executor": "rya"}, "training.executor must be local or ray, got 'rya'"),
     ],
 )
 def test_parameters_name_key_and_value(wrong: dict[str, object], message: str) -> None:

@@ -43,8 +43,8 @@ PARAMS = TrainingParams(
     evaluate_every=0,
     patience=1,
     checkpoint_every=0,
-    executor="local",
     workers=1,
+    executor="local",
     cache_mb=1,
     seed=0,
 )

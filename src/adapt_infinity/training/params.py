@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from adapt_infinity import executors
 from adapt_infinity.training import chaining
 
 
@@ -25,8 +26,8 @@ class TrainingParams:
     evaluate_every: int  # steps between looks at the samples kept back; 0 = once an epoch
     patience: int  # looks without a better loss before training stops; the best weights are kept
     checkpoint_every: int  # steps between checkpoints, from which a killed training goes on; 0 = none
-    executor: str  # a file in executors: where the processes are
     workers: int  # processes that train together; 0 = one a GPU
+    executor: str  # a file in executors: where they are
     cache_mb: int  # memory for tokens and pixels that are kept from one epoch to the next
     seed: int
 
@@ -43,6 +44,8 @@ class TrainingParams:
         for name in ("warm_up", "hold_out"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must lie in 0..1, got {getattr(self, name)}")
+        if self.executor not in executors.names():
+            raise ValueError(f"training.executor must be {' or '.join(executors.names())}, got {self.executor!r}")
         if self.chaining not in chaining.POLICIES:
             raise ValueError(f"training.chaining must be {' or '.join(chaining.POLICIES)}, got {self.chaining!r}")
 

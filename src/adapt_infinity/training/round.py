@@ -1,6 +1,6 @@
 """A round's training, whole: the adapter begins, the method takes its part, and what they leave is handed on."""
 
-import tempfile
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,7 +103,8 @@ def train_adapter(
         checkpoints=Checkpoints(checkpoints.resolve() / "training.safetensors", name, params.checkpoint_every),
     )
     workers = params.workers or max(1, executors.devices(params.executor))
-    outcome = fit(assignment) if workers == 1 else fit_together(assignment, workers)
+    here = params.executor == "local" and workers == 1
+    outcome = fit(assignment) if here else fit_together(assignment, workers)
     assignment.checkpoints.clear()
     return outcome
 
@@ -158,15 +159,16 @@ def fit_together(assignment: Assignment, workers: int) -> Outcome:
     """Train in `workers` processes, one a GPU or, on CPUs, with a share of the cores each. They meet, and leave what
     they made, beside the checkpoints: other machines see that folder, too.
     """
-    beside = assignment.checkpoints.path.parent
-    beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=beside) as folder:
-        place = Path(folder)
-        executors.load_together(assignment.params.executor)(_work, (assignment, workers, place), workers)
-        log = pd.read_parquet(place / "log.parquet")
-        for row in log.to_dict("records"):  # nobody heard what was told in other processes
-            losses.tell(row["step"], {name: row[name] for name in losses.TOLD})
-        return read_adapter(place / "adapter"), log, read_state(place / "state")
+    place = assignment.checkpoints.path.with_name("together")
+    shutil.rmtree(place, ignore_errors=True)  # of a training that was killed
+    place.mkdir(parents=True)
+    executors.load_together(assignment.params.executor)(_work, (assignment, workers, place), workers)
+    log = pd.read_parquet(place / "log.parquet")
+    for row in log.to_dict("records"):  # nobody heard what was told in other processes
+        losses.tell(row["step"], {name: row[name] for name in losses.TOLD})
+    outcome = read_adapter(place / "adapter"), log, read_state(place / "state")
+    shutil.rmtree(place)
+    return outcome
 
 
 def _work(shared: tuple[Assignment, int, Path], rank: int) -> None:
