@@ -53,8 +53,8 @@ def selection_flops(
         found += probe_flops(reader, spec, int(targets["tokens"].sum()))
     if "reference_scores" in made and len(catalog.load("reference_scores")):
         rows = catalog.load("pool_rows")
-        arrived = rows.loc[rows["round"] == params["round"], "sample_id"]  # the others' losses are known
-        found += forward_flops(size, int(features.scores.set_index("sample_id").loc[arrived, "tokens"].sum()))
+        new = rows.loc[rows["round"] == params["round"], "sample_id"]  # the others' losses are known
+        found += forward_flops(size, int(features.scores.loc[features.scores["sample_id"].isin(new), "tokens"].sum()))
     return found
 
 

@@ -145,6 +145,9 @@ def test_everything_that_is_read_in_order_to_choose_is_charged() -> None:
     assert selection_flops(size, features, set(), catalog, params) == 200 * (30 + 15)
     assert selection_flops(size, features, {"targets"}, catalog, params) == 200 * (45 + 7)
     assert selection_flops(size, features, set(tables), catalog, params) == 200 * (45 + 7 + 20)
+    shortlisted = {**tables, "pool_rows": pd.DataFrame({"sample_id": [0, 4, 5], "round": [1, 2, 2]})}
+    catalog = DataCatalog({name: MemoryDataset(table) for name, table in shortlisted.items()})
+    assert selection_flops(size, features, set(tables), catalog, params) == 200 * (45 + 7 + 20), "5 was never read"
 
 
 def test_the_embedded_streams_configuration_is_what_its_code_makes() -> None:
