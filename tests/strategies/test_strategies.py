@@ -97,6 +97,7 @@ def test_a_strategy_with_an_argument() -> None:
     assert probes["grand"] == {"image_grounding": False}
     assert probes["image_grounding"] == {"feature": "embedding", "image_grounding": True}
     assert strategies.presets("score:uniqueness")["probe"] == {"image_grounding": False}
+    assert strategies.presets("score:tokens")["probe"] == probes["el2n"], "counted in any reading"
     assert strategies.pipeline_name("score:el2n") == "round_score"
     assert strategies.pipeline_name("adapt_inf") == "round"
     assert strategies.of_pipeline("round_score") == "score"

@@ -8,6 +8,7 @@ from typing import Any
 
 from adapt_infinity import experts
 from adapt_infinity.pruning import prune_uniformly as keep
+from adapt_infinity.selection import comparisons
 from adapt_infinity.selection.subset import select_subset as select
 
 ARGUMENT = "selector_experts.experts"
@@ -17,9 +18,9 @@ __all__ = ["ARGUMENT", "PRESETS", "keep", "presets_of", "select"]
 
 
 def presets_of(score: str) -> dict[str, Any]:
-    """A score pays for the passes that it needs; a comparison (`selection/comparisons`) may look at gradients."""
-    if score not in experts.names():
+    """A score pays for the passes that it needs; a comparison may look at gradients."""
+    if score in comparisons.names():
         return {"probe": {"image_grounding": False}}
-    needed = experts.needs(score)
+    needed = experts.needs(score) if score in experts.names() else ()  # tokens, say, are counted in any reading
     feature = {} if "gradient_norm" in needed else {"feature": "embedding"}
     return {"probe": {**feature, "image_grounding": "nll_without_image" in needed}}
