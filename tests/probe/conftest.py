@@ -10,12 +10,22 @@ from peft import LoraConfig, get_peft_model
 
 from adapt_infinity.model import Checkpoint, ModelParams, Vlm, load_vlm
 from adapt_infinity.pictures import Pictures
+from adapt_infinity.probe.spec import Spec
 from adapt_infinity.prompts import encode
 from adapt_infinity.sample import Sample
 from tests.conftest import TARGETS
 from tests.test_prompts import samples as samples
 
 Tune = Callable[..., Vlm]
+SPEC = Spec(
+    feature="gradient",
+    layers=(2,),
+    embedding_layer=3,
+    dim=128,
+    gradient="sgd",
+    sketch="segments",
+    image_grounding=True,
+)
 
 
 @pytest.fixture(scope="session")

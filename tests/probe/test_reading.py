@@ -25,18 +25,9 @@ from adapt_infinity.probe.zero_order import loss_differences
 from adapt_infinity.prompts import collate, encode, pad_token
 from adapt_infinity.sample import samples_of
 from tests.conftest import checked, llava
-from tests.probe.conftest import Tune, layer_of
+from tests.probe.conftest import SPEC, Tune, layer_of
 from tests.probe.test_capture import autograd, batched
 
-SPEC = Spec(
-    feature="gradient",
-    layers=(2,),
-    embedding_layer=3,
-    dim=128,
-    gradient="sgd",
-    sketch="segments",
-    image_grounding=True,
-)
 STEPS = 20
 
 

@@ -5,16 +5,7 @@ from dataclasses import fields, replace
 import pytest
 
 from adapt_infinity.probe.spec import Spec
-
-SPEC = Spec(
-    feature="gradient",
-    layers=(2,),
-    embedding_layer=3,
-    dim=256,
-    gradient="sgd",
-    sketch="segments",
-    image_grounding=True,
-)
+from tests.probe.conftest import SPEC
 
 
 @pytest.mark.parametrize(
