@@ -78,9 +78,10 @@ def unread(rows: pd.DataFrame) -> ds.Dataset:
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Signatures are not checked: for tests of many small steps, each of which another test checks."""
+    before = config.jaxtyping_disable
     config.update("jaxtyping_disable", True)
     yield
-    config.update("jaxtyping_disable", False)
+    config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(scope="session")
