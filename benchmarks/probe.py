@@ -3,7 +3,8 @@
     pip install -e ".[bench]" && python benchmarks/probe.py --rows 256 --runs 5 --threads 2
 
 - *probe*: as a worker of the pipeline reads a window: encoding with and without pictures, features, scores, embeddings.
-- *probe in one pass*: the same less the pass without pictures and its encoding: what *vmap* is to be compared with.
+- *probe in one pass*: the same with `probe.image_grounding: false`, without the pass without pictures and its encoding:
+  what *vmap* is to be compared with.
 - *training*: a plain LoRA forward and backward pass of the same samples (all adapter weights), without the optimiser
   step.
 - *batch 1 + …*, *vmap + …*, *bergson …*: see `probe_peers`.
@@ -22,6 +23,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -30,7 +32,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # bergson's bars
 import numpy as np
 import torch
 from probe_memory import extra_memory
-from probe_peers import Peer, differences, encoded, image_peers, read_batches, text_peers
+from probe_peers import Peer, differences, encoded, image_peers, text_peers
 from probe_setup import SPEC, TOKENS, prepare, trainable
 
 from adapt_infinity.model import Vlm, answer_logits, load_vlm
@@ -70,9 +72,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         samples, job = prepare(Path(folder), options.rows)
         pictures, vlm, opened = job.pictures, load_vlm(job.base, job.model, job.adapter), Opened(job)
+        once = Opened(replace(job, spec=replace(SPEC, image_grounding=False)))
         peers: dict[str, Peer | str] = {
             "probe": Peer(lambda: probe(opened, samples), len(samples)),
-            "probe in one pass": Peer(lambda: read_batches(opened.vlm, encoded(vlm, samples, pictures)), len(samples)),
+            "probe in one pass": Peer(lambda: probe(once, samples), len(samples)),
             "training": Peer(lambda: train(vlm, samples, pictures), len(samples)),
             **image_peers(vlm, samples, pictures),
             **text_peers(job, samples, Path(folder)),

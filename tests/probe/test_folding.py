@@ -8,8 +8,8 @@ from peft.tuners.lora import Linear as LoraLinear
 
 from adapt_infinity.folding import fold_adapter
 from adapt_infinity.model import Checkpoint, ModelParams, load_vlm
-from tests.probe.conftest import Tune
-from tests.probe.test_reading import SPEC, read
+from tests.probe.conftest import SPEC, Tune
+from tests.probe.test_reading import read
 
 
 def test_rows_stay_what_they_were(tune: Tune, rows: list[Any]) -> None:
