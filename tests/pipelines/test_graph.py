@@ -14,12 +14,14 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
 from adapt_infinity import strategies
-from adapt_infinity.costs import selection_flops
+from adapt_infinity.costs import model_size, selection_flops
 from adapt_infinity.hooks import check_experts, check_method
+from adapt_infinity.lora import Adapter, write_adapter
 from adapt_infinity.manifest import PREVIOUS
+from adapt_infinity.model import Checkpoint
 from adapt_infinity.pipeline_registry import register_pipelines
 from adapt_infinity.session import RoundSession, open_session
-from adapt_infinity.study.ledger import ModelSize
+from adapt_infinity.study.ledger import ModelSize, probe_flops
 from tests.conftest import PROJECT
 
 STAGES = [
@@ -148,6 +150,18 @@ def test_everything_that_is_read_in_order_to_choose_is_charged() -> None:
     shortlisted = {**tables, "pool_rows": pd.DataFrame({"sample_id": [0, 4, 5], "round": [1, 2, 2]})}
     catalog = DataCatalog({name: MemoryDataset(table) for name, table in shortlisted.items()})
     assert selection_flops(size, features, set(tables), catalog, params) == 200 * (45 + 7 + 20), "5 was never read"
+
+
+def test_a_reading_by_a_proxy_is_charged_with_the_proxys_size(
+    base_model: Checkpoint, warm_adapter: Adapter, tmp_path: Path
+) -> None:
+    scores = pd.DataFrame({"tokens": [10], "reread_tokens": [0], "stale": [False]})
+    features = SimpleNamespace(scores=scores, spec={"spec": {"feature": "gradient", "layers": [2], "dim": 8}})
+    write_adapter(warm_adapter, tmp_path / "proxy")
+    probe = {"proxy": str(base_model.location), "proxy_adapter": str(tmp_path / "proxy")}
+    small, large = model_size(base_model, warm_adapter), ModelSize(layers=4, weights=10**9, adapter=10**6)
+    found = selection_flops(large, features, set(), DataCatalog({}), {"probe": probe})
+    assert found == probe_flops(small, features.spec["spec"], 10) > 0
 
 
 def test_the_embedded_streams_configuration_is_what_its_code_makes() -> None:
