@@ -1,5 +1,7 @@
 """Whoever does the tasks: each is done, also when a worker is killed; a mistake is reported as it is."""
 
+import multiprocessing
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from adapt_infinity import executors
+from adapt_infinity.executors import local
 from tests.executors import work
 
 EVERY = executors.names()
@@ -82,3 +85,17 @@ def test_more_than_a_cluster_has_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_gpus_are_counted(name: str) -> None:
     assert executors.devices(name) == torch.cuda.device_count()
+
+
+def test_gpus_go_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    numbers = multiprocessing.get_context("spawn").SimpleQueue()
+    for number in range(3):
+        numbers.put(number)
+    local.take_gpu(numbers, [])
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ, "there is none to see"
+    seen = []
+    for _ in range(3):
+        local.take_gpu(numbers, ["4", "6"])
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert seen == ["4", "6", "4"]

@@ -177,6 +177,22 @@ def test_a_worker_that_dies_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
         list(_cells.run_cells(work, cells(["random"], ["finetune"], [0]), 1))
 
 
+def note_gpu(work: _cells.Work, seed: int) -> None:
+    """Which GPU a worker sees. It waits for the other, or one worker would do both."""
+    (work.log / f"gpu{seed}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+    until = time.monotonic() + PATIENCE
+    while len(list(work.log.glob("gpu*"))) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def test_each_worker_sees_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cells, "make_genesis", note_gpu)
+    monkeypatch.setattr(_cells, "gpus", lambda: ["2", "5", "7"])
+    work = _cells.Work(tmp_path, None, "s", 1, {}, {}, 1, tmp_path / "logs")
+    assert list(_cells.run_cells(work, [Cell("zero_shot", "finetune", seed) for seed in (0, 1)], 2)) == []
+    assert sorted(path.read_text() for path in work.log.glob("gpu*")) == ["2", "5"]
+
+
 def test_a_shared_reading_is_charged_to_everyone(work: _cells.Work) -> None:
     """A second method's cell finds the first round read, reads no row of it again, and pays what it took."""
     first, second = Cell("oasis", "finetune", 0), Cell("oasis", "ema", 0)

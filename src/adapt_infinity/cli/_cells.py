@@ -1,4 +1,5 @@
-"""Running the cells of a study: in worker processes of one thread each, from a shared genesis, resumable.
+"""Running the cells of a study: in worker processes of one thread and, where there are any, one GPU each, from a shared
+genesis, resumable.
 
 A cell is a stream of its own. Round 0 of a seed is made once and linked into every cell of it; what one cell's probe
 has read of round 1 is linked into the others, where the probe finds the rows it would read by their fingerprint.
@@ -22,6 +23,7 @@ from typing import Any
 import pandas as pd
 
 from adapt_infinity import strategies
+from adapt_infinity.executors.local import gpus, take_gpu
 from adapt_infinity.manifest import manifest_path, read_manifest, round_folder, write_manifest
 from adapt_infinity.study.grid import ZERO_SHOT, Cell, genesis_stream
 from adapt_infinity.study.ledger import Cost, from_json
@@ -54,7 +56,11 @@ def run_cells(work: Work, cells: Sequence[Cell], workers: int) -> Iterator[tuple
     seeds = list(dict.fromkeys(cell.seed for cell in cells))
     todo = [cell for cell in cells if cell.data_strategy != ZERO_SHOT]
     work.log.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin) as pool:
+    spawn = get_context("spawn")
+    numbers = spawn.SimpleQueue()
+    for number in range(workers):
+        numbers.put(number)
+    with ProcessPoolExecutor(workers, spawn, initializer=_begin, initargs=(numbers, gpus())) as pool:
         try:
             for done in [pool.submit(make_genesis, work, seed) for seed in seeds]:
                 done.result()
@@ -70,8 +76,9 @@ def run_cells(work: Work, cells: Sequence[Cell], workers: int) -> Iterator[tuple
             raise
 
 
-def _begin() -> None:
-    """In a worker, before torch is there: one thread, and Ctrl-C is the parent's to handle."""
+def _begin(numbers: Any, among: list[str]) -> None:
+    """In a worker, before torch is there: one thread, one GPU, and Ctrl-C is the parent's to handle."""
+    take_gpu(numbers, among)
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -47,7 +47,7 @@ def _variants(context: click.Context, option: click.Parameter, given: Sequence[s
 @click.option("--last", default=0, help="The last round; default: that of the last arrival.")
 @click.option("--name", default="study", show_default=True, help="Of the study, and of its streams' folders.")
 @click.option("--against", default="random", show_default=True, help="The strategy that others are compared with.")
-@click.option("--workers", default=2, show_default=True, help="Cells at a time, one thread each.")
+@click.option("--workers", default=2, show_default=True, help="Cells at a time; one thread and one GPU each.")
 @click.option("--params", default="", callback=_split_params, help="Further parameters, as for `kedro run`.")
 @click.option("--variant", multiple=True, callback=_variants, help="NAME:PARAMS; what strategy+NAME sets. Repeatable.")
 @click.option("--table", is_flag=True, help="Run nothing; make the page of what is there.")

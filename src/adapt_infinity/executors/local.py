@@ -22,7 +22,7 @@ _work: tuple[Callable[[Any, Any], Any], Any] | None = None  # of a worker: the f
 
 def run(function: Callable[[Any, Any], Any], shared: Any, tasks: Iterable[Any], workers: int) -> Iterator[Any]:
     """`workers` 0 = one a CUDA device, or one where there is none; `RuntimeError` when workers die again and again."""
-    devices = _devices()
+    devices = gpus()
     count = workers or max(1, len(devices))
     if count == 1:
         yield from (function(shared, task) for task in tasks)
@@ -49,7 +49,23 @@ def together(function: Callable[[Any, int], None], shared: Any, workers: int) ->
 
 def devices() -> int:
     """Of this machine."""
-    return len(_devices())
+    return len(gpus())
+
+
+def gpus() -> list[str]:
+    """Those of the machine, as CUDA_VISIBLE_DEVICES is to name them one by one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+
+
+def take_gpu(numbers: Any, among: list[str]) -> None:
+    """In a worker that has not used one yet: it is to see one GPU only, that of the next of the queued `numbers`."""
+    if among:
+        os.environ["CUDA_VISIBLE_DEVICES"] = among[numbers.get() % len(among)]
 
 
 def _ranked(rank: int, function: Callable[[Any, int], None], shared: Any) -> None:
@@ -96,8 +112,7 @@ def _noted(left: Iterator[tuple[int, Any]], unfinished: dict[int, Any]) -> Itera
 
 def _begin(function: Callable[[Any, Any], Any], shared: Any, numbers: Any, devices: list[str], threads: int) -> None:
     global _work
-    if devices:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices[numbers.get() % len(devices)]
+    take_gpu(numbers, devices)
     limit_threads(threads)
     _work = (function, shared)
 
@@ -106,13 +121,3 @@ def _call(task: Any) -> Any:
     assert _work is not None, "a worker begins before it works"
     function, shared = _work
     return function(shared, task)
-
-
-def _devices() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES is to name, one by one."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return []
-    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
