@@ -1,9 +1,14 @@
 """Answering: items are picked once, spoken to in batches, and graded by their own grader."""
 
+import weakref
+from dataclasses import replace
+from typing import Any
+
 import pandas as pd
 import pytest
 import torch
 
+from adapt_infinity.benchmarks import answerer, answering
 from adapt_infinity.benchmarks.answering import (
     BenchmarkParams,
     answer_zero_shot,
@@ -13,13 +18,16 @@ from adapt_infinity.benchmarks.answering import (
 )
 from adapt_infinity.benchmarks.speaking import _length, speak
 from adapt_infinity.intake import Source
-from adapt_infinity.model import Checkpoint, ModelParams, Vlm
+from adapt_infinity.lora import Adapter
+from adapt_infinity.model import Checkpoint, ModelParams, Vlm, load_vlm
 from adapt_infinity.pictures import Pictures
 from adapt_infinity.prompts import encode_question
 from adapt_infinity.sample import samples_of
 from tests.conftest import INTAKE
 
-PARAMS = BenchmarkParams(items_per_skill=1, max_new_tokens=8, token_budget=200, task_samples=4, seed=0)
+PARAMS = BenchmarkParams(
+    items_per_skill=1, max_new_tokens=8, token_budget=200, task_samples=4, executor="local", workers=1, seed=0
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +56,68 @@ def test_a_skill_without_a_grader_is_an_error(toy_source: Source, pick) -> None:
     source = Source("toy", "llava", toy_source.records, {"language": "exact"})
     with pytest.raises(ValueError, match=r"skill 'caption' of source 'toy' has no grader; known graders: .*exact"):
         pick(source)
+
+
+def test_shards_hold_every_item_once_and_begin_with_the_longest(
+    items: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "SHARD", 4)
+    shards = answering.shards(items)
+    assert [len(shard) for shard in shards] == [4, 2]
+    assert sorted(pd.concat(shards)["sample_id"]) == items["sample_id"].tolist()
+    pictures = [len(names) for shard in shards for names in shard["images"]]
+    assert pictures == sorted(pictures, reverse=True)
+    words = [sum(len(turn["text"]) for turn in turns[:-1]) for turns in pd.concat(shards)["turns"]]
+    of_one = [length for length, count in zip(words, pictures, strict=True) if count == 1]
+    assert len(of_one) > 2
+    assert of_one == sorted(of_one, reverse=True)
+
+
+@pytest.mark.parametrize("who", [{"workers": 2}, {"workers": 2, "executor": "ray"}], ids=str)
+@pytest.mark.usefixtures("cluster")
+def test_who_answers_changes_no_answer(
+    items: pd.DataFrame,
+    pictures: Pictures,
+    base_model: Checkpoint,
+    model_params: ModelParams,
+    warm_adapter: Adapter,
+    monkeypatch: pytest.MonkeyPatch,
+    who: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(answering, "SHARD", 2)
+    alone, shared = (
+        answering.answer_items(items, pictures, base_model, warm_adapter, model_params, replace(PARAMS, **asked))
+        for asked in ({}, who)
+    )
+    assert alone["sample_id"].tolist() == items["sample_id"].tolist()
+    pd.testing.assert_frame_equal(alone, shared)
+
+
+def test_the_model_is_opened_once_and_let_go(
+    items: pd.DataFrame,
+    pictures: Pictures,
+    base_model: Checkpoint,
+    model_params: ModelParams,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[weakref.ref[Vlm]] = []
+
+    def counted(*given: Any) -> Vlm:
+        opened.append(weakref.ref(vlm := load_vlm(*given)))
+        return vlm
+
+    monkeypatch.setattr(answerer, "load_vlm", counted)
+    monkeypatch.setattr(answering, "SHARD", 2)
+    answer_zero_shot(items, pictures, base_model, model_params, PARAMS)
+    assert len(opened) == 1
+    assert opened[0]() is None, "what follows needs its memory"
+
+
+@pytest.mark.parametrize("wrong", [{"workers": -1}, {"executor": "somewhere"}, {"items_per_skill": 0}], ids=str)
+def test_parameters_name_key_and_value(wrong: dict[str, Any]) -> None:
+    ((key, value),) = wrong.items()
+    with pytest.raises(ValueError, match=rf"benchmarks\.{key} must be .*, got '?{value}"):
+        replace(PARAMS, **wrong)
 
 
 def test_batches_change_no_answer(items: pd.DataFrame, pictures: Pictures, vlm: Vlm) -> None:

@@ -14,7 +14,9 @@ from adapt_infinity.pictures import Pictures
 from adapt_infinity.pool import Pool, join_pool
 from tests.conftest import checked, llava, unread
 
-PARAMS = BenchmarkParams(items_per_skill=1, max_new_tokens=8, token_budget=200, task_samples=5, seed=0)
+PARAMS = BenchmarkParams(
+    items_per_skill=1, max_new_tokens=8, token_budget=200, task_samples=5, executor="local", workers=1, seed=0
+)
 
 
 def test_tasks_add_up(

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,3 +100,21 @@ def test_gpus_go_round(monkeypatch: pytest.MonkeyPatch) -> None:
         local.take_gpu(numbers, ["4", "6"])
         seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
     assert seen == ["4", "6", "4"]
+
+
+def test_what_is_kept_serves_equal_jobs_and_goes_before_the_next_comes() -> None:
+    alive: set[str] = set()
+
+    class Model:
+        def __init__(self, job: str) -> None:
+            assert not alive
+            alive.add(job)
+            weakref.finalize(self, alive.discard, job)
+
+    kept = executors.Kept(Model)
+    first = weakref.ref(kept.of("a"))
+    assert kept.of("a") is first()
+    kept.of("b")
+    assert alive == {"b"}
+    kept.release()
+    assert not alive

@@ -4,22 +4,21 @@ Test items are picked once, at genesis, and stay the same for every round of a s
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
+from adapt_infinity import executors
 from adapt_infinity.benchmarks import graders
-from adapt_infinity.benchmarks.routing import answer_by_experts
-from adapt_infinity.benchmarks.speaking import speak
-from adapt_infinity.benchmarks.text import SEPARATOR
-from adapt_infinity.folding import fold_adapter
+from adapt_infinity.benchmarks.answerer import Job, answer_shard, release
 from adapt_infinity.intake import IntakeParams, Source, check_records, whole
-from adapt_infinity.lora import Adapter
-from adapt_infinity.model import Checkpoint, ModelParams, load_reader, load_vlm
+from adapt_infinity.lora import Adapter, adapter_digest
+from adapt_infinity.model import Checkpoint, ModelParams, load_reader
 from adapt_infinity.pictures import Pictures
-from adapt_infinity.prompts import PromptCheck, encode_question
-from adapt_infinity.sample import samples_of
+from adapt_infinity.prompts import PromptCheck
+
+SHARD = 256  # items that a worker answers at a time; not by workers, or their number would decide who shares a batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +29,18 @@ class BenchmarkParams:
     max_new_tokens: int
     token_budget: int  # tokens in a batch, answers to come included
     task_samples: int  # arrivals whose mean stands for the round's task
+    executor: str  # a file in executors
+    workers: int  # who answers at a time; 0 = one a GPU
     seed: int
 
     def __post_init__(self) -> None:
         for name in ("items_per_skill", "max_new_tokens", "token_budget", "task_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"benchmarks.{name} must be at least 1, got {getattr(self, name)}")
+        if self.workers < 0:
+            raise ValueError(f"benchmarks.workers must be at least 0, got {self.workers}")
+        if self.executor not in executors.names():
+            raise ValueError(f"benchmarks.executor must be {' or '.join(executors.names())}, got {self.executor!r}")
 
 
 def pick_items(
@@ -79,43 +84,30 @@ def answer_items(
     Under an adapter of experts by task also expert and right_expert, the tasks whose expert answered and should have
     ("" where the source has none), and oracle_score, that of the right expert's answer (or of the given one).
     """
-    vlm = load_vlm(base_model, model_params, adapter)
-    fold_adapter(vlm)
-    samples = samples_of(benchmark_items)
-    routed = vlm.form.get("kind") == "eproj"
-    encoded = [encode_question(vlm, sample, pictures) for sample in samples]
-    if routed:
-        sources = [sample.source for sample in samples]
-        answers, told, experts, owners = answer_by_experts(
-            vlm, encoded, sources, params.max_new_tokens, params.token_budget
-        )
-    else:
-        answers = speak(vlm, encoded, params.max_new_tokens, params.token_budget)
-    known = zip(samples, benchmark_items["references"], strict=True)
-    references = [SEPARATOR.join(right) if len(right) else sample.turns[-1].text for sample, right in known]
-    grade = {name: graders.load(name) for name in benchmark_items["grader"].unique()}
-    rows: list[dict[str, Any]] = [
-        {
-            "sample_id": sample.sample_id,
-            "source": sample.source,
-            "skill": sample.skill,
-            "grader": grader,
-            "reference": reference,
-            "answer": answer.text,
-            "score": grade[grader](answer.text, reference),
-            "tokens": answer.tokens,
-        }
-        for sample, grader, reference, answer in zip(
-            samples, benchmark_items["grader"], references, answers, strict=True
-        )
-    ]
-    table = pd.DataFrame(rows)
-    if routed:
-        table["expert"], table["right_expert"] = experts, owners
-        table["oracle_score"] = [
-            grade[row["grader"]](text, row["reference"]) for row, text in zip(rows, told, strict=True)
-        ]
-    return table
+    job = Job(
+        base_model,
+        adapter,
+        "" if adapter is None else adapter_digest(adapter),
+        model_params,
+        pictures,
+        params.max_new_tokens,
+        params.token_budget,
+    )
+    run = executors.load(params.executor)
+    tables = []
+    with tqdm(total=len(benchmark_items), desc="answering", unit="item", disable=None) as bar:
+        for table in run(answer_shard, job, shards(benchmark_items), params.workers):
+            tables.append(table)
+            bar.update(len(table))
+    release()
+    return pd.concat(tables).sort_values("sample_id", ignore_index=True)
+
+
+def shards(items: pd.DataFrame) -> list[pd.DataFrame]:
+    """The items by length, the longest first: a worker's are alike, and no long ones are left to the end."""
+    words = items["turns"].map(lambda turns: sum(len(turn["text"]) for turn in turns[:-1]))
+    order = np.lexsort((words, items["images"].map(len)))[::-1]
+    return [items.iloc[order[start : start + SHARD]] for start in range(0, len(order), SHARD)]
 
 
 def answer_zero_shot(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from adapt_infinity.model import Vlm
 from adapt_infinity.prompts import Encoded, batches, collate, end_tokens, pad_token
@@ -25,21 +24,20 @@ def speak(vlm: Vlm, encoded: Sequence[Encoded], max_new_tokens: int, token_budge
     lengths = [len(row) + max_new_tokens for row in encoded]
     answers = [Spoken("", 0)] * len(encoded)
     ends = torch.tensor(end_tokens(vlm))
-    with tqdm(total=len(encoded), desc="answering", unit="item", disable=None) as bar, torch.inference_mode():
-        for places in batches(lengths, token_budget):
-            batch = collate([encoded[place] for place in places], pad_token(vlm), side="left")
+    for places in batches(lengths, token_budget):
+        batch = collate([encoded[place] for place in places], pad_token(vlm), side="left")
+        with torch.inference_mode():
             spoken = vlm.model.generate(
                 **batch.inputs(vlm.device),
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
                 pad_token_id=pad_token(vlm),
             )
-            new = spoken[:, batch.input_ids.shape[1] :].cpu()
-            texts = vlm.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
-            said = _length(torch.isin(new, ends)).tolist()
-            for place, text, length in zip(places, texts, said, strict=True):
-                answers[place] = Spoken(text.strip(), len(encoded[place]) + length)
-            bar.update(len(places))
+        new = spoken[:, batch.input_ids.shape[1] :].cpu()
+        texts = vlm.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
+        said = _length(torch.isin(new, ends)).tolist()
+        for place, text, length in zip(places, texts, said, strict=True):
+            answers[place] = Spoken(text.strip(), len(encoded[place]) + length)
     return answers
 
 

@@ -10,9 +10,10 @@ ranks 0 to workers − 1, all at once. What they return is lost; where one fails
 raised. `devices()` says how many GPUs there are to work with.
 """
 
+import gc
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from adapt_infinity import rooms
 
@@ -20,6 +21,8 @@ Together = Callable[[Callable[[Any, int], None], Any, int], None]
 Run = Callable[[Callable[[Any, Any], Any], Any, Iterable[Any], int], Iterator[Any]]
 AHEAD = 2  # tasks a worker that wait for it
 ATTEMPTS = 3  # workers that a task may lose before it is given up
+Job = TypeVar("Job")
+Opened = TypeVar("Opened")
 
 
 def names() -> list[str]:
@@ -49,3 +52,23 @@ def limit_threads(count: int) -> None:
     """A worker has its share of the cores, if its work is torch's at all (whose import takes seconds)."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
+
+
+class Kept(Generic[Job, Opened]):
+    """What a process opens for a job, a model above all, and keeps from one of its tasks to the next."""
+
+    def __init__(self, opens: Callable[[Job], Opened]) -> None:
+        self._opens = opens
+        self._latest: tuple[Job, Opened] | None = None
+
+    def of(self, job: Job) -> Opened:
+        """Opened for this job, or for an equal one before."""
+        if self._latest is None or self._latest[0] != job:
+            self.release()  # the former goes before the next one comes
+            self._latest = job, self._opens(job)
+        return self._latest[1]
+
+    def release(self) -> None:
+        """Let go of it: what follows in this process needs its memory."""
+        self._latest = None
+        gc.collect()  # what is opened may refer to itself

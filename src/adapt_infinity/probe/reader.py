@@ -3,7 +3,6 @@
 The model is opened once a process and stays for the shards that follow. A shard that is there already is not read.
 """
 
-import gc
 import multiprocessing
 import multiprocessing.util
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from adapt_infinity.executors import Kept
 from adapt_infinity.folding import fold_adapter
 from adapt_infinity.lora import Adapter
 from adapt_infinity.model import Batch, Checkpoint, ModelParams, Reader, load_reader, load_vlm
@@ -81,7 +81,7 @@ def read_task(job: Job, task: Task) -> Done:
         return Done(task.first, name, task.keys, 0, 0, ())
     windows, tokens = [], 0
     with _threads(job.threads):
-        opened = _open(job)
+        opened = _kept.of(job)
         for samples, pairs in opened.loader.windows(task.samples, job.window):
             windows.append(opened.read(samples, pairs))
             tokens += sum(len(whole) for whole, _ in pairs)
@@ -222,22 +222,12 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-_latest: Opened | None = None  # of this process
-
-
-def _open(job: Job) -> Opened:
-    global _latest
-    if _latest is None or _latest.job != job:
-        release()  # the former model goes before the next one comes
-        _latest = Opened(job)
-    return _latest
+_kept = Kept(Opened)
 
 
 def release() -> None:
     """Let go of this process's model: the stages that follow need its memory."""
-    global _latest
-    _latest = None
-    gc.collect()  # a tower with a memory refers to itself
+    _kept.release()
 
 
 def _joined(keys: pa.Array, windows: Sequence[Rows]) -> Rows:
