@@ -1,6 +1,7 @@
 """Answering: items are picked once, spoken to in batches, and graded by their own grader."""
 
 import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from adapt_infinity import executors
 from adapt_infinity.benchmarks import answerer, answering
 from adapt_infinity.benchmarks.answering import (
     BenchmarkParams,
@@ -85,12 +87,24 @@ def test_who_answers_changes_no_answer(
     who: dict[str, Any],
 ) -> None:
     monkeypatch.setattr(answering, "SHARD", 2)
+    asked_for: list[tuple[str, int]] = []
+    load = executors.load
+
+    def noted(name: str) -> executors.Run:
+        def run(function: Any, shared: Any, tasks: Any, workers: int) -> Iterator[Any]:
+            asked_for.append((name, workers))
+            return load(name)(function, shared, tasks, workers)
+
+        return run
+
+    monkeypatch.setattr(executors, "load", noted)
     alone, shared = (
         answering.answer_items(items, pictures, base_model, warm_adapter, model_params, replace(PARAMS, **asked))
         for asked in ({}, who)
     )
     assert alone["sample_id"].tolist() == items["sample_id"].tolist()
     pd.testing.assert_frame_equal(alone, shared)
+    assert asked_for == [("local", 1), (who.get("executor", "local"), 2)]
 
 
 def test_the_model_is_opened_once_and_let_go(

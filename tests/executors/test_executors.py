@@ -106,15 +106,15 @@ def test_what_is_kept_serves_equal_jobs_and_goes_before_the_next_comes() -> None
     alive: set[str] = set()
 
     class Model:
-        def __init__(self, job: str) -> None:
+        def __init__(self, job: list[str]) -> None:
             assert not alive
-            alive.add(job)
-            weakref.finalize(self, alive.discard, job)
+            alive.update(job)
+            weakref.finalize(self, alive.difference_update, job)
 
     kept = executors.Kept(Model)
-    first = weakref.ref(kept.of("a"))
-    assert kept.of("a") is first()
-    kept.of("b")
+    first = weakref.ref(kept.of(["a"]))
+    assert kept.of(["a"]) is first()
+    kept.of(["b"])
     assert alive == {"b"}
     kept.release()
     assert not alive
