@@ -90,9 +90,7 @@ def test_gpus_are_counted(name: str) -> None:
 
 def test_gpus_go_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    numbers = multiprocessing.get_context("spawn").SimpleQueue()
-    for number in range(3):
-        numbers.put(number)
+    numbers = local.numbered(multiprocessing.get_context("spawn"), 3)
     local.take_gpu(numbers, [])
     assert "CUDA_VISIBLE_DEVICES" not in os.environ, "there is none to see"
     seen = []

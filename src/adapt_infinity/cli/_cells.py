@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from adapt_infinity import strategies
-from adapt_infinity.executors.local import gpus, take_gpu
+from adapt_infinity.executors.local import gpus, numbered, take_gpu
 from adapt_infinity.manifest import manifest_path, read_manifest, round_folder, write_manifest
 from adapt_infinity.study.grid import ZERO_SHOT, Cell, genesis_stream
 from adapt_infinity.study.ledger import Cost, from_json
@@ -57,10 +57,8 @@ def run_cells(work: Work, cells: Sequence[Cell], workers: int) -> Iterator[tuple
     todo = [cell for cell in cells if cell.data_strategy != ZERO_SHOT]
     work.log.mkdir(parents=True, exist_ok=True)
     spawn = get_context("spawn")
-    numbers = spawn.SimpleQueue()
-    for number in range(workers):
-        numbers.put(number)
-    with ProcessPoolExecutor(workers, spawn, initializer=_begin, initargs=(numbers, gpus())) as pool:
+    given = numbered(spawn, workers), gpus()
+    with ProcessPoolExecutor(workers, spawn, initializer=_begin, initargs=given) as pool:
         try:
             for done in [pool.submit(make_genesis, work, seed) for seed in seeds]:
                 done.result()

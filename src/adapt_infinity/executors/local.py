@@ -62,6 +62,14 @@ def gpus() -> list[str]:
     return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
 
 
+def numbered(context: Any, count: int) -> Any:
+    """A queue of the numbers below `count`, one for each of so many workers of a context of `multiprocessing`."""
+    numbers = context.SimpleQueue()
+    for number in range(count):
+        numbers.put(number)
+    return numbers
+
+
 def take_gpu(numbers: Any, among: list[str]) -> None:
     """In a worker that has not used one yet: it is to see one GPU only, that of the next of the queued `numbers`."""
     if among:
@@ -82,9 +90,7 @@ def _until_broken(
 ) -> Iterator[Any]:
     """Results as they come. `unfinished` holds what is under way, also after a worker died (`BrokenProcessPool`)."""
     spawn = multiprocessing.get_context("spawn")
-    numbers = spawn.SimpleQueue()
-    for number in range(count):
-        numbers.put(number)
+    numbers = numbered(spawn, count)
     threads = max(1, (os.cpu_count() or 1) // count)
     waiting: dict[Future[Any], int] = {}
     coming = chain(list(unfinished.items()), _noted(left, unfinished))
