@@ -348,7 +348,16 @@ def test_what_is_not_there_is_named(probe: Probe, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"reuse": "often"}, {"drift_share": 0.0}, {"workers": -1}, {"shard": 0}, {"proxy": "somewhere"}], ids=str
+    "wrong",
+    [
+        {"reuse": "often"},
+        {"drift_share": 0.0},
+        {"workers": -1},
+        {"shard": 0},
+        {"proxy": "somewhere"},
+        {"executor": "rya"},
+    ],
+    ids=str,
 )
 def test_wrong_parameters_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"probe\.{next(iter(wrong))}"):

@@ -39,8 +39,7 @@ class BenchmarkParams:
                 raise ValueError(f"benchmarks.{name} must be at least 1, got {getattr(self, name)}")
         if self.workers < 0:
             raise ValueError(f"benchmarks.workers must be at least 0, got {self.workers}")
-        if self.executor not in executors.names():
-            raise ValueError(f"benchmarks.executor must be {' or '.join(executors.names())}, got {self.executor!r}")
+        executors.check("benchmarks.executor", self.executor)
 
 
 def pick_items(

@@ -30,6 +30,12 @@ def names() -> list[str]:
     return rooms.names(__name__)
 
 
+def check(key: str, name: str) -> None:
+    """`ValueError` where the parameter `key` names no executor: a typo is found before anything runs."""
+    if name not in names():
+        raise ValueError(f"{key} must be {' or '.join(names())}, got {name!r}")
+
+
 def load(name: str) -> Run:
     """The executor `name`; `ValueError` names the known ones."""
     run: Run = rooms.load(__name__, name, "run")

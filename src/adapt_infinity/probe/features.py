@@ -68,6 +68,7 @@ class ProbeParams:
         for name in ("workers", "threads", "loaders", "memory_mb", "image_cache_mb"):
             if getattr(self, name) < 0:
                 raise ValueError(f"probe.{name} must not be negative, got {getattr(self, name)}")
+        executors.check("probe.executor", self.executor)
         if self.reuse not in REUSE:
             raise ValueError(f"probe.reuse must be one of {', '.join(REUSE)}, got {self.reuse!r}")
         for name in ("drift_share", "drift_limit"):

@@ -44,8 +44,7 @@ class TrainingParams:
         for name in ("warm_up", "hold_out"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must lie in 0..1, got {getattr(self, name)}")
-        if self.executor not in executors.names():
-            raise ValueError(f"training.executor must be {' or '.join(executors.names())}, got {self.executor!r}")
+        executors.check("training.executor", self.executor)
         if self.chaining not in chaining.POLICIES:
             raise ValueError(f"training.chaining must be {' or '.join(chaining.POLICIES)}, got {self.chaining!r}")
 
