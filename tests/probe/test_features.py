@@ -337,7 +337,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "probe.layers must lie in 0..3, got -2": {"layers": [1, -2]},
     "probe.layers must be middle, all": {"layers": "top"},
     "probe.embedding_layer must lie in 0..3, got 4": {"embedding_layer": 4},
-    "there is no 'cloud' in executors; known: local, ray": {"executor": "cloud"},
+    "probe.executor must be local or ray, got 'cloud'": {"executor": "cloud"},
 }
 
 
