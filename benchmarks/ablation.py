@@ -141,9 +141,9 @@ def run_round(name: str, strategy: str, params: Params, round: int, seed: int, i
 
 def measured(name: str, seed: int) -> dict[str, float]:
     """What a variant reached, in points, and how its clusters agree with the known skills."""
-    from adapt_infinity.clustering.pseudo_skills import agreement
+    from adapt_infinity.benchmarks.measures import measure
     from adapt_infinity.manifest import manifest_path, planned_rounds, read_manifest, round_folder
-    from adapt_infinity.measures import measure
+    from adapt_infinity.pseudo_skills.finding import agreement
 
     stream = stream_name(name, seed)
     manifest = read_manifest(manifest_path(PROJECT, stream, LAST))

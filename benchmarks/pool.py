@@ -114,13 +114,13 @@ def ours(folder: Path, rows: int) -> Work:
     """Intake, and the pool on disk."""
     from kedro.io.core import Version, generate_timestamp
 
-    from adapt_infinity import parquet
+    from adapt_infinity.data import parquet
+    from adapt_infinity.data.pictures import Pictures
     from adapt_infinity.datasets import PoolDataset, RowsDataset
-    from adapt_infinity.intake import IntakeParams, Source, check_records
-    from adapt_infinity.overlap import find_overlaps
-    from adapt_infinity.pictures import Pictures
-    from adapt_infinity.pool import Pool, join_pool, remove
-    from adapt_infinity.records import Records
+    from adapt_infinity.intake.overlap import find_overlaps
+    from adapt_infinity.intake.reading import IntakeParams, Source, check_records
+    from adapt_infinity.intake.records import Records
+    from adapt_infinity.pool.pool import Pool, join_pool, remove
 
     params = IntakeParams(max_text=100_000, max_reject_share=0.5, near_bits=10, on_contamination="report", workers=2)
 

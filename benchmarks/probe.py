@@ -35,13 +35,13 @@ from probe_memory import extra_memory
 from probe_peers import Peer, differences, encoded, image_peers, text_peers
 from probe_setup import SPEC, TOKENS, prepare, trainable
 
-from adapt_infinity.model import Vlm, answer_logits, load_vlm
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.probe.reader import Opened
-from adapt_infinity.probe.reading import read_batch
-from adapt_infinity.prompts import batches, collate, pad_token
-from adapt_infinity.sample import Sample
-from adapt_infinity.training.lesson import answer_loss
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import Sample
+from adapt_infinity.features.batch_reading import read_batch
+from adapt_infinity.features.worker import ProbeWorker
+from adapt_infinity.model.checkpoint import Vlm, answer_logits, load_vlm
+from adapt_infinity.model.prompts import batches, collate, pad_token
+from adapt_infinity.training.context import answer_loss
 
 PACKAGES = ("torch", "transformers", "peft", "traker", "bergson")
 # name of the ratio → (dividend, divisor)
@@ -71,8 +71,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         samples, job = prepare(Path(folder), options.rows)
-        pictures, vlm, opened = job.pictures, load_vlm(job.base, job.model, job.adapter), Opened(job)
-        once = Opened(replace(job, spec=replace(SPEC, image_grounding=False)))
+        pictures, vlm, opened = job.pictures, load_vlm(job.base, job.model, job.adapter), ProbeWorker(job)
+        once = ProbeWorker(replace(job, spec=replace(SPEC, image_grounding=False)))
         peers: dict[str, Peer | str] = {
             "probe": Peer(lambda: probe(opened, samples), len(samples)),
             "probe in one pass": Peer(lambda: probe(once, samples), len(samples)),
@@ -140,7 +140,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def probe(opened: Opened, samples: list[Sample]) -> None:
+def probe(opened: ProbeWorker, samples: list[Sample]) -> None:
     """Tokens, features, all scores and embeddings, as a worker reads them; without the writing of the shard."""
     for window, pairs in opened.loader.windows(samples, len(samples)):
         opened.read(window, pairs)

@@ -45,14 +45,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from transformers import AutoModelForImageTextToText, CLIPVisionConfig, LlamaConfig, LlavaConfig
 
-from adapt_infinity.lora import Adapter
-from adapt_infinity.model import ModelParams, Vlm, answer_logits, attach, load_vlm, new_adapter
-from adapt_infinity.probe.batching import Budget, in_batches
-from adapt_infinity.probe.capture import probed_weights
-from adapt_infinity.probe.reading import read_batch, read_losses
-from adapt_infinity.probe.spec import Spec
-from adapt_infinity.prompts import Encoded, collate, encode
-from adapt_infinity.training.lesson import answer_loss
+from adapt_infinity.features.batch_reading import read_batch, read_losses
+from adapt_infinity.features.batching import Budget, in_batches
+from adapt_infinity.features.capture import probed_weights
+from adapt_infinity.features.spec import Spec
+from adapt_infinity.model.checkpoint import ModelParams, Vlm, answer_logits, attach, load_vlm, new_adapter
+from adapt_infinity.model.lora import Adapter
+from adapt_infinity.model.prompts import Encoded, collate, encode
+from adapt_infinity.training.context import answer_loss
 
 QUESTION, ANSWER = (20, 120), (10, 200)  # tokens of a row, from and to
 

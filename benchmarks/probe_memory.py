@@ -22,14 +22,14 @@ import torch
 from probe_setup import DIM, LAYER, SPEC, TOKENS, trainable
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from adapt_infinity.model import Batch, Vlm, answer_logits
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.probe import capture
-from adapt_infinity.probe.batching import padded
-from adapt_infinity.probe.reading import read_batch
-from adapt_infinity.prompts import collate, encode, pad_token
-from adapt_infinity.sample import Sample
-from adapt_infinity.training.lesson import answer_loss
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import Sample
+from adapt_infinity.features import capture
+from adapt_infinity.features.batch_reading import read_batch
+from adapt_infinity.features.batching import padded
+from adapt_infinity.model.checkpoint import Batch, Vlm, answer_logits
+from adapt_infinity.model.prompts import collate, encode, pad_token
+from adapt_infinity.training.context import answer_loss
 
 VISIT = "visit"
 

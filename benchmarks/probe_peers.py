@@ -39,18 +39,17 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from adapt_infinity import experts
-from adapt_infinity.folding import fold_adapter
-from adapt_infinity.lora import Adapter
-from adapt_infinity.model import Batch, Vlm, answer_logits, attach, load_reader, new_adapter
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.probe import sketches
-from adapt_infinity.probe.batching import Budget, in_batches
-from adapt_infinity.probe.capture import probed_weights
-from adapt_infinity.probe.reader import Job
-from adapt_infinity.probe.reading import Reading, read_batch
-from adapt_infinity.prompts import Encoded, collate, encode, pad_token
-from adapt_infinity.sample import Sample
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import Sample
+from adapt_infinity.features import scores, sketches
+from adapt_infinity.features.batch_reading import BatchReading, read_batch
+from adapt_infinity.features.batching import Budget, in_batches
+from adapt_infinity.features.capture import probed_weights
+from adapt_infinity.features.worker import ProbeJob
+from adapt_infinity.model.checkpoint import Batch, Vlm, answer_logits, attach, load_reader, new_adapter
+from adapt_infinity.model.lora import Adapter
+from adapt_infinity.model.merging import merge_adapter
+from adapt_infinity.model.prompts import Encoded, collate, encode, pad_token
 
 NO_TRAKER = 'not installed: pip install -e ".[bench]"'
 NO_BERGSON = "not installed: pip install bergson==2.5.1 (and, beside a CPU torch, uninstall torchvision and torchaudio)"
@@ -82,7 +81,7 @@ def image_peers(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> dict[str
     return by_hand
 
 
-def text_peers(job: Job, samples: list[Sample], folder: Path) -> dict[str, Peer | str]:
+def text_peers(job: ProbeJob, samples: list[Sample], folder: Path) -> dict[str, Peer | str]:
     """Peers that take no pictures, and the probe of the same text."""
     reader = load_reader(job.base, job.model)
     rows = [encode(reader, sample.without_images(), job.pictures) for sample in samples]
@@ -98,7 +97,7 @@ def text_peers(job: Job, samples: list[Sample], folder: Path) -> dict[str, Peer 
     return peers
 
 
-def differences(vlm: Vlm, job: Job, samples: list[Sample], folder: Path) -> dict[str, float | str]:
+def differences(vlm: Vlm, job: ProbeJob, samples: list[Sample], folder: Path) -> dict[str, float | str]:
     """Do the peers compute the same? Largest relative difference of a row (vmap), of a gradient's length (bergson)."""
     rows = encoded(vlm, samples, job.pictures)
     ours = _in_order(read_batches(vlm, rows), lambda reading: reading.features)
@@ -167,7 +166,7 @@ def map_over_samples(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> Flo
     return made
 
 
-def read_batches(vlm: Vlm, rows: Sequence[Encoded]) -> list[tuple[list[int], Reading]]:
+def read_batches(vlm: Vlm, rows: Sequence[Encoded]) -> list[tuple[list[int], BatchReading]]:
     """What the probe does with tokens: places and readings."""
     return [
         (places, read_batch(vlm, batch, np.full(len(places), np.nan, np.float32), SPEC))
@@ -187,7 +186,7 @@ class Bergson:
         from datasets import Dataset
 
         self._vlm, self._folder, self._target, self._width = vlm, folder, target, width
-        answers = [row.input_ids.where(row.answers, experts.IGNORED).tolist() for row in rows]
+        answers = [row.input_ids.where(row.answers, scores.IGNORED).tolist() for row in rows]
         self._data = Dataset.from_dict({"input_ids": [row.input_ids.tolist() for row in rows], "labels": answers})
         self._batches = [places for places, _ in _batches(rows, 0)]
         probed = {id(weight) for weight in probed_weights(vlm, (LAYER,)).values()}
@@ -232,7 +231,7 @@ def _merged(vlm: Vlm, batch: Batch) -> Float[Tensor, "batch time width"]:
     return words.masked_scatter(places, torch.cat(list(seen)))
 
 
-def _text_model(job: Job) -> Vlm:
+def _text_model(job: ProbeJob) -> Vlm:
     """A Llama of the embedded model's own text configuration, with a LoRA adapter none of whose parts is zero."""
     config = AutoConfig.from_pretrained(str(job.base.location)).get_text_config()
     config.image_token_id = -1  # the probe asks which tokens are pictures: none
@@ -248,12 +247,12 @@ def _text_model(job: Job) -> Vlm:
     return attach(vlm, Adapter(fresh.config, tensors, fresh.record))
 
 
-def _in_order(readings: list[tuple[list[int], Reading]], part: Callable[[Reading], Tensor]) -> Tensor:
+def _in_order(readings: list[tuple[list[int], BatchReading]], part: Callable[[BatchReading], Tensor]) -> Tensor:
     """A part of every row's reading, in the rows' order."""
     order = torch.tensor([place for places, _ in readings for place in places])
     return torch.cat([part(reading) for _, reading in readings])[order.argsort()]
 
 
 def _folded(vlm: Vlm) -> Vlm:
-    fold_adapter(vlm, (LAYER,))
+    merge_adapter(vlm, (LAYER,))
     return vlm

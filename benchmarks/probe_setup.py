@@ -10,14 +10,14 @@ import pandas as pd
 import yaml
 from torch import nn
 
-from adapt_infinity import parquet
+from adapt_infinity.data import parquet
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import ROWS, Sample, samples_of
 from adapt_infinity.embedded.stream import ARRIVALS, EmbeddedStreamParams, write_stream
-from adapt_infinity.intake import IntakeParams, Source, check_records, whole
-from adapt_infinity.model import Checkpoint, ModelParams
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.probe.reader import Job
-from adapt_infinity.probe.spec import Spec
-from adapt_infinity.sample import ROWS, Sample, samples_of
+from adapt_infinity.features.spec import Spec
+from adapt_infinity.features.worker import ProbeJob
+from adapt_infinity.intake.reading import IntakeParams, Source, check_records, whole
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams
 from adapt_infinity.training.params import TrainingParams, WarmUpParams
 from adapt_infinity.training.round import warm_up_adapter
 
@@ -44,7 +44,7 @@ def training_params(**changed: Any) -> TrainingParams:
     return TrainingParams(**{**shipped, "seed": 0, "checkpoint_every": 0, **changed})
 
 
-def prepare(folder: Path, rows: int) -> tuple[list[Sample], Job]:
+def prepare(folder: Path, rows: int) -> tuple[list[Sample], ProbeJob]:
     """Samples of all arrivals in equal parts, and the embedded model with a warmed-up adapter."""
     write_stream(folder, EmbeddedStreamParams(train_size=rows // len(ARRIVALS) + 1, design_size=1, test_size=1))
     pictures = Pictures(dict.fromkeys(ARRIVALS, folder), 10**6)
@@ -64,7 +64,7 @@ def prepare(folder: Path, rows: int) -> tuple[list[Sample], Job]:
     )
     pool = pd.concat(checked, ignore_index=True).head(rows)
     samples = samples_of(pool.assign(sample_id=range(len(pool))))
-    return samples, Job(
+    return samples, ProbeJob(
         base=checkpoint,
         adapter=adapter,
         model=model,

@@ -19,9 +19,9 @@ import torch
 from probe_setup import prepare  # the file beside this one
 
 from adapt_infinity import executors
-from adapt_infinity.probe.reader import Job, Task, read_task
-from adapt_infinity.probe.shards import keys_of
-from adapt_infinity.sample import Sample
+from adapt_infinity.data.sample import Sample
+from adapt_infinity.features.shards import keys_of
+from adapt_infinity.features.worker import ProbeJob, Task, read_task
 
 SHARD = 128
 
@@ -47,7 +47,7 @@ def main() -> None:
     print(f"{options.workers} workers / 1, with their start   {statistics.median(whole):.2f}")
 
 
-def rates(samples: list[Sample], job: Job, workers: int, name: str) -> tuple[float, float]:
+def rates(samples: list[Sample], job: ProbeJob, workers: int, name: str) -> tuple[float, float]:
     """Shards a second: between the first and the last to end, and from the start."""
     mine = replace(job, folder=job.folder / f"{name}-{workers}", window=SHARD)
     places = range(0, len(samples), SHARD)

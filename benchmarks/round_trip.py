@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from adapt_infinity import formats
+from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.datasets import PicturesDataset, SourcesDataset
 from adapt_infinity.export import export_samples
-from adapt_infinity.intake import IntakeParams, Source, check_records, whole
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.records import Records
+from adapt_infinity.intake import formats
+from adapt_infinity.intake.reading import IntakeParams, Source, check_records, whole
+from adapt_infinity.intake.records import Records
 from adapt_infinity.session import open_session
 
 PROJECT = Path(__file__).parents[1]

@@ -201,8 +201,8 @@ def our_kmeans(options: Options) -> Found:
     import pandas as pd
     from sklearn.metrics import adjusted_rand_score
 
-    from adapt_infinity.clustering.params import PseudoSkillParams
-    from adapt_infinity.clustering.pseudo_skills import cluster_rows
+    from adapt_infinity.pseudo_skills.finding import cluster_rows
+    from adapt_infinity.pseudo_skills.params import PseudoSkillParams
 
     rows, skill, _ = load(options)
     params = PseudoSkillParams(
@@ -276,7 +276,7 @@ def our_pruning(options: Options) -> Found:
     import pandas as pd
     import torch
 
-    from adapt_infinity.pruning import PruningParams, prune_pool
+    from adapt_infinity.pruning.removals import PruningParams, prune_pool
 
     torch.set_num_threads(options.threads)
     rows, skill, original = load(options)
@@ -307,7 +307,7 @@ def dense_pruning(options: Options) -> Found:
     import numpy as np
     import torch
 
-    from adapt_infinity.budgets import equal_shares
+    from adapt_infinity.subset.budgets import equal_shares
 
     torch.set_num_threads(options.threads)
     rows, skill, original = load(options)
@@ -347,9 +347,9 @@ def our_subset(options: Options) -> Found:
     import numpy as np
     import pandas as pd
 
-    from adapt_infinity.selection.scoring import SelectorParams, start_record
-    from adapt_infinity.selection.selector import choose_experts
-    from adapt_infinity.selection.subset import SubsetParams, select_subset
+    from adapt_infinity.selector_experts.choosing import choose_experts
+    from adapt_infinity.selector_experts.scoring import SelectorParams, start_record
+    from adapt_infinity.subset.selecting import SubsetParams, select_subset
 
     ids, cluster, names, scores = fabricated_scores(options)
     scores = scores.assign(sample_id=ids, nll=scores["el2n"], trained_nll=np.nan)
@@ -439,8 +439,8 @@ def facility_location(options: Options) -> Found:
     rows = np.asarray(mapped, dtype=np.float32)
     budget = len(rows) // 10
     if options.child == "ours":
-        from adapt_infinity.selection.samplers.facility_location import sample
-        from adapt_infinity.selection.subset import Members
+        from adapt_infinity.subset.samplers.facility_location import sample
+        from adapt_infinity.subset.selecting import Members
 
         members = Members(np.arange(len(rows)), np.zeros(len(rows)), lambda: rows)
         params: Any = None  # this sampler reads none

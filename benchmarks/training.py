@@ -35,16 +35,16 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
-from adapt_infinity.model import Vlm, load_vlm
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool
-from adapt_infinity.probe.reader import Job
-from adapt_infinity.prompts import Encoded, collate, encode, pad_token
-from adapt_infinity.sample import Sample, Turn
-from adapt_infinity.training.engine import train
-from adapt_infinity.training.lesson import Course, Lesson, Memory
-from adapt_infinity.training.plan import rough_length
-from adapt_infinity.training.weights import gather
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import Sample, Turn
+from adapt_infinity.features.worker import ProbeJob
+from adapt_infinity.model.checkpoint import Vlm, load_vlm
+from adapt_infinity.model.prompts import Encoded, collate, encode, pad_token
+from adapt_infinity.pool.pool import Pool
+from adapt_infinity.training.context import ReplayMemory, StepCallbacks, TrainingContext
+from adapt_infinity.training.loop import train
+from adapt_infinity.training.parameter_vector import gather
+from adapt_infinity.training.schedule import rough_length
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate")
 EPOCHS, BATCH, RATE = 3, 32, 3e-3
@@ -107,12 +107,14 @@ def lengthened(samples: Sequence[Sample]) -> list[Sample]:
     return longer
 
 
-def ours(samples: list[Sample], job: Job) -> int:
+def ours(samples: list[Sample], job: ProbeJob) -> int:
     """Optimiser steps done."""
     vlm = load_vlm(job.base, job.model, job.adapter)
     params = training_params(epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, projector_learning_rate=RATE)
-    lesson = Lesson(vlm, gather(vlm, params.projector), samples, job.pictures, Memory(Pool(), 0), params, 0)
-    log, _ = train(lesson, Course(), EPOCHS)
+    lesson = TrainingContext(
+        vlm, gather(vlm, params.projector), samples, job.pictures, ReplayMemory(Pool(), 0), params, 0
+    )
+    log, _ = train(lesson, StepCallbacks(), EPOCHS)
     return len(log)
 
 
@@ -131,7 +133,7 @@ class Encodings(Dataset[Encoded]):
         return self._read(place) if self._kept is None else self._kept[place]
 
 
-def trainer(samples: list[Sample], job: Job, folder: Path, before: bool = False, grouped: bool = False) -> int:
+def trainer(samples: list[Sample], job: ProbeJob, folder: Path, before: bool = False, grouped: bool = False) -> int:
     """Optimiser steps done."""
     vlm = load_vlm(job.base, job.model, job.adapter)
     for name, weight in vlm.model.named_parameters():

@@ -25,12 +25,12 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from adapt_infinity import parquet
-from adapt_infinity.intake import IntakeParams, Source, check_records, whole
-from adapt_infinity.lora import Adapter
-from adapt_infinity.model import Checkpoint, ModelParams, Vlm, load_vlm, new_adapter
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.sample import ROWS
+from adapt_infinity.data import parquet
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import ROWS
+from adapt_infinity.intake.reading import IntakeParams, Source, check_records, whole
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm, load_vlm, new_adapter
+from adapt_infinity.model.lora import Adapter
 
 settings.register_profile("calm", deadline=None)  # a busy machine is no failure
 settings.load_profile("calm")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from adapt_infinity import experts, rooms
+from adapt_infinity import registry
 from adapt_infinity.benchmarks import graders
+from adapt_infinity.features import scores
 from tests.conftest import PROJECT
 
 EXAMPLES = dict(
@@ -39,14 +40,14 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_the_examples_are_found() -> None:
     assert sorted(EXAMPLES) == ["benchmarks/graders/starts", "experts/margin", "strategies/newest"]
-    assert "margin" in experts.names()
+    assert "margin" in scores.names()
 
 
 def test_the_expert() -> None:
     logits = torch.log(torch.tensor([[[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]]))
-    outputs = experts.Outputs(logits, torch.tensor([[0, 0]]), torch.ones(1), torch.ones(1))
+    outputs = scores.Outputs(logits, torch.tensor([[0, 0]]), torch.ones(1), torch.ones(1))
     expected = (torch.tensor(2.0).log() + torch.tensor(0.125).log()) / 2
-    assert experts.load("margin")(outputs).item() == pytest.approx(expected.item())
+    assert scores.load("margin")(outputs).item() == pytest.approx(expected.item())
 
 
 def test_the_grader() -> None:
@@ -60,4 +61,4 @@ def test_the_strategy_is_a_pipeline_without_a_probe() -> None:
     pipeline = round.create_pipeline("newest")
     assert "subset.select_subset" in [node.name for node in pipeline.nodes]
     assert "features" not in pipeline.all_outputs()
-    assert rooms.module("adapt_infinity.strategies", "newest").__doc__
+    assert registry.module("adapt_infinity.strategies", "newest").__doc__

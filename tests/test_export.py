@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from adapt_infinity import formats
+from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.export import export_samples
-from adapt_infinity.intake import Source
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.records import Records
+from adapt_infinity.intake import formats
+from adapt_infinity.intake.reading import Source
+from adapt_infinity.intake.records import Records
 from tests.conftest import checked
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from adapt_infinity import formats
-from adapt_infinity.pictures import Pictures, suffix
-from adapt_infinity.sample import Sample, samples_of
+from adapt_infinity.data.pictures import Pictures, suffix
+from adapt_infinity.data.sample import Sample, samples_of
+from adapt_infinity.intake import formats
 
 
 def export_samples(blocks: Iterable[pd.DataFrame], pictures: Pictures, format: str, folder: Path) -> int:

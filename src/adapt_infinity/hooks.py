@@ -17,11 +17,11 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 
 from adapt_infinity import __version__
-from adapt_infinity.costs import peak_memory_gb, round_cost
+from adapt_infinity.intake.overlap import summarise
+from adapt_infinity.intake.rejects import general
 from adapt_infinity.manifest import Manifest, manifest_path, parameters_hash, round_folder, write_json, write_manifest
-from adapt_infinity.overlap import summarise
-from adapt_infinity.rejects import general
 from adapt_infinity.session import inputs_without_arrival
+from adapt_infinity.study.round_cost import peak_memory_gb, round_cost
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class RoundHooks:
         self._run = None
         if not _is_round(pipeline):
             return
-        from adapt_infinity.tracking import TrackingParams, open_round
+        from adapt_infinity.reporting.tracking import TrackingParams, open_round
 
         params = self._params()
         check_method(params["training"], params["methods"])
@@ -97,7 +97,7 @@ class RoundHooks:
             TrackingParams(**params["tracking"]), self._project(), params["stream"], params["round"], tags
         )
         self._run.log_params(flatten(params))
-        from adapt_infinity.training.losses import heard_by
+        from adapt_infinity.training.loss_events import heard_by
 
         self._listening = ExitStack()
         self._listening.enter_context(heard_by(self._run.log_step))
@@ -120,7 +120,7 @@ class RoundHooks:
         if pipeline.nodes in whole_rounds(name, run_params):  # a part makes versions, but completes no round
             manifest = make_manifest(name, pipeline, catalog, self._params(), code_version(self._project()))
             place = manifest_path(self._project(), manifest.stream, manifest.round)
-            cost = round_cost(pipeline.all_outputs(), catalog, self._params(), self._clock.seconds)
+            cost = round_cost(pipeline.all_outputs(), catalog.load, self._params(), self._clock.seconds)
             write_json(place.with_name("cost.json"), asdict(cost))
             write_manifest(place, manifest)
             self._run.log_tags({f"version/{entry}": version for entry, version in manifest.versions.items()})
@@ -138,8 +138,8 @@ class RoundHooks:
         """The closing table, and everything that MLflow is to remember."""
         from rich.console import Console
 
-        from adapt_infinity.metrics import round_metrics, undefined_tags
-        from adapt_infinity.report import closing_table
+        from adapt_infinity.reporting.metrics import round_metrics, undefined_tags
+        from adapt_infinity.reporting.table import closing_table
 
         made = pipeline.all_outputs()
         summary = self._summarise(made, pipeline.inputs(), catalog)
@@ -154,10 +154,10 @@ class RoundHooks:
         Console().print(closing_table(summary))
 
     def _summarise(self, made: set[str], read: set[str], catalog: DataCatalog) -> Any:
+        from adapt_infinity.benchmarks.measures import measure
         from adapt_infinity.benchmarks.routing import judge_routing
-        from adapt_infinity.measures import measure
         from adapt_infinity.pipelines.nodes import own_skills
-        from adapt_infinity.report import RoundSummary
+        from adapt_infinity.reporting.table import RoundSummary
 
         params = self._params()
         scores, kept = catalog.load("score_matrix"), catalog.load("kept_pool")
@@ -200,19 +200,19 @@ def check_method(training: dict[str, Any], settings: dict[str, Any]) -> None:
     from adapt_infinity.training import methods
 
     methods.params_of(training["method"], settings)
-    methods.check_chaining(training["method"], training["chaining"])
+    methods.check_adapter_policy(training["method"], training["adapter_policy"])
 
 
 def check_experts(wanted: list[str], probe: dict[str, Any]) -> None:
     """The probe is told to read what scores need: otherwise the pool would be read first, and the score missed then."""
-    from adapt_infinity import experts
+    from adapt_infinity.features import scores
 
     missing = {
         "gradient_norm": "" if probe["feature"] == "gradient" else "probe.feature=gradient",
         "nll_without_image": "" if probe["image_grounding"] else "probe.image_grounding=true",
     }
-    for name in sorted(set(wanted) & set(experts.names())):
-        for need in experts.needs(name):
+    for name in sorted(set(wanted) & set(scores.names())):
+        for need in scores.needs(name):
             if missing.get(need):
                 raise ValueError(f"selector_experts.experts names {name!r}, which needs {missing[need]}")
 

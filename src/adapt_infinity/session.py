@@ -22,8 +22,8 @@ from kedro.runner import SequentialRunner
 from kedro.validation.exceptions import ParameterValidationError
 
 from adapt_infinity import strategies
+from adapt_infinity.intake.records import files
 from adapt_infinity.manifest import OF_GENESIS, PREVIOUS, manifest_path, pins, read_manifest
-from adapt_infinity.records import files
 
 SPLITS = ("train", "validation", "test")
 USERS_ERRORS = (ValueError, FileNotFoundError, ImportError, ParameterValidationError)

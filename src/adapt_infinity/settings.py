@@ -7,8 +7,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve e
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from adapt_infinity import presets
 from adapt_infinity.hooks import RoundHooks
+from adapt_infinity.intake import presets
 from adapt_infinity.manifest import pictures_folder, planned_rounds, previous_round, probe_folder, round_folder
 from adapt_infinity.session import RoundSession
 

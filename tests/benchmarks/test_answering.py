@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adapt_infinity import executors
-from adapt_infinity.benchmarks import answerer, answering
+from adapt_infinity.benchmarks import answering, worker
 from adapt_infinity.benchmarks.answering import (
     BenchmarkParams,
     answer_zero_shot,
@@ -18,13 +18,13 @@ from adapt_infinity.benchmarks.answering import (
     grade_zero_shot,
     pick_items,
 )
-from adapt_infinity.benchmarks.speaking import _length, speak
-from adapt_infinity.intake import Source
-from adapt_infinity.lora import Adapter
-from adapt_infinity.model import Checkpoint, ModelParams, Vlm, load_vlm
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.prompts import encode_question
-from adapt_infinity.sample import samples_of
+from adapt_infinity.benchmarks.generation import _length, speak
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import samples_of
+from adapt_infinity.intake.reading import Source
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm, load_vlm
+from adapt_infinity.model.lora import Adapter
+from adapt_infinity.model.prompts import encode_question
 from tests.conftest import INTAKE
 
 PARAMS = BenchmarkParams(
@@ -120,7 +120,7 @@ def test_the_model_is_opened_once_and_let_go(
         opened.append(weakref.ref(vlm := load_vlm(*given)))
         return vlm
 
-    monkeypatch.setattr(answerer, "load_vlm", counted)
+    monkeypatch.setattr(worker, "load_vlm", counted)
     monkeypatch.setattr(answering, "SHARD", 2)
     answer_zero_shot(items, pictures, base_model, model_params, PARAMS)
     assert len(opened) == 1

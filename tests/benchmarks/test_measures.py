@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt_infinity.measures import FORMULAS, as_matrix, measure, own_rounds
+from adapt_infinity.benchmarks.measures import FORMULAS, as_matrix, measure, own_rounds
 
 
 def long(rows: list[list[float]], dataset: str = "D{}", skill: str = "s{}") -> pd.DataFrame:

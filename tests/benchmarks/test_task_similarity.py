@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from adapt_infinity.benchmarks.answering import BenchmarkParams
-from adapt_infinity.benchmarks.tasks import compare_tasks, describe_task, start_tasks
-from adapt_infinity.figures import task_similarity_map
-from adapt_infinity.figures.tasks import changes
-from adapt_infinity.intake import Source
-from adapt_infinity.model import Checkpoint, ModelParams
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool, join_pool
+from adapt_infinity.benchmarks.task_similarity import compare_tasks, describe_task, start_tasks
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.intake.reading import Source
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams
+from adapt_infinity.pool.pool import Pool, join_pool
+from adapt_infinity.reporting.figures import task_similarity_map
+from adapt_infinity.reporting.figures.tasks import changes
 from tests.conftest import checked, llava, unread
 
 PARAMS = BenchmarkParams(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adapt_infinity.pictures import Pictures
+from adapt_infinity.data.pictures import Pictures
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "a/../../secret.png", "..\\secret.png", "p\0.png"])

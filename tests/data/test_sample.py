@@ -1,6 +1,6 @@
 """Samples: what is the same, and what remains without pictures."""
 
-from adapt_infinity.sample import Sample, Turn, content_hash
+from adapt_infinity.data.sample import Sample, Turn, content_hash
 
 
 def test_without_images_keeps_the_words() -> None:

@@ -19,11 +19,11 @@ from adapt_infinity.datasets import (
     SourcesDataset,
     TableDataset,
 )
-from adapt_infinity.lora import Adapter
-from adapt_infinity.model import Checkpoint, ModelParams, load_vlm
-from adapt_infinity.pool import Pool, join_pool, remove
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_vlm
+from adapt_infinity.model.lora import Adapter
+from adapt_infinity.pool.pool import Pool, join_pool, remove
 from tests.conftest import unread
-from tests.test_pool import arrivals, removals
+from tests.pool.test_pool import arrivals, removals
 
 NOW = Version(None, "2026-01-01T00.00.00.000Z")
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from adapt_infinity.embedded.ideas import Item, realise
 from adapt_infinity.embedded.pretraining import agrees, measure
+from adapt_infinity.embedded.sample_specs import Item, realise
 from adapt_infinity.embedded.stream import ARRIVALS, BASE, dataset_module, owned
 
 FOLDER, ALIGNED = (Path(str(files("adapt_infinity.embedded") / name)) for name in ("checkpoint", "aligned"))

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from adapt_infinity.embedded.encoding import IGNORED, Encoder, collate, item_turns, pixel_values
-from adapt_infinity.embedded.ideas import Item, realise
+from adapt_infinity.embedded.language_pretraining import answer_loss
 from adapt_infinity.embedded.model import build_model, build_processor, train_tokenizer
 from adapt_infinity.embedded.pretraining import agrees, answers, pretrain
 from adapt_infinity.embedded.recipe import EmbeddedModelParams
+from adapt_infinity.embedded.sample_specs import Item, realise
 from adapt_infinity.embedded.stream import SKILLS, EmbeddedStreamParams, dataset_module
-from adapt_infinity.embedded.talking import answer_loss
 
 SHORT = EmbeddedModelParams(
     vocabulary=400, seeing_steps=2, steps=2, talking_steps=2, practising_steps=2, batch=4, turns=2, warmup=1

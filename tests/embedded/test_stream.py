@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adapt_infinity.embedded.ideas import realise
+from adapt_infinity.embedded.sample_specs import realise
 from adapt_infinity.embedded.stream import (
     ARRIVALS,
     BASE,

@@ -109,7 +109,7 @@ def test_what_is_kept_serves_equal_jobs_and_goes_before_the_next_comes() -> None
             alive.update(job)
             weakref.finalize(self, alive.difference_update, job)
 
-    kept = executors.Kept(Model)
+    kept = executors.ProcessCache(Model)
     first = weakref.ref(kept.of(["a"]))
     assert kept.of(["a"]) is first()
     kept.of(["b"])

@@ -8,13 +8,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from adapt_infinity.model import Checkpoint, ModelParams, Vlm, load_vlm
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.probe.spec import Spec
-from adapt_infinity.prompts import encode
-from adapt_infinity.sample import Sample
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import Sample
+from adapt_infinity.features.spec import Spec
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm, load_vlm
+from adapt_infinity.model.prompts import encode
 from tests.conftest import TARGETS
-from tests.test_prompts import samples as samples
+from tests.model.test_prompts import samples as samples
 
 Tune = Callable[..., Vlm]
 SPEC = Spec(

@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from kedro.io.core import Version
 
+from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.datasets.features import FeaturesDataset, ProbeStoreDataset
-from adapt_infinity.intake import Source
-from adapt_infinity.lora import Adapter
-from adapt_infinity.model import Checkpoint, ModelParams, load_vlm, new_adapter
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool, join_pool
-from adapt_infinity.probe.features import probe_pool
-from adapt_infinity.probe.store import Features, FeatureStream
+from adapt_infinity.features.probe import probe_pool
+from adapt_infinity.features.store import Features, FeatureStream
+from adapt_infinity.intake.reading import Source
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_vlm, new_adapter
+from adapt_infinity.model.lora import Adapter
+from adapt_infinity.pool.pool import Pool, join_pool
 from tests.conftest import CHECKPOINT, TARGETS, checked, llava, unread
 
 
@@ -31,7 +31,7 @@ def probe_for_ever(folder: str) -> None:
 
 
 def _read(folder: Path, stream: str) -> FeatureStream:
-    from tests.probe.test_features import PARAMS
+    from tests.features.test_probe import PARAMS
 
     torch.set_num_threads(1)
     records = [llava(f"{n}", (f"What is {n} and one?", f"{n + 1}, of course.")) for n in range(12)]

@@ -11,22 +11,21 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from adapt_infinity import experts
-from adapt_infinity.experts import IGNORED
-from adapt_infinity.intake import Source
-from adapt_infinity.lora import Adapter
-from adapt_infinity.model import Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm, new_adapter
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.probe import gradients, sketches
-from adapt_infinity.probe.capture import probed_weights
-from adapt_infinity.probe.reading import Reading, read_batch, read_losses
-from adapt_infinity.probe.spec import Spec
-from adapt_infinity.probe.zero_order import loss_differences
-from adapt_infinity.prompts import collate, encode, pad_token
-from adapt_infinity.sample import samples_of
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import samples_of
+from adapt_infinity.features import gradients, scores, sketches
+from adapt_infinity.features.batch_reading import BatchReading, read_batch, read_losses
+from adapt_infinity.features.capture import probed_weights
+from adapt_infinity.features.scores import IGNORED
+from adapt_infinity.features.spec import Spec
+from adapt_infinity.features.zero_order import loss_differences
+from adapt_infinity.intake.reading import Source
+from adapt_infinity.model.checkpoint import Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm, new_adapter
+from adapt_infinity.model.lora import Adapter
+from adapt_infinity.model.prompts import collate, encode, pad_token
 from tests.conftest import checked, llava
-from tests.probe.conftest import SPEC, Tune, layer_of
-from tests.probe.test_capture import autograd, batched
+from tests.features.conftest import SPEC, Tune, layer_of
+from tests.features.test_capture import autograd, batched
 
 STEPS = 20
 
@@ -43,7 +42,7 @@ def moments_of(vlm: Vlm) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     }
 
 
-def read(vlm: Vlm, spec: Spec, rows: Sequence[Any], side: str = "right") -> Reading:
+def read(vlm: Vlm, spec: Spec, rows: Sequence[Any], side: str = "right") -> BatchReading:
     nll_bare = np.linspace(1, 2, len(rows))
     nll_bare[0] = np.nan
     moments = moments_of(vlm) if spec.gradient == "adam" else None
@@ -130,21 +129,21 @@ def test_scores_are_those_of_a_plain_forward_pass(vlm: Vlm, rows: list[Any]) -> 
     """Written out without anything shared."""
     with torch.no_grad():
         logits, labels = answer_logits(vlm, collate(rows[:4], pad_token(vlm)))
-    scores = read(vlm, SPEC, rows[:4]).scores
-    assert set(scores) == {*experts.names(), "answer_tokens", "tokens"}
+    found = read(vlm, SPEC, rows[:4]).scores
+    assert set(found) == {*scores.names(), "answer_tokens", "tokens"}
     for place in range(4):
         kept = labels[place] != IGNORED
         said, words = logits[place][kept], labels[place][kept]
         p = said.softmax(dim=-1)
         nll = torch.nn.functional.cross_entropy(said, words).item()
         error = p - torch.nn.functional.one_hot(words, p.shape[-1])
-        assert scores["answer_tokens"][place] == kept.sum()
-        assert scores["nll"][place].item() == pytest.approx(nll, rel=1e-5)
-        assert scores["perplexity"][place].item() == pytest.approx(np.exp(nll), rel=1e-4)
-        assert scores["el2n"][place].item() == pytest.approx(error.norm(dim=-1).mean().item(), rel=1e-4)
-        assert scores["entropy"][place].item() == pytest.approx(-(p * p.log()).sum(-1).mean().item(), rel=1e-4)
+        assert found["answer_tokens"][place] == kept.sum()
+        assert found["nll"][place].item() == pytest.approx(nll, rel=1e-5)
+        assert found["perplexity"][place].item() == pytest.approx(np.exp(nll), rel=1e-4)
+        assert found["el2n"][place].item() == pytest.approx(error.norm(dim=-1).mean().item(), rel=1e-4)
+        assert found["entropy"][place].item() == pytest.approx(-(p * p.log()).sum(-1).mean().item(), rel=1e-4)
         expected = np.linspace(1, 2, 4)[place] - nll if place else 0.0
-        assert scores["image_grounding"][place].item() == pytest.approx(expected, abs=1e-5)
+        assert found["image_grounding"][place].item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_vocabulary_is_gone_through_once(monkeypatch: pytest.MonkeyPatch, vlm: Vlm, rows: list[Any]) -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapt_infinity.probe.batching import Budget, in_batches, padded
+from adapt_infinity.features.batching import Budget, in_batches, padded
 
 CPU = torch.device("cpu")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux's /proc")

@@ -13,18 +13,18 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from adapt_infinity import experts
-from adapt_infinity.model import IGNORED, Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
-from adapt_infinity.probe.capture import capturing, probed_maps, probed_weights
-from adapt_infinity.prompts import collate, pad_token
-from tests.probe.conftest import Tune, layer_of, still
+from adapt_infinity.features import scores
+from adapt_infinity.features.capture import capturing, probed_maps, probed_weights
+from adapt_infinity.model.checkpoint import IGNORED, Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
+from adapt_infinity.model.prompts import collate, pad_token
+from tests.features.conftest import Tune, layer_of, still
 
 
 def batched(vlm: Vlm, layers: Sequence[int], batch: Batch) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     with capturing(vlm, layers, 3, found.__setitem__) as capture:
         logits, labels = answer_logits(vlm, batch)
-        said = experts.Outputs(logits.detach(), labels, None, torch.zeros(len(labels)))
+        said = scores.Outputs(logits.detach(), labels, None, torch.zeros(len(labels)))
         capture.backward(logits, said.loss_gradient())
     return found
 

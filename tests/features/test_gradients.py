@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from adapt_infinity.probe import gradients
-from adapt_infinity.probe.gradients import adam, sgd, sign
+from adapt_infinity.features import gradients
+from adapt_infinity.features.gradients import adam, sgd, sign
 
 GRADIENT = torch.tensor([[[3.0, -4.0, 0.0]], [[-0.1, 0.2, 1.0]]])
 

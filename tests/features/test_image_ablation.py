@@ -9,13 +9,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adapt_infinity.model import Vlm
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.probe import pairs
-from adapt_infinity.probe.pairs import PairReader
-from adapt_infinity.prompts import encode
-from adapt_infinity.sample import IMAGE, Sample, Turn
-from tests.test_prompts import with_template
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import IMAGE, Sample, Turn
+from adapt_infinity.features import image_ablation
+from adapt_infinity.features.image_ablation import ImageAblationEncoder
+from adapt_infinity.model.checkpoint import Vlm
+from adapt_infinity.model.prompts import encode
+from tests.model.test_prompts import with_template
 
 SHOWN = "{%- if part['type'] == 'image' -%}{{- '<image>' -}}"
 SAID = "{%- for part in message['content'] -%}{{- part['text'] -}}{%- endfor -%}"
@@ -41,7 +41,9 @@ def asked(number: int, *texts: str) -> Sample:
     return Sample(number, "toy", f"{number}", "", images, turns)
 
 
-def require_equal(reader: Vlm, pictures: Pictures, samples: Sequence[Sample], pair_reader: PairReader) -> None:
+def require_equal(
+    reader: Vlm, pictures: Pictures, samples: Sequence[Sample], pair_reader: ImageAblationEncoder
+) -> None:
     for sample in samples:
         whole, bare = pair_reader.read(sample)
         assert torch.equal(whole.input_ids, encode(reader, sample, pictures).input_ids)
@@ -59,16 +61,18 @@ TEXTS = st.lists(st.sampled_from([IMAGE, IMAGE + "\n", "a", " ", "\n", "What", "
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(questions=st.lists(TEXTS.map("".join), min_size=1, max_size=3))
-def test_wherever_pictures_stand(questions: list[str], vlm: Vlm, pictures: Pictures, experienced: PairReader) -> None:
+def test_wherever_pictures_stand(
+    questions: list[str], vlm: Vlm, pictures: Pictures, experienced: ImageAblationEncoder
+) -> None:
     turns = [text for question in questions for text in (question, "yes, it is")]
     require_equal(vlm, pictures, [asked(0, *turns)], experienced)
 
 
 @pytest.fixture(scope="module")
-def experienced(vlm: Vlm, pictures: Pictures) -> PairReader:
+def experienced(vlm: Vlm, pictures: Pictures) -> ImageAblationEncoder:
     """One that has left its checks behind."""
-    reader = PairReader(vlm, pictures)
-    for number in range(2 * pairs.CHECKED):
+    reader = ImageAblationEncoder(vlm, pictures)
+    for number in range(2 * image_ablation.CHECKED):
         reader.read(asked(number, f"{IMAGE}\nWhat?", "It."))
     return reader
 
@@ -82,7 +86,7 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(sample.sample_id)
         return encode(reader, sample, pictures)
 
-    monkeypatch.setattr(pairs, "encode", watched)
+    monkeypatch.setattr(image_ablation, "encode", watched)
     return seen
 
 
@@ -92,8 +96,8 @@ def test_every_family_is_read_exactly_and_in_one_go_where_that_can_be(
 ) -> None:
     changes, times = FAMILIES[family]
     reader = with_template(vlm, *changes)
-    pair_reader = PairReader(reader, pictures)
-    like = [asked(number, f"{IMAGE}\nWhat is it?", f"Number {number}.") for number in range(pairs.CHECKED + 1)]
+    pair_reader = ImageAblationEncoder(reader, pictures)
+    like = [asked(number, f"{IMAGE}\nWhat is it?", f"Number {number}.") for number in range(image_ablation.CHECKED + 1)]
     require_equal(reader, pictures, [*like, *samples], pair_reader)
     encodings.clear()
     require_equal(reader, pictures, [asked(100, f"{IMAGE}\nAnd this?", "Noise.")], pair_reader)
@@ -101,7 +105,7 @@ def test_every_family_is_read_exactly_and_in_one_go_where_that_can_be(
 
 
 def test_nothing_is_encoded_that_nobody_asks_for(vlm: Vlm, pictures: Pictures, encodings: list[int]) -> None:
-    reader = PairReader(vlm, pictures, twice=False)
+    reader = ImageAblationEncoder(vlm, pictures, twice=False)
     whole, bare = reader.read(asked(7, f"{IMAGE}\nWhat?", "It."))
     assert bare is None
     assert encodings == [7]
@@ -119,13 +123,13 @@ END_BEHIND = [*FAMILIES["pictures in answers"][0], (END, "{%- endgeneration -%}"
 @pytest.mark.parametrize("changes", [FAMILIES["pictures in answers"][0], END_BEHIND, PICTURES_LAST])
 def test_pictures_in_answers(changes: list[tuple[str, str]], vlm: Vlm, pictures: Pictures) -> None:
     reader = with_template(vlm, *changes)
-    like = [asked(number, f"{IMAGE}\nWhat is it?", "It.") for number in range(pairs.CHECKED + 1)]
+    like = [asked(number, f"{IMAGE}\nWhat is it?", "It.") for number in range(image_ablation.CHECKED + 1)]
     drawn = [
         asked(10, "Draw!", f"Here: {IMAGE}"),
         asked(11, f"{IMAGE} Again!", f"{IMAGE} So."),
         asked(12, "Draw!", IMAGE, "Well done?", "Yes."),
     ]
-    require_equal(reader, pictures, [*like, *drawn], PairReader(reader, pictures))
+    require_equal(reader, pictures, [*like, *drawn], ImageAblationEncoder(reader, pictures))
 
 
 class AddsToText:
@@ -147,7 +151,7 @@ def test_a_family_that_treats_text_otherwise_is_found_out_and_said_so_once(
     vlm: Vlm, pictures: Pictures, caplog: pytest.LogCaptureFixture
 ) -> None:
     reader = Vlm(vlm.model, AddsToText(vlm.processor), vlm.device, vlm.max_tokens)
-    samples = [asked(number, f"{IMAGE}\nWhat?", "It.") for number in range(3 * pairs.PATIENCE)]
+    samples = [asked(number, f"{IMAGE}\nWhat?", "It.") for number in range(3 * image_ablation.PATIENCE)]
     with caplog.at_level(logging.INFO):
-        require_equal(reader, pictures, samples, PairReader(reader, pictures))
+        require_equal(reader, pictures, samples, ImageAblationEncoder(reader, pictures))
     assert caplog.text.count("every sample is encoded a second time") == 1

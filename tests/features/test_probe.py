@@ -16,18 +16,17 @@ import pandas as pd
 import pytest
 import torch
 
-from adapt_infinity import experts
+from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.datasets.features import FeaturesDataset, ProbeStoreDataset
-from adapt_infinity.intake import Source
-from adapt_infinity.lora import Adapter, read_adapter, write_adapter
-from adapt_infinity.model import Checkpoint, ModelParams, load_vlm, new_adapter
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool, join_pool
-from adapt_infinity.probe import reader
-from adapt_infinity.probe.features import ProbeParams, probe_pool
-from adapt_infinity.probe.store import Features
+from adapt_infinity.features import scores, worker
+from adapt_infinity.features.probe import ProbeParams, probe_pool
+from adapt_infinity.features.store import Features
+from adapt_infinity.intake.reading import Source
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_vlm, new_adapter
+from adapt_infinity.model.lora import Adapter, read_adapter, write_adapter
+from adapt_infinity.pool.pool import Pool, join_pool
+from adapt_infinity.training.method_state import start_state
 from adapt_infinity.training.round import train_adapter
-from adapt_infinity.training.state import start_state
 from tests.conftest import PROJECT, checked, llava, unread
 from tests.training.usual import AS_SHIPPED
 from tests.training.usual import PARAMS as TRAINING
@@ -114,7 +113,7 @@ def moved(adapter: Adapter, by: float) -> Adapter:
 def test_every_row_has_unit_features_and_every_score(probe: Probe, pool: Pool) -> None:
     made = probe()
     assert made.scores["sample_id"].tolist() == made.sample_ids.tolist() == pool.rows()["sample_id"].tolist()
-    assert set(experts.names()) <= set(made.scores.columns)
+    assert set(scores.names()) <= set(made.scores.columns)
     assert np.isfinite(made.scores.drop(columns="stale").to_numpy(float)).all()
     for rows in (made.gradients, made.embeddings):
         assert isinstance(rows, np.memmap)
@@ -123,13 +122,13 @@ def test_every_row_has_unit_features_and_every_score(probe: Probe, pool: Pool) -
 
 def test_the_model_is_let_go_when_the_pool_is_read(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[weakref.ref[Any]] = []
-    load = reader.Opened.__init__
+    load = worker.ProbeWorker.__init__
 
     def watched(self: Any, job: Any) -> None:
         load(self, job)
         opened.append(weakref.ref(self.vlm.base))
 
-    monkeypatch.setattr(reader.Opened, "__init__", watched)
+    monkeypatch.setattr(worker.ProbeWorker, "__init__", watched)
     probe(replace(PARAMS, image_cache_mb=8))
     assert len(opened) == 1, "opened once for all shards"
     assert opened[0]() is None
@@ -170,13 +169,13 @@ def test_how_rows_are_batched_changes_no_byte(probe: Probe, how: str) -> None:
 def test_a_worker_computes_with_its_threads(
     probe: Probe, monkeypatch: pytest.MonkeyPatch, threads: int, seen: int
 ) -> None:
-    read, found = reader.Opened.read, set()
+    read, found = worker.ProbeWorker.read, set()
 
     def watched(self: Any, *args: Any) -> Any:
         found.add(torch.get_num_threads())
         return read(self, *args)
 
-    monkeypatch.setattr(reader.Opened, "read", watched)
+    monkeypatch.setattr(worker.ProbeWorker, "read", watched)
     probe(replace(PARAMS, threads=threads))
     assert found == {seen}
 
@@ -258,7 +257,7 @@ def test_a_probe_that_failed_goes_on_where_it_was(
     probe: Probe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     whole = probe(stream="whole")
-    read, calls = reader.Opened.read, []
+    read, calls = worker.ProbeWorker.read, []
 
     def fail_at_the_third(self: Any, samples: Any, pairs: Any) -> Any:
         calls.append(1)
@@ -266,7 +265,7 @@ def test_a_probe_that_failed_goes_on_where_it_was(
             raise KeyboardInterrupt
         return read(self, samples, pairs)
 
-    monkeypatch.setattr(reader.Opened, "read", fail_at_the_third)
+    monkeypatch.setattr(worker.ProbeWorker, "read", fail_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         probe()
     monkeypatch.undo()
@@ -281,14 +280,14 @@ def test_a_probe_that_failed_goes_on_where_it_was(
 
 KILLED = """
 import sys
-from tests.probe.killed import probe_for_ever
+from tests.features.killed import probe_for_ever
 probe_for_ever(sys.argv[1])
 """
 
 
 def test_a_killed_probe_repeats_one_shard_at_most(tmp_path: Path) -> None:
     """The process is killed outright while it writes shards of one row; what it finished is never read again."""
-    from tests.probe.killed import probe_stream
+    from tests.features.killed import probe_stream
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{PROJECT}:{PROJECT / 'src'}"}
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
@@ -367,14 +366,14 @@ def test_wrong_parameters_are_named(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize("token_budget", [400, 1])
 def test_a_sample_without_gradient_is_named(probe: Probe, monkeypatch: pytest.MonkeyPatch, token_budget: int) -> None:
     """Once, even if it was in its batch twice."""
-    read_batch = vars(reader)["read_batch"]
+    read_batch = vars(worker)["read_batch"]
 
     def silent(*args: Any) -> Any:
         reading = read_batch(*args)
         reading.features.mul_((reading.features != reading.features[-1]).any(dim=1, keepdim=True))
         return reading
 
-    monkeypatch.setattr(reader, "read_batch", silent)
+    monkeypatch.setattr(worker, "read_batch", silent)
     with pytest.raises(ValueError, match=r"no usable gradient for samples \[\d\]"):
         probe(replace(PARAMS, token_budget=token_budget))
 

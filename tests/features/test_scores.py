@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from adapt_infinity import experts
-from adapt_infinity.experts import (
+from adapt_infinity.features import scores
+from adapt_infinity.features.scores import (
     IGNORED,
     Outputs,
     el2n,
@@ -75,7 +75,7 @@ def test_the_loss_of_hopeless_answers_is_finite() -> None:
     logits = torch.tensor([[[0.0, 2.0, -1.0], [200.0, 0.0, 0.0]], [[9.0, 0.0, 0.0], [0.1, 0.0, 0.2]]])
     labels = torch.tensor([[1, 2], [0, IGNORED]])
     expected = [(math.log(1 + math.exp(-2) + math.exp(-3)) + 200) / 2, math.log(1 + 2 * math.exp(-9))]
-    assert experts.answer_nll(logits, labels).tolist() == pytest.approx(expected)
+    assert scores.answer_nll(logits, labels).tolist() == pytest.approx(expected)
     assert outputs(logits, labels).nll.tolist() == pytest.approx(expected)
 
 
@@ -85,7 +85,7 @@ def test_perplexity_is_of_the_mean_loss_not_the_mean_of_perplexities() -> None:
     assert score == pytest.approx(4)  # sqrt(2 * 8), not (2 + 8) / 2
 
 
-@pytest.mark.parametrize("name", experts.names())
+@pytest.mark.parametrize("name", scores.names())
 def test_padding_changes_nothing(name: str) -> None:
     draw = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(2, 3, 5, generator=draw), torch.tensor([[1, 2, 3], [4, 0, 1]])
@@ -93,11 +93,11 @@ def test_padding_changes_nothing(name: str) -> None:
         torch.cat([logits, 50 * torch.randn(2, 2, 5, generator=draw)], dim=1),
         torch.cat([labels, torch.full((2, 2), IGNORED)], dim=1),
     )
-    score = experts.load(name)
+    score = scores.load(name)
     assert torch.allclose(score(outputs(logits, labels)), score(padded), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", experts.names())
+@pytest.mark.parametrize("name", scores.names())
 def test_one_of_many_is_as_alone(name: str) -> None:
     logits, labels = (
         torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(1)),
@@ -110,7 +110,7 @@ def test_one_of_many_is_as_alone(name: str) -> None:
     for row in range(4):
         part = slice(row, row + 1)
         alone = Outputs(logits[part], labels[part], norms[part], bare[part], squares[part])
-        assert experts.load(name)(alone).item() == pytest.approx(experts.load(name)(many)[row].item(), abs=1e-6)
+        assert scores.load(name)(alone).item() == pytest.approx(scores.load(name)(many)[row].item(), abs=1e-6)
 
 
 @pytest.mark.parametrize(("certain", "expected"), [([30.0, -30.0], 0.0), ([-30.0, 30.0], math.sqrt(2))])
@@ -119,15 +119,15 @@ def test_el2n_bounds(certain: list[float], expected: float) -> None:
 
 
 def test_a_score_that_needs_a_gradient_says_so() -> None:
-    assert [name for name in experts.names() if "gradient_norm" in experts.needs(name)] == ["grand"]
+    assert [name for name in scores.names() if "gradient_norm" in scores.needs(name)] == ["grand"]
     without = TOSS.completed(None, TOSS.nll_without_image)
-    assert experts.possible(TOSS) == experts.names()
-    assert experts.possible(without) == [name for name in experts.names() if name != "grand"]
+    assert scores.possible(TOSS) == scores.names()
+    assert scores.possible(without) == [name for name in scores.names() if name != "grand"]
 
 
 def test_a_score_that_needs_a_reading_without_pictures_says_so() -> None:
     once = TOSS.completed(TOSS.gradient_norm, None)
-    assert experts.possible(once) == [name for name in experts.names() if name != "image_grounding"]
+    assert scores.possible(once) == [name for name in scores.names() if name != "image_grounding"]
 
 
 def test_completed_outputs_keep_what_was_computed() -> None:

@@ -6,15 +6,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from adapt_infinity.probe.drift import drift
-from adapt_infinity.probe.shards import KEY, Places, Rows, keys_of, read_shard, shard_name, stored_keys, write_shard
+from adapt_infinity.features.drift import drift
+from adapt_infinity.features.shards import (
+    KEY,
+    RowIndex,
+    ShardRows,
+    keys_of,
+    read_shard,
+    shard_name,
+    stored_keys,
+    write_shard,
+)
 
 
-def rows(count: int, seed: int = 0) -> Rows:
+def rows(count: int, seed: int = 0) -> ShardRows:
     draw = np.random.default_rng(seed)
     features = draw.normal(size=(count, 8)).astype(np.float16)
     scores = {"nll": draw.random(count), "grand": draw.random(count)}
-    return Rows(keys_of([f"{n:064x}"[::-1] for n in range(count)]), features, features[:, :3], scores)
+    return ShardRows(keys_of([f"{n:064x}"[::-1] for n in range(count)]), features, features[:, :3], scores)
 
 
 def test_what_is_written_is_read_and_always_the_same_bytes(tmp_path: Path) -> None:
@@ -45,18 +54,18 @@ def test_a_shard_of_another_model_and_a_damaged_one_are_refused(tmp_path: Path) 
 def test_keys_are_found_in_the_first_table_that_has_them() -> None:
     a, b, c, d = (bytes([n]) * 16 for n in range(4))
     tables = [pa.array([a, b], KEY), pa.array([], KEY), pa.array([b, c], KEY)]
-    table, row = Places(tables).find(pa.array([c, d, b, a], KEY))
+    table, row = RowIndex(tables).find(pa.array([c, d, b, a], KEY))
     assert table.tolist() == [2, -1, 0, 0]
     assert row.tolist() == [1, -1, 1, 0]
-    assert Places([]).find(pa.array([a], KEY))[0].tolist() == [-1]
+    assert RowIndex([]).find(pa.array([a], KEY))[0].tolist() == [-1]
 
 
 def test_drift_by_hand() -> None:
     keys = keys_of(["00" * 32, "11" * 32, "22" * 32])
     one = np.array([[1, 0], [1, 0], [1, 0]], np.float16)
     other = np.array([[1, 0], [0, 1], [-1, 0]], np.float16)
-    now = Rows(keys, one, one, {"nll": np.array([1.0, 2.0, 3.0]), "flat": np.ones(3)})
-    before = Rows(keys, other, one, {"nll": np.array([3.0, 2.0, 1.0]), "flat": np.ones(3)})
+    now = ShardRows(keys, one, one, {"nll": np.array([1.0, 2.0, 3.0]), "flat": np.ones(3)})
+    before = ShardRows(keys, other, one, {"nll": np.array([3.0, 2.0, 1.0]), "flat": np.ones(3)})
     assert drift(now, before) == {
         "rows": 3,
         "features, median cosine": 0,

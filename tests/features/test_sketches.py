@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from adapt_infinity.probe import sketches
-from adapt_infinity.probe.draws import Store, directions, raw_bits
-from adapt_infinity.probe.sketches import rademacher, segments
+from adapt_infinity.features import sketches
+from adapt_infinity.features.counter_rng import DrawCache, directions, raw_bits
+from adapt_infinity.features.sketches import rademacher, segments
 
 GOLDEN = {
     "segments": [[4.0, 11.0, -13.0, -12.0, 14.0]],
@@ -86,7 +86,7 @@ def test_a_plan_is_made_once_and_kept_on_its_device() -> None:
 
 
 def test_a_store_is_bounded_by_bytes_and_forgets_the_oldest() -> None:
-    store = Store(100)
+    store = DrawCache(100)
     made: list[str] = []
 
     def ask(key: str, size: int = 40) -> None:

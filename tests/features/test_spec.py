@@ -4,8 +4,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from adapt_infinity.probe.spec import Spec
-from tests.probe.conftest import SPEC
+from adapt_infinity.features.spec import Spec
+from tests.features.conftest import SPEC
 
 
 @pytest.mark.parametrize(

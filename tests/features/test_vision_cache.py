@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from adapt_infinity.model import Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.probe.tower import remember_pictures
-from adapt_infinity.prompts import collate, encode, pad_token
-from adapt_infinity.sample import Sample
-from tests.test_prompts import samples  # noqa: F401  (a fixture)
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import Sample
+from adapt_infinity.features.vision_cache import remember_pictures
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
+from adapt_infinity.model.prompts import collate, encode, pad_token
+from tests.model.test_prompts import samples  # noqa: F401  (a fixture)
 
 
 @pytest.fixture

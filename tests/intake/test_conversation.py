@@ -7,8 +7,8 @@ import string
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapt_infinity.conversation import mend, question_hash
-from adapt_infinity.sample import IMAGE
+from adapt_infinity.data.sample import IMAGE
+from adapt_infinity.intake.conversation import mend, question_hash
 
 U, A, S = "user", "assistant", "system"
 

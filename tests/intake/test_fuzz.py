@@ -108,10 +108,10 @@ def read_all(first: int, last: int) -> dict[str, int]:
     """Read the files numbered so; what became of their records. Anything but an expected end is an AssertionError."""
     from PIL import Image
 
-    from adapt_infinity import intake as door
-    from adapt_infinity.conversation import check_conversation
-    from adapt_infinity.json_text import Unreadable, read_json, read_lines
-    from adapt_infinity.pictures import Pictures
+    from adapt_infinity.data.pictures import Pictures
+    from adapt_infinity.intake import reading as door
+    from adapt_infinity.intake.conversation import check_conversation
+    from adapt_infinity.intake.streaming_json import Unreadable, read_json, read_lines
 
     params = door.IntakeParams(max_text=300, max_reject_share=0.75, near_bits=10, on_contamination="report", workers=1)
     good = good_files()

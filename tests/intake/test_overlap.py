@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapt_infinity.overlap import BITS, COLUMNS, KINDS, Likeness, find_overlaps, summarise
+from adapt_infinity.data.sample import ROWS
+from adapt_infinity.intake.overlap import BITS, COLUMNS, KINDS, Likeness, find_overlaps, summarise
 from adapt_infinity.pipelines.nodes import join_arrivals
-from adapt_infinity.pool import Pool, join_pool, remove
-from adapt_infinity.sample import ROWS
+from adapt_infinity.pool.pool import Pool, join_pool, remove
 from tests.conftest import intake, unread
 
 NEAR = 10
@@ -341,13 +341,13 @@ def test_what_is_found_is_what_comparing_all_with_all_finds(
     arriving = rows(*now, first_id=len(before), source="new") if now else NOBODY
     with pytest.MonkeyPatch.context() as patch:
         if collide:
-            patch.setattr("adapt_infinity.overlap._digests", lambda contents: np.zeros(len(contents), np.uint64))
+            patch.setattr("adapt_infinity.intake.overlap._digests", lambda contents: np.zeros(len(contents), np.uint64))
         assert overlaps(arriving, pool, items(*tests)) == plainly(before, now, tests)
 
 
 def test_contents_of_one_digest_are_no_duplicates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only those that are the same whole; in the pool, and in the same arrival."""
-    monkeypatch.setattr("adapt_infinity.overlap._digests", lambda contents: np.full(len(contents), 7, np.uint64))
+    monkeypatch.setattr("adapt_infinity.intake.overlap._digests", lambda contents: np.full(len(contents), 7, np.uint64))
     pool = pool_with(sample("x", 1), sample("y", 2))
     arriving = rows(sample("z", 3), sample("y", 4), sample("w", 5), sample("z", 6), first_id=2, source="d2")
     assert overlaps(arriving, pool) == [(3, "pool", "duplicate", 1, 0), (5, "pool", "duplicate", 2, 0)]

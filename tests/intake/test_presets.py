@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 
-from adapt_infinity import formats, presets
 from adapt_infinity.benchmarks import graders
+from adapt_infinity.intake import formats, presets
 from tests.conftest import PROJECT
-from tests.formats.examples import DOT64, EXAMPLES
+from tests.intake.formats.examples import DOT64, EXAMPLES
 
 KEYS = {
     *("name", "format", "options", "test_options", "train", "test", "pictures", "join", "duplicate_ids", "graders"),

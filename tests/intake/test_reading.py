@@ -17,12 +17,12 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from adapt_infinity.intake import Source, check_records
-from adapt_infinity.json_text import Unreadable
-from adapt_infinity.pictures import Pictures, Seen
-from adapt_infinity.records import Records
-from adapt_infinity.rejects import REJECTS, general
-from adapt_infinity.sample import ROWS
+from adapt_infinity.data.pictures import Pictures, Seen
+from adapt_infinity.data.sample import ROWS
+from adapt_infinity.intake.reading import Source, check_records
+from adapt_infinity.intake.records import Records
+from adapt_infinity.intake.rejects import REJECTS, general
+from adapt_infinity.intake.streaming_json import Unreadable
 from tests.conftest import checked, intake, llava
 
 PARAMS = intake(max_text=1000, max_reject_share=1.0)
@@ -306,7 +306,7 @@ def test_urls_are_fetched_only_where_they_are_allowed(
     assert "cannot be fetched" in refused(tmp_path, f"{server}/a b.png", **options)
     assert "cannot be decoded" in refused(tmp_path, f"{server}/cut.png", **options)
     assert "is missing" in refused(tmp_path, "file:///etc/passwd", **options)
-    monkeypatch.setattr("adapt_infinity.pictures.FETCH_BYTES", 10)
+    monkeypatch.setattr("adapt_infinity.data.pictures.FETCH_BYTES", 10)
     assert "is larger than 10 bytes" in refused(tmp_path, f"{server}/p.png", **options)
 
 
@@ -451,8 +451,8 @@ def test_parameters_name_key_and_value(name: str, value: Any) -> None:
 
 
 def test_every_record_is_accounted_for_once_across_blocks(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapt_infinity.intake.BLOCK", 7)
-    monkeypatch.setattr("adapt_infinity.intake.REMEMBERED", 2)
+    monkeypatch.setattr("adapt_infinity.intake.reading.BLOCK", 7)
+    monkeypatch.setattr("adapt_infinity.intake.reading.REMEMBERED", 2)
     records = [
         llava(str(number), ("<image>Hello?", "Hi." if number % 3 else ""), image=f"p{number % 6}.png")
         for number in range(50)
@@ -488,8 +488,8 @@ def test_memory_does_not_grow_with_the_records(pictures: Pictures) -> None:
             assert arrived + left == count
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("adapt_infinity.intake.BLOCK", 200)
-        patch.setattr("adapt_infinity.rejects.SPOOLED", 1 << 16)
+        patch.setattr("adapt_infinity.intake.reading.BLOCK", 200)
+        patch.setattr("adapt_infinity.intake.rejects.SPOOLED", 1 << 16)
         few, many = peak(600), peak(4000)
     assert many < few + 3400 * 300, f"{few / 1e6:.1f} MB for 600 records, {many / 1e6:.1f} MB for 4,000"
 
@@ -511,7 +511,7 @@ def test_blocks_come_while_records_are_still_being_read(pictures: Pictures) -> N
 
 def test_collection_is_put_off_within_a_block_and_nowhere_else(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     """Not while a block is with whoever asked for it, while a picture is decoded, or after an accident."""
-    monkeypatch.setattr("adapt_infinity.intake.BLOCK", 1)
+    monkeypatch.setattr("adapt_infinity.intake.reading.BLOCK", 1)
     reading, decoding = [], []
 
     class Watched(Pictures):

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapt_infinity import json_text
-from adapt_infinity.json_text import Unreadable, read_json, read_lines
-from adapt_infinity.records import Records, files, joined, kind, read_file
+from adapt_infinity.intake import streaming_json
+from adapt_infinity.intake.records import Records, files, joined, kind, read_file
+from adapt_infinity.intake.streaming_json import Unreadable, read_json, read_lines
 
 DEEP = "[" * 100_000
 THREE = [{"id": 1, "says": 'a "quoted" word, a \\ and a ]'}, {"id": 2, "in": [[], {}, [None, True]]}, {"id": 3.5e-7}]
@@ -43,7 +43,7 @@ def as_lines(content: bytes | str) -> list[Any]:
 @pytest.fixture(params=[1, 3, 7, 64, 1 << 18])
 def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Windows that are smaller than a record, than a word, than a character, and one that is larger than the file."""
-    monkeypatch.setattr(json_text, "CHUNK", request.param)
+    monkeypatch.setattr(streaming_json, "CHUNK", request.param)
     return int(request.param)
 
 
@@ -55,7 +55,7 @@ def test_what_is_written_is_read_through_any_window(
     written: list[Any], indent: int | None, escaped: bool, chunk: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_text, "CHUNK", chunk)
+        patch.setattr(streaming_json, "CHUNK", chunk)
         assert as_json(json.dumps(written, indent=indent, ensure_ascii=escaped)) == written
         entries = {str(place): value for place, value in enumerate(written)}
         keyed = [{"key": key, "value": value} for key, value in entries.items()]
@@ -132,7 +132,7 @@ def test_what_is_no_json_ends_the_list_with_a_reason(bad: str, reason: str) -> N
     first, last = [one for one in as_json(f'["first", {bad}, "the last of them"]') if one != 1]
     assert first == "first"
     assert reason in last.reason
-    assert len(last.raw) <= json_text.SHOWN
+    assert len(last.raw) <= streaming_json.SHOWN
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_long_record_is_read_and_an_endless_one_is_not(monkeypatch: pytest.Mon
     long = "word " * 2_000_000
     assert as_json(json.dumps(["first", long, "last"])) == ["first", long, "last"]
     assert as_lines(json.dumps(long) + "\n1") == [long, 1]
-    monkeypatch.setattr(json_text, "LONGEST", 1 << 20)
+    monkeypatch.setattr(streaming_json, "LONGEST", 1 << 20)
     first, last = as_json(json.dumps(["first", long, "last"]))
     assert first == "first"
     assert last.reason == "a record is longer than 1048576 characters"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from adapt_infinity import rejects
-from adapt_infinity.json_text import Unreadable
-from adapt_infinity.rejects import REJECTS, Rejects
+from adapt_infinity.intake import rejects
+from adapt_infinity.intake.rejects import REJECTS, Rejects
+from adapt_infinity.intake.streaming_json import Unreadable
 
 
 def test_the_commonest_reasons_of_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,17 +6,17 @@ from typing import Any
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 
-from adapt_infinity.folding import fold_adapter
-from adapt_infinity.model import Checkpoint, ModelParams, load_vlm
-from tests.probe.conftest import SPEC, Tune
-from tests.probe.test_reading import read
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_vlm
+from adapt_infinity.model.merging import merge_adapter
+from tests.features.conftest import SPEC, Tune
+from tests.features.test_batch_reading import read
 
 
 def test_rows_stay_what_they_were(tune: Tune, rows: list[Any]) -> None:
     vlm, spec = tune(), replace(SPEC, layers=(1, 3))
     plain = read(vlm, spec, rows)
-    fold_adapter(vlm, spec.layers)
-    fold_adapter(vlm, spec.layers)
+    merge_adapter(vlm, spec.layers)
+    merge_adapter(vlm, spec.layers)
     merged = {name for name, module in vlm.model.named_modules() if isinstance(module, LoraLinear) and module.merged}
     assert len(merged) == 2 * 7 + 2
     assert not any(".layers.1." in name or ".layers.3." in name for name in merged)
@@ -31,5 +31,5 @@ def test_half_precision_keeps_the_adapter_apart(
     base_model: Checkpoint, model_params: ModelParams, warm_adapter: Any
 ) -> None:
     vlm = load_vlm(base_model, replace(model_params, dtype="bfloat16"), warm_adapter)
-    fold_adapter(vlm, (2,))
+    merge_adapter(vlm, (2,))
     assert not any(module.merged for module in vlm.model.modules() if isinstance(module, LoraLinear))

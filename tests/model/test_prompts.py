@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapt_infinity.intake import Source
-from adapt_infinity.model import IGNORED, Checkpoint, ModelParams, Reader, Vlm, load_reader
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.prompts import PromptCheck, batches, collate, encode, encode_question, end_tokens, pad_token
-from adapt_infinity.sample import Sample, Turn, samples_of
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import Sample, Turn, samples_of
+from adapt_infinity.intake.reading import Source
+from adapt_infinity.model.checkpoint import IGNORED, Checkpoint, ModelParams, Reader, Vlm, load_reader
+from adapt_infinity.model.prompts import PromptCheck, batches, collate, encode, encode_question, end_tokens, pad_token
 from tests.conftest import checked, intake
 
 

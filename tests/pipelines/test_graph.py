@@ -14,14 +14,14 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
 from adapt_infinity import strategies
-from adapt_infinity.costs import model_size, selection_flops
 from adapt_infinity.hooks import check_experts, check_method
-from adapt_infinity.lora import Adapter, write_adapter
 from adapt_infinity.manifest import PREVIOUS
-from adapt_infinity.model import Checkpoint
+from adapt_infinity.model.checkpoint import Checkpoint
+from adapt_infinity.model.lora import Adapter, write_adapter
 from adapt_infinity.pipeline_registry import register_pipelines
 from adapt_infinity.session import RoundSession, open_session
-from adapt_infinity.study.ledger import ModelSize, probe_flops
+from adapt_infinity.study.costs import ModelSize, probe_flops
+from adapt_infinity.study.round_cost import model_size, selection_flops
 from tests.conftest import PROJECT
 
 STAGES = [
@@ -113,14 +113,14 @@ def test_parameters_are_typed(registered: dict[str, Pipeline], name: str) -> Non
 
 def test_a_typo_in_a_methods_settings_is_found_before_any_node() -> None:
     settings = yaml.safe_load((PROJECT / "conf/base/parameters_methods.yml").read_text())["methods"]
-    check_method({"method": "ewc", "chaining": "continue"}, settings)
+    check_method({"method": "ewc", "adapter_policy": "continue"}, settings)
     with pytest.raises(ValueError, match=r"methods.ewc has no 'strenght'; known: strength, variant"):
-        check_method({"method": "ewc", "chaining": "continue"}, {"ewc": {**settings["ewc"], "strenght": 1.0}})
+        check_method({"method": "ewc", "adapter_policy": "continue"}, {"ewc": {**settings["ewc"], "strenght": 1.0}})
     short = {key: value for key, value in settings["ewc"].items() if key != "decay"}
     with pytest.raises(ValueError, match=r"methods.ewc lacks decay"):
-        check_method({"method": "ewc", "chaining": "continue"}, {"ewc": short})
-    with pytest.raises(ValueError, match=r"training.method=ewc needs training.chaining=continue"):
-        check_method({"method": "ewc", "chaining": "merge_then_new"}, settings)
+        check_method({"method": "ewc", "adapter_policy": "continue"}, {"ewc": short})
+    with pytest.raises(ValueError, match=r"training.method=ewc needs training.adapter_policy=continue"):
+        check_method({"method": "ewc", "adapter_policy": "merge_then_new"}, settings)
 
 
 def test_a_score_that_the_probe_will_not_have_is_found_before_it_reads() -> None:

@@ -53,8 +53,8 @@ class Intake(Drill):
         return RowsDataset(filepath=str(self.folder / "arrivals.parquet"), version=Version(None, version))
 
     def prepare(self, version: str) -> Callable[[], None]:
-        from adapt_infinity.intake import IntakeParams, Source, check_records
-        from adapt_infinity.pictures import Pictures
+        from adapt_infinity.data.pictures import Pictures
+        from adapt_infinity.intake.reading import IntakeParams, Source, check_records
 
         steps = self.look()[1] + 1 if self.folder.is_dir() else 1
         records = [
@@ -89,7 +89,7 @@ class PoolDrill(Drill):
     def _arrivals(self, number: int) -> Any:
         import pandas as pd
 
-        from adapt_infinity import parquet, sample
+        from adapt_infinity.data import parquet, sample
 
         ids = range((number - 1) * ROWS, number * ROWS)
         said = [[{"role": "user", "text": "?"}, {"role": "assistant", "text": str(one)}] for one in ids]
@@ -122,7 +122,7 @@ class Joined(PoolDrill):
     """After arrivals have joined: a step is a shard."""
 
     def prepare(self, version: str) -> Callable[[], None]:
-        from adapt_infinity.pool import Pool, join_pool
+        from adapt_infinity.pool.pool import Pool, join_pool
 
         kept = self._dataset(None).load() if self.folder.is_dir() else Pool()
         self.folder.mkdir(exist_ok=True)
@@ -142,7 +142,7 @@ class Removed(PoolDrill):
     def prepare(self, version: str) -> Callable[[], None]:
         import pandas as pd
 
-        from adapt_infinity.pool import Pool, join_pool, remove
+        from adapt_infinity.pool.pool import Pool, join_pool, remove
 
         if not self.folder.is_dir():
             self.folder.mkdir()
@@ -234,7 +234,7 @@ def drilled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    command = [sys.executable, "-m", "tests.test_killed", str(tmp_path_factory.mktemp("killed"))]
+    command = [sys.executable, "-m", "tests.pipelines.test_killed", str(tmp_path_factory.mktemp("killed"))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     found: dict[str, dict[str, int]] = json.loads(done.stdout.splitlines()[-1])

@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from adapt_infinity.benchmarks import graders
+from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.datasets import PicturesDataset, SourcesDataset
 from adapt_infinity.export import export_samples
-from adapt_infinity.intake import Source
-from adapt_infinity.model import Checkpoint, ModelParams, load_reader
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.prompts import PromptCheck
-from adapt_infinity.records import Records
+from adapt_infinity.intake.reading import Source
+from adapt_infinity.intake.records import Records
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_reader
+from adapt_infinity.model.prompts import PromptCheck
 from tests.conftest import PROJECT, checked, intake
 from tests.pipelines.conftest import SMALL
 from tests.pipelines.running import entry, kedro

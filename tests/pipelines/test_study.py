@@ -136,14 +136,14 @@ def test_names_that_are_none_are_found_before_anything_runs(strategy: str, metho
 
 
 def test_a_variants_parameters_are_over_the_studys_and_under_the_cells(tmp_path: Path) -> None:
-    given = {"subset": {"budget": 10, "shares": "even"}, "training": {"chaining": "merge_then_new"}}
+    given = {"subset": {"budget": 10, "shares": "even"}, "training": {"adapter_policy": "merge_then_new"}}
     variants = {"deep": {"subset": {"budget": 20}, "seed": 9}}
     work = _cells.Work(tmp_path, None, "s", 1, given, variants, 10, tmp_path)
     found = _cells.cell_params(work, Cell("random+deep@1.5", "finetune", 3))
     assert found["subset"] == {"budget": 30, "shares": "even"}
-    assert found["training"] == {"method": "finetune", "chaining": "merge_then_new"}
+    assert found["training"] == {"method": "finetune", "adapter_policy": "merge_then_new"}
     assert (found["stream"], found["seed"]) == ("s-random_deep_1.5-finetune-seed3", 3)
-    assert _cells.cell_params(work, Cell("random", "eproj", 0))["training"]["chaining"] == "continue"
+    assert _cells.cell_params(work, Cell("random", "eproj", 0))["training"]["adapter_policy"] == "continue"
     assert "budget" not in _cells.cell_params(replace(work, params={}), Cell("random", "ewc", 0)).get("subset", {})
 
 

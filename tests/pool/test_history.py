@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from adapt_infinity.history import RoundRecord, clusters_left, composition, difference, find_sample, history, life
-from adapt_infinity.pool import Pool, join_pool, remove, restore
+from adapt_infinity.pool.history import RoundRecord, clusters_left, composition, difference, find_sample, history, life
+from adapt_infinity.pool.pool import Pool, join_pool, remove, restore
 from tests.conftest import unread
-from tests.test_pool import arrivals
+from tests.pool.test_pool import arrivals
 
 ITEMS = pd.DataFrame({"sample_id": [0], "source": ["bench"], "source_id": ["q1"]})
 

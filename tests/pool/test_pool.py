@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from kedro.io.core import DatasetError, Version
 
-from adapt_infinity import parquet
+from adapt_infinity.data import parquet
 from adapt_infinity.datasets import PoolDataset, atomic
 from adapt_infinity.datasets import pool as on_disk
 from adapt_infinity.datasets.pool import faults, quick_fault
-from adapt_infinity.pool import Pool, join_pool, known_ids, pruned_in, remove, restore
+from adapt_infinity.pool.pool import Pool, join_pool, known_ids, pruned_in, remove, restore
 from tests.conftest import unread
 
 

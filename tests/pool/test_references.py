@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapt_infinity.naming import resolve
-from adapt_infinity.pool import Pool, join_pool, remove
+from adapt_infinity.pool.pool import Pool, join_pool, remove
+from adapt_infinity.pool.references import resolve
 from tests.conftest import unread
-from tests.test_pool import arrivals, pool_of, removals
+from tests.pool.test_pool import arrivals, pool_of, removals
 
 POOL = pool_of(4, 3)  # samples 0 to 3 are d1/d10 to d1/d13, 4 to 6 are d2/d20 to d2/d22
 

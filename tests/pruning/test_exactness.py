@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt_infinity.pruning import rules, screening
+from adapt_infinity.pruning import bound_cascade, rules
+from adapt_infinity.pruning.bound_cascade import LADDERS, choose_device, ladder
 from adapt_infinity.pruning.cosines import GRID, grid_rows, pair_cosines, products, rounded
 from adapt_infinity.pruning.nearest import Neighbours, Tally
-from adapt_infinity.pruning.screening import LADDERS, choose_device, ladder
 
 CPU = torch.device("cpu")
 RULES, SCREENINGS = rules.names(), sorted(LADDERS)
@@ -21,7 +21,7 @@ RULES, SCREENINGS = rules.names(), sorted(LADDERS)
 def few_directions() -> Iterator[None]:
     """So few that the rows of a test have something left over beside them, as large clusters have."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(screening, "DIRECTIONS", 2)
+        patch.setattr(bound_cascade, "DIRECTIONS", 2)
         yield
 
 

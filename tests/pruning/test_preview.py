@@ -3,7 +3,7 @@
 import pandas as pd
 
 from adapt_infinity.pruning.preview import pairs, reasons, totals
-from tests.test_pool import pool_of
+from tests.pool.test_pool import pool_of
 
 POOL = pool_of(3, 2)
 REMOVALS = pd.DataFrame(

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt_infinity.budgets import equal_shares
-from adapt_infinity.pool import remove
-from adapt_infinity.pruning import drop_at_random, prune_pool, rules
+from adapt_infinity.pool.pool import remove
+from adapt_infinity.pruning import rules
 from adapt_infinity.pruning.protection import must_keep_rows, protected_shares
-from tests.pruning.test_pruning import params, stage
-from tests.test_pool import pool_of, removals
+from adapt_infinity.pruning.removals import drop_at_random, prune_pool
+from adapt_infinity.subset.budgets import equal_shares
+from tests.pool.test_pool import pool_of, removals
+from tests.pruning.test_removals import params, stage
 
 SIZES = st.lists(st.integers(0, 12), min_size=1, max_size=8)
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt_infinity.budgets import equal_shares
-from adapt_infinity.pruning import RANKINGS, PruningParams, drop_at_random, prune_pool, rules
+from adapt_infinity.pruning import rules
+from adapt_infinity.pruning.removals import RANKINGS, PruningParams, drop_at_random, prune_pool
+from adapt_infinity.subset.budgets import equal_shares
 
 RULES = rules.names()
 NOBODY = pd.DataFrame({"sample_id": pd.Series([], dtype="int64")})

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from adapt_infinity.clustering import engines
-from adapt_infinity.clustering.following import start_clusters
-from adapt_infinity.clustering.kmeans import Search
-from adapt_infinity.clustering.params import PseudoSkillParams
-from adapt_infinity.clustering.pseudo_skills import cluster_rows
-from adapt_infinity.clustering.rows import Rows, unit_rows, workers
-from adapt_infinity.pool import Pool, join_pool, start_pool
+from adapt_infinity.pool.pool import Pool, join_pool, start_pool
+from adapt_infinity.pseudo_skills import backends
+from adapt_infinity.pseudo_skills.finding import cluster_rows
+from adapt_infinity.pseudo_skills.kmeans import KMeansParams
+from adapt_infinity.pseudo_skills.matching import start_clusters
+from adapt_infinity.pseudo_skills.params import PseudoSkillParams
+from adapt_infinity.pseudo_skills.unit_rows import UnitRows, unit_rows, workers
 from tests.conftest import unread
-from tests.selection.usual import Read
+from tests.subset.usual import Read
 
 USUAL: dict[str, Any] = {
     "k": 12,
@@ -65,13 +65,13 @@ def clustered(rows: np.ndarray, dtype: str = "float32", **changes: Any) -> tuple
 
 
 @contextmanager
-def searching(rows: np.ndarray, **changes: Any) -> Iterator[tuple[Rows, Search]]:
+def searching(rows: np.ndarray, **changes: Any) -> Iterator[tuple[UnitRows, KMeansParams]]:
     """The rows of an array, and the search that the usual parameters describe."""
     chosen = params(**changes)
     with workers(chosen.threads, chosen.block) as each:
-        search = Search(
+        search = KMeansParams(
             each=each,
-            searcher=engines.load(chosen.engine),
+            searcher=backends.load(chosen.engine),
             device=torch.device("cpu"),
             iterations=chosen.iterations,
             tolerance=chosen.tolerance,

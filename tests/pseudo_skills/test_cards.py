@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adapt_infinity.clustering import cards as room
-from adapt_infinity.clustering.cards import describe, describe_clusters, first_question, label, nearest_samples
-from adapt_infinity.clustering.following import start_clusters
-from adapt_infinity.clustering.pseudo_skills import find_pseudo_skills
-from tests.clustering.planted import params, planted, pool_of, probe
-from tests.selection.usual import Read
+from adapt_infinity.pseudo_skills import cards as room
+from adapt_infinity.pseudo_skills.cards import describe, describe_clusters, first_question, label, nearest_samples
+from adapt_infinity.pseudo_skills.finding import find_pseudo_skills
+from adapt_infinity.pseudo_skills.matching import start_clusters
+from tests.pseudo_skills.planted import params, planted, pool_of, probe
+from tests.subset.usual import Read
 
 
 def test_cards_by_hand() -> None:

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt_infinity.clustering.following import start_clusters
-from adapt_infinity.clustering.pseudo_skills import agreement, cluster_rows, find_pseudo_skills
-from adapt_infinity.clustering.rows import PIECE
-from adapt_infinity.pool import start_pool
-from tests.clustering.planted import clustered, params, planted, probe
+from adapt_infinity.pool.pool import start_pool
+from adapt_infinity.pseudo_skills.finding import agreement, cluster_rows, find_pseudo_skills
+from adapt_infinity.pseudo_skills.matching import start_clusters
+from adapt_infinity.pseudo_skills.unit_rows import PIECE
+from tests.pseudo_skills.planted import clustered, params, planted, probe
 
 NOISE = np.random.default_rng(0).normal(size=(3 * PIECE + 77, 24))  # without clusters: any difference would move a row
 
@@ -190,10 +190,10 @@ def test_a_gpu_that_is_not_there_is_an_error() -> None:
 
 
 def test_faiss_without_a_gpu_refuses_one() -> None:
-    from adapt_infinity.clustering import engines
+    from adapt_infinity.pseudo_skills import backends
 
     with pytest.raises(ValueError, match="this faiss has no GPU support"):
-        engines.load("faiss")(torch.eye(2), torch.device("cuda"))
+        backends.load("faiss")(torch.eye(2), torch.device("cuda"))
 
 
 WRONG: list[tuple[str, Any]] = [

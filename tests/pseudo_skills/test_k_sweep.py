@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from adapt_infinity.clustering import sweep
-from adapt_infinity.clustering.sweep import Line, best, geometric
-from tests.clustering.planted import clustered, planted
+from adapt_infinity.pseudo_skills import k_sweep
+from adapt_infinity.pseudo_skills.k_sweep import Line, best, geometric
+from tests.pseudo_skills.planted import clustered, planted
 
 
 @pytest.mark.parametrize(("skills", "noise"), [(5, 1.0), (7, 0.7), (13, 0.7)])
@@ -58,8 +58,8 @@ def test_geometric_candidates() -> None:
     assert geometric(10) == [4]
     assert geometric(200) == [4, 6, 8, 11]
     assert geometric(10**6)[-3:] == [128, 181, 256]
-    assert sweep._between([Line(k, k, 9, 0.0, None, None) for k in (4, 6, 8, 11)], 8) == [7, 9, 10]
-    assert len(sweep._between([Line(k, k, 9, 0.0, None, None) for k in (64, 91, 128)], 91)) == 8
+    assert k_sweep._between([Line(k, k, 9, 0.0, None, None) for k in (4, 6, 8, 11)], 8) == [7, 9, 10]
+    assert len(k_sweep._between([Line(k, k, 9, 0.0, None, None) for k in (64, 91, 128)], 91)) == 8
 
 
 def test_a_pool_too_small_for_any_candidate_is_an_error() -> None:

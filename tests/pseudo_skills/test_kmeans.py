@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
-from adapt_infinity.clustering import engines, kmeans
-from adapt_infinity.clustering.kmeans import assign, means, spherical_kmeans
-from adapt_infinity.clustering.rows import PIECE, Rows, unit_rows, workers
-from adapt_infinity.clustering.seeding import first_centroids, most_needed
-from tests.clustering.planted import planted, searching
+from adapt_infinity.pseudo_skills import backends, kmeans
+from adapt_infinity.pseudo_skills.kmeans import assign, means, spherical_kmeans
+from adapt_infinity.pseudo_skills.seeding import first_centroids, most_needed
+from adapt_infinity.pseudo_skills.unit_rows import PIECE, UnitRows, unit_rows, workers
+from tests.pseudo_skills.planted import planted, searching
 
 
 def plain_lloyd(rows: np.ndarray, centroids: np.ndarray, iterations: int) -> np.ndarray:
@@ -49,17 +49,17 @@ def test_late_iterations_read_few_rows() -> None:
     rows, _ = planted(n=2 * PIECE, skills=8)
     asked: list[int] = []
 
-    def counting(centroids: torch.Tensor, device: torch.device) -> engines.Nearest:
-        nearest = engines.load("torch")(centroids, device)
+    def counting(centroids: torch.Tensor, device: torch.device) -> backends.Nearest:
+        nearest = backends.load("torch")(centroids, device)
 
-        def counted(block: torch.Tensor) -> engines.Found:
+        def counted(block: torch.Tensor) -> backends.Found:
             asked.append(len(block))
             return nearest(block)
 
         return counted
 
     with searching(rows.astype(np.float32)) as (unit, search):
-        search = kmeans.Search(**{**vars(search), "searcher": counting})
+        search = kmeans.KMeansParams(**{**vars(search), "searcher": counting})
         start = first_centroids(unit.take(slice(None)), 8, np.random.default_rng(0))
         asked.clear()
         moves = kmeans._lloyd(unit, start, search)
@@ -141,11 +141,11 @@ def test_means_by_hand() -> None:
     assert labels[:3].tolist() == [0, 1, 1]
 
 
-@pytest.mark.parametrize("name", engines.names())
+@pytest.mark.parametrize("name", backends.names())
 def test_every_engine_bounds_what_it_finds(name: str) -> None:
     rng = np.random.default_rng(0)
     rows, centroids = (torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(n, 32)))) for n in (50, 7))
-    label, at_least, at_most = engines.load(name)(centroids.float(), torch.device("cpu"))(rows.float())
+    label, at_least, at_most = backends.load(name)(centroids.float(), torch.device("cpu"))(rows.float())
     cosines, at = rows @ centroids.T, torch.arange(50)
     assert (label == cosines.argmax(dim=1)).all()
     assert (at_least <= cosines[at, label]).all()
@@ -156,12 +156,12 @@ def test_every_engine_bounds_what_it_finds(name: str) -> None:
     assert (at_most <= others.amax(dim=1) + 1e-5).all()
 
 
-@pytest.mark.parametrize("name", engines.names())
+@pytest.mark.parametrize("name", backends.names())
 def test_every_engine_knows_equals_and_a_single_one(name: str) -> None:
-    label, _, at_most = engines.load(name)(torch.eye(2)[[0, 0, 1]], torch.device("cpu"))(torch.eye(2))
+    label, _, at_most = backends.load(name)(torch.eye(2)[[0, 0, 1]], torch.device("cpu"))(torch.eye(2))
     assert label.tolist() in ([0, 2], [1, 2])
     assert at_most[0] >= 1
-    alone, _, none = engines.load(name)(torch.eye(2)[:1], torch.device("cpu"))(torch.eye(2))
+    alone, _, none = backends.load(name)(torch.eye(2)[:1], torch.device("cpu"))(torch.eye(2))
     assert alone.tolist() == [0, 0]
     assert (none < -1).all()
 
@@ -194,14 +194,14 @@ import sys
 from pathlib import Path
 import numpy as np, torch
 from adapt_infinity.clustering import engines
-from adapt_infinity.clustering.kmeans import Search, spherical_kmeans
+from adapt_infinity.clustering.kmeans import KMeansParams, spherical_kmeans
 from adapt_infinity.clustering.rows import unit_rows, workers
 rows = np.load(sys.argv[1], mmap_mode="r")
 few = rows[:100]
 
 def run(rows):
     with workers(1, 4096) as each:
-        search = Search(each, engines.load("torch"), torch.device("cpu"), 2, 0.0, 1, 0)
+        search = KMeansParams(each, backends.load("torch"), torch.device("cpu"), 2, 0.0, 1, 0)
         spherical_kmeans(unit_rows([rows], np.arange(len(rows)), ["rows"], each), 64, 0, search)
     status = Path("/proc/self/status").read_text()  # getrusage would tell of the parent, too
     return int(status.split("VmHWM:")[1].split()[0]) // 1024
@@ -228,7 +228,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 def test_rows_are_released(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.ones((1000, 1024), dtype=np.float16))
     mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
-    rows = Rows((mapped[10:],), (np.full(990, 32, dtype=np.float32),))
+    rows = UnitRows((mapped[10:],), (np.full(990, 32, dtype=np.float32),))
     assert rows.take(slice(None)).sum() == pytest.approx(990 * 32)
     assert _resident(tmp_path / "rows.npy") > 500
     rows.release()

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapt_infinity import rooms
-from adapt_infinity.clustering import spaces
-from adapt_infinity.clustering.following import start_clusters
-from adapt_infinity.clustering.pseudo_skills import agreement, cluster_rows, find_pseudo_skills
-from adapt_infinity.clustering.spaces import questions, rows_in
-from adapt_infinity.clustering.words import said, typical_words, words
-from adapt_infinity.pool import start_pool
-from tests.clustering.planted import params, planted, pool_of, probe
-from tests.selection.usual import Read
+from adapt_infinity import registry
+from adapt_infinity.pool.pool import start_pool
+from adapt_infinity.pseudo_skills import spaces
+from adapt_infinity.pseudo_skills.finding import agreement, cluster_rows, find_pseudo_skills
+from adapt_infinity.pseudo_skills.matching import start_clusters
+from adapt_infinity.pseudo_skills.spaces import questions, rows_in
+from adapt_infinity.pseudo_skills.words import said, typical_words, words
+from tests.pseudo_skills.planted import params, planted, pool_of, probe
+from tests.subset.usual import Read
 
 FAMILIES = {
     "count": "<image>\nHow many {} are there in the picture?",
@@ -43,7 +43,7 @@ def features_of(n: int) -> Read:
 def test_every_space_has_a_row_for_every_sample(name: str) -> None:
     asked, _ = family()
     given = {"features": features_of(len(asked)), "pool": pool_of(asked)}
-    asks = set(signature(rooms.load("adapt_infinity.clustering.spaces", name, "rows")).parameters)
+    asks = set(signature(registry.load("adapt_infinity.pseudo_skills.spaces", name, "rows")).parameters)
     assert asks <= set(given)
     made = rows_in(name, **given)
     assert len(made) == len(asked)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from adapt_infinity.figures import (
+from adapt_infinity.reporting.figures import (
     CLUSTERS,
     cluster_map,
     cluster_sheet,

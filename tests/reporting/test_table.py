@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from adapt_infinity.measures import measure
-from adapt_infinity.report import RoundSummary, closing_table, expert_table, skill_table, summary_markdown
+from adapt_infinity.benchmarks.measures import measure
+from adapt_infinity.reporting.table import RoundSummary, closing_table, expert_table, skill_table, summary_markdown
 
 
 @pytest.fixture

@@ -12,18 +12,11 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from adapt_infinity import tracking
-from adapt_infinity.measures import measure
-from adapt_infinity.metrics import fit_name, fit_names, round_metrics, undefined_tags
-from adapt_infinity.report import RoundSummary
-from adapt_infinity.tracking import (
-    SUPERSEDED,
-    RoundRun,
-    SwitchedOff,
-    TrackingParams,
-    default_uri,
-    open_round,
-)
+from adapt_infinity.benchmarks.measures import measure
+from adapt_infinity.reporting import tracking
+from adapt_infinity.reporting.metrics import fit_name, fit_names, round_metrics, undefined_tags
+from adapt_infinity.reporting.table import RoundSummary
+from adapt_infinity.reporting.tracking import SUPERSEDED, RoundRun, SwitchedOff, TrackingParams, default_uri, open_round
 
 PARAMS = TrackingParams(enabled=True, tracking_uri="", experiment="tests")
 OFF = replace(PARAMS, enabled=False)
@@ -89,7 +82,7 @@ def test_another_process_goes_on(project: Path) -> None:
     first.log_metrics({"skill/charts": 0.5})
     first.close("FINISHED")
     code = (
-        "from pathlib import Path; from adapt_infinity.tracking import *\n"
+        "from pathlib import Path; from adapt_infinity.reporting.tracking import *\n"
         "on = TrackingParams(enabled=True, tracking_uri='', experiment='tests')\n"
         f"run = open_round(on, Path({str(project)!r}), 'two processes', 2)\n"
         "run.log_metrics({'skill/charts': 0.4}); run.close('FINISHED'); print(run.parent_id)"
@@ -185,7 +178,7 @@ def test_off_takes_what_on_takes() -> None:
 
 def test_off_does_not_import_mlflow() -> None:
     code = (
-        "import sys; from pathlib import Path; from adapt_infinity.tracking import *\n"
+        "import sys; from pathlib import Path; from adapt_infinity.reporting.tracking import *\n"
         "off = TrackingParams(enabled=False, tracking_uri='', experiment='tests')\n"
         "open_round(off, Path('.'), 's', 1); assert 'mlflow' not in sys.modules"
     )

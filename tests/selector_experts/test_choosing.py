@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt_infinity.selection import choices
-from adapt_infinity.selection.scoring import SelectorParams, start_record
-from adapt_infinity.selection.selector import choose_experts as choose_with_a_past
+from adapt_infinity.selector_experts import choices
+from adapt_infinity.selector_experts.choosing import choose_experts as choose_with_a_past
+from adapt_infinity.selector_experts.scoring import SelectorParams, start_record
 
 EXPERTS = ["el2n", "grand", "perplexity"]
 VALUES = st.lists(st.integers(-200, 200).map(lambda value: value / 8), min_size=1, max_size=40)

@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adapt_infinity.selection import comparisons
-from adapt_infinity.selection.evidence import Evidence
-from adapt_infinity.selection.scoring import score_samples, start_record
-from tests.selection.test_selector import params
-from tests.selection.usual import Read
+from adapt_infinity.selector_experts import comparisons
+from adapt_infinity.selector_experts.context import ScoringContext
+from adapt_infinity.selector_experts.scoring import score_samples, start_record
+from tests.selector_experts.test_choosing import params
+from tests.subset.usual import Read
 
 NOTHING = pd.DataFrame({"sample_id": np.zeros(0, np.int64), "nll": np.zeros(0)})
 NO_TARGETS = pd.DataFrame({"skill": [], "samples": [], "direction": []})
 
 
-def evidence(cluster: list[int], rows: np.ndarray | None = None, **known: Any) -> Evidence:
+def evidence(cluster: list[int], rows: np.ndarray | None = None, **known: Any) -> ScoringContext:
     n = len(cluster)
     rng = np.random.default_rng(n)
     rows = rng.normal(size=(n, 6)) if rows is None else rows
@@ -30,7 +30,7 @@ def evidence(cluster: list[int], rows: np.ndarray | None = None, **known: Any) -
         "neighbours": 2,
     }
     table = pd.DataFrame({**scores, **{key: known.pop(key) for key in list(known) if key in scores}})
-    return Evidence(
+    return ScoringContext(
         scores=table, cluster=np.array(cluster, dtype=np.int64), gradients=rows, embeddings=rows, **{**usual, **known}
     )
 

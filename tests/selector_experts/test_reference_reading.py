@@ -7,21 +7,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import samples_of
 from adapt_infinity.datasets.features import ProbeStoreDataset
-from adapt_infinity.intake import Source
-from adapt_infinity.lora import Adapter, write_adapter
-from adapt_infinity.model import Checkpoint, ModelParams, load_vlm
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool, join_pool
-from adapt_infinity.probe.reading import read_losses
-from adapt_infinity.probe.store import ProbeStore
-from adapt_infinity.prompts import collate, encode, pad_token
-from adapt_infinity.sample import samples_of
-from adapt_infinity.selection.reading import read_reference, read_targets
-from adapt_infinity.selection.scoring import SelectorParams
+from adapt_infinity.features.batch_reading import read_losses
+from adapt_infinity.features.store import ProbeStore
+from adapt_infinity.intake.reading import Source
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_vlm
+from adapt_infinity.model.lora import Adapter, write_adapter
+from adapt_infinity.model.prompts import collate, encode, pad_token
+from adapt_infinity.pool.pool import Pool, join_pool
+from adapt_infinity.selector_experts.reference_reading import read_reference, read_targets
+from adapt_infinity.selector_experts.scoring import SelectorParams
 from tests.conftest import INTAKE, checked, unread
-from tests.probe.test_features import PARAMS, moved
-from tests.selection.test_selector import params
+from tests.features.test_probe import PARAMS, moved
+from tests.selector_experts.test_choosing import params
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapt_infinity import strategies
-from adapt_infinity.selection.scoring import start_record
-from adapt_infinity.selection.selector import choose_experts
+from adapt_infinity.selector_experts.choosing import choose_experts
+from adapt_infinity.selector_experts.scoring import start_record
 from adapt_infinity.strategies import adapt_inf_lite, oasis
-from tests.clustering.planted import params as cluster_params
 from tests.conftest import PROJECT
-from tests.pruning.test_pruning import params as pruning_params
-from tests.selection.test_selector import params as selector_params
-from tests.selection.usual import NO_REQUESTS, Read, subset_params
+from tests.pruning.test_removals import params as pruning_params
+from tests.pseudo_skills.planted import params as cluster_params
+from tests.selector_experts.test_choosing import params as selector_params
+from tests.subset.usual import NO_REQUESTS, Read, subset_params
 
 NAMES = strategies.names()
 FILES = {"probe": "features"}  # where a stage's parameters have another file

@@ -11,9 +11,7 @@ import pytest
 from scipy import stats
 
 from adapt_infinity.study import page, tables
-from adapt_infinity.study.figures import cliques, forgetting_lines, pareto, skill_map
-from adapt_infinity.study.grid import Cell, cells, genesis_stream
-from adapt_infinity.study.ledger import (
+from adapt_infinity.study.costs import (
     Cost,
     ModelSize,
     forward_flops,
@@ -24,6 +22,8 @@ from adapt_infinity.study.ledger import (
     total,
     training_flops,
 )
+from adapt_infinity.study.figures import cliques, forgetting_lines, pareto, skill_map
+from adapt_infinity.study.grid import Cell, cells, genesis_stream
 from adapt_infinity.study.results import Outcome, Plan, curves, long_table, own_scores, zero_shot
 from adapt_infinity.study.statistics import Ranks, estimate, holm, paired, ranked
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt_infinity.budgets import at_least, equal_shares, shuffled, take, weighted_shares
+from adapt_infinity.subset.budgets import at_least, equal_shares, shuffled, take, weighted_shares
 
 SIZES = st.lists(st.integers(0, 50) | st.integers(0, 10**12), max_size=20).map(
     lambda sizes: np.array(sizes, dtype=np.int64)

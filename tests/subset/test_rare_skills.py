@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adapt_infinity.clustering.following import start_clusters
-from adapt_infinity.clustering.pseudo_skills import cluster_rows
-from adapt_infinity.pruning import prune_pool
-from adapt_infinity.selection.scoring import start_record
-from adapt_infinity.selection.selector import choose_experts
-from adapt_infinity.selection.subset import select_subset
-from tests.clustering.planted import params as cluster_params
-from tests.pruning.test_pruning import params as pruning_params
-from tests.selection.test_selector import params as selector_params
-from tests.selection.usual import NO_REQUESTS, Read, subset_params
+from adapt_infinity.pruning.removals import prune_pool
+from adapt_infinity.pseudo_skills.finding import cluster_rows
+from adapt_infinity.pseudo_skills.matching import start_clusters
+from adapt_infinity.selector_experts.choosing import choose_experts
+from adapt_infinity.selector_experts.scoring import start_record
+from adapt_infinity.subset.selecting import select_subset
+from tests.pruning.test_removals import params as pruning_params
+from tests.pseudo_skills.planted import params as cluster_params
+from tests.selector_experts.test_choosing import params as selector_params
+from tests.subset.usual import NO_REQUESTS, Read, subset_params
 
 SKILLS, RARE = 20, (17, 18, 19)  # the last three are half a per cent each of what arrives
 CLUSTERS, FOUND = 40, 8

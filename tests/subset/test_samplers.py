@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt_infinity import rooms
-from adapt_infinity.selection.samplers import ccs
-from adapt_infinity.selection.subset import SAMPLERS, Members, SubsetParams
-from tests.selection.usual import subset_params
+from adapt_infinity import registry
+from adapt_infinity.subset.samplers import ccs
+from adapt_infinity.subset.selecting import SAMPLERS, Members, SubsetParams
+from tests.subset.usual import subset_params
 
-NAMES = rooms.names(SAMPLERS)
+NAMES = registry.names(SAMPLERS)
 SCORES = st.lists(st.sampled_from([0.0, 0.5, 1.0, -3.0]) | st.floats(-1e9, 1e9), max_size=80)
 
 
@@ -30,7 +30,7 @@ def draw(
     name: str, scores: list[float], ids: list[int], budget: int, settings: SubsetParams, seed: int = 0
 ) -> tuple[dict[int, bool], dict[int, int]]:
     """Selected and stratum by sample id."""
-    sample = rooms.load(SAMPLERS, name, "sample")
+    sample = registry.load(SAMPLERS, name, "sample")
     numbers = np.array(ids, dtype=np.int64)
     members = Members(numbers, np.array(scores, dtype=np.float64), lambda: vectors(numbers))
     selected, stratum = sample(members, budget, np.random.default_rng(seed), settings)
@@ -133,7 +133,7 @@ def test_no_cut_leaves_nothing() -> None:
 def compared(name: str, rows: np.ndarray, budget: int) -> list[int]:
     """Rows that a sampler takes which compares them."""
     members = Members(np.arange(len(rows)), np.zeros(len(rows)), lambda: rows)
-    selected, _ = rooms.load(SAMPLERS, name, "sample")(members, budget, np.random.default_rng(0), params(name))
+    selected, _ = registry.load(SAMPLERS, name, "sample")(members, budget, np.random.default_rng(0), params(name))
     return np.flatnonzero(selected).tolist()
 
 

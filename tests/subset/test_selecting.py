@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt_infinity import rooms
-from adapt_infinity.intake import Source
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool, join_pool, remove
-from adapt_infinity.selection import shares as rules
-from adapt_infinity.selection.limits import list_requests
-from adapt_infinity.selection.scoring import start_record
-from adapt_infinity.selection.selector import choose_experts
-from adapt_infinity.selection.subset import SAMPLERS, select_subset, uniform_subset
+from adapt_infinity import registry
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.intake.reading import Source
+from adapt_infinity.pool.pool import Pool, join_pool, remove
+from adapt_infinity.selector_experts.choosing import choose_experts
+from adapt_infinity.selector_experts.scoring import start_record
+from adapt_infinity.subset import shares as rules
+from adapt_infinity.subset.constraints import list_requests
+from adapt_infinity.subset.selecting import SAMPLERS, select_subset, uniform_subset
 from tests.conftest import checked, unread
-from tests.selection.test_selector import params as selector_params
-from tests.selection.usual import NO_REQUESTS, Read, requests, subset_params
+from tests.selector_experts.test_choosing import params as selector_params
+from tests.subset.usual import NO_REQUESTS, Read, requests, subset_params
 
 EXPERTS = ["el2n", "grand"]
 COLUMNS = ["sample_id", "source", "skill", "round", "cluster", "expert", "score", "stratum", "selected"]
@@ -51,7 +51,7 @@ def stage(cluster: list[int], gradients: np.ndarray | None = None) -> Stage:
 
 
 @pytest.mark.parametrize("shares", SHARES)
-@pytest.mark.parametrize("sampler", rooms.names(SAMPLERS))
+@pytest.mark.parametrize("sampler", registry.names(SAMPLERS))
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 80))
 @settings(max_examples=15, deadline=None)
 def test_the_budget_is_exact_and_no_row_is_missing(shares: str, sampler: str, cluster: list[int], budget: int) -> None:
@@ -62,7 +62,7 @@ def test_the_budget_is_exact_and_no_row_is_missing(shares: str, sampler: str, cl
     assert subset["selected"].sum() == min(budget, len(cluster))
 
 
-@pytest.mark.parametrize("sampler", rooms.names(SAMPLERS))
+@pytest.mark.parametrize("sampler", registry.names(SAMPLERS))
 @given(st.permutations(range(40)), st.sampled_from(SHARES))
 @settings(max_examples=15, deadline=None)
 def test_the_order_of_rows_changes_nothing_else(sampler: str, order: list[int], shares: str) -> None:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from adapt_infinity.intake import Source
-from adapt_infinity.lora import Adapter
-from adapt_infinity.model import Checkpoint, ModelParams
-from adapt_infinity.pictures import Pictures
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.intake.reading import Source
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams
+from adapt_infinity.model.lora import Adapter
 from tests.training.usual import Toy
 
 

@@ -10,23 +10,23 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from adapt_infinity.adapters import eproj as form
 from adapt_infinity.benchmarks.routing import answer_by_experts, judge_routing, route_items
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import samples_of
 from adapt_infinity.embedded.stream import EmbeddedStreamParams, write_stream
-from adapt_infinity.intake import Source
-from adapt_infinity.lora import adapter_digest, read_adapter, write_adapter
-from adapt_infinity.model import Vlm, answer_logits, detach, load_vlm, reform
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool, join_pool
-from adapt_infinity.probe.features import ProbeParams, identify
-from adapt_infinity.prompts import collate, encode, encode_question, pad_token
-from adapt_infinity.sample import samples_of
-from adapt_infinity.training.engine import train
-from adapt_infinity.training.lesson import Course, Lesson, Memory
+from adapt_infinity.features.probe import ProbeParams, identify
+from adapt_infinity.intake.reading import Source
+from adapt_infinity.model.adapters import eproj as form
+from adapt_infinity.model.checkpoint import Vlm, answer_logits, detach, load_vlm, reform
+from adapt_infinity.model.lora import adapter_digest, read_adapter, write_adapter
+from adapt_infinity.model.prompts import collate, encode, encode_question, pad_token
+from adapt_infinity.pool.pool import Pool, join_pool
+from adapt_infinity.training.context import ReplayMemory, StepCallbacks, TrainingContext
+from adapt_infinity.training.loop import train
+from adapt_infinity.training.method_state import MethodState, start_state
 from adapt_infinity.training.methods import eproj
+from adapt_infinity.training.parameter_vector import gather
 from adapt_infinity.training.round import Outcome, train_adapter
-from adapt_infinity.training.state import MethodState, start_state
-from adapt_infinity.training.weights import gather
 from tests.conftest import PROJECT, checked, unread
 from tests.training.usual import PARAMS, Toy, same
 
@@ -69,13 +69,15 @@ def test_routing_by_hand() -> None:
 def test_the_first_expert_is_fine_tuning_of_the_projector_alone(first: Outcome, toy: Toy) -> None:
     """The same loop over the projector's own weights, set up by hand, ends at the same bits."""
     vlm = load_vlm(toy.base, toy.model, toy.adapter)
-    alone = replace(vlm, form={"kind": "eproj", "projector": PARAMS.projector, "tasks": []})
-    params = replace(PARAMS, epochs=2, chaining="continue")
+    alone = replace(vlm, adapter_type={"kind": "eproj", "projector": PARAMS.projector, "tasks": []})
+    params = replace(PARAMS, epochs=2, adapter_policy="continue")
     weights = gather(alone, params.projector)
     assert weights.slow == 0
-    memory = Memory(toy.pools[1], 1)
-    log, _ = train(Lesson(alone, weights, toy.samples(1), toy.all_pictures, memory, params, 1), Course(), 2)
-    expected = form.expert(alone.model, alone.form, 0)
+    memory = ReplayMemory(toy.pools[1], 1)
+    log, _ = train(
+        TrainingContext(alone, weights, toy.samples(1), toy.all_pictures, memory, params, 1), StepCallbacks(), 2
+    )
+    expected = form.expert(alone.model, alone.adapter_type, 0)
     found = experts(dict(first[0].extras), 0)
     assert found.keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
@@ -85,7 +87,7 @@ def test_the_first_expert_is_fine_tuning_of_the_projector_alone(first: Outcome, 
 def test_nothing_else_is_trained(first: Outcome, second: Outcome, toy: Toy) -> None:
     adapter, _, _ = second
     assert same(adapter, toy.adapter), "the LoRA rests"
-    assert adapter.form["tasks"] == ["toy", "contrary"]
+    assert adapter.adapter_type["tasks"] == ["toy", "contrary"]
     old, kept = experts(dict(first[0].extras), 0), experts(dict(adapter.extras), 0)
     assert all(torch.equal(tensor, kept[name]) for name, tensor in old.items()), "and so does the first expert"
     new = experts(dict(adapter.extras), 1)
@@ -106,7 +108,7 @@ def test_a_round_of_text_alone_leaves_its_projector_and_makes_a_key(toy: Toy) ->
         *(pool, subset, toy.all_pictures, toy.base, toy.adapter, MethodState(), toy.folder / "text", toy.model),
         *(replace(PARAMS, method="eproj", epochs=1), {"eproj": vars(KEYS)}, 1),
     )
-    own = form.expert((base := load_vlm(toy.base, toy.model, toy.adapter)).model, adapter.form, 0)
+    own = form.expert((base := load_vlm(toy.base, toy.model, toy.adapter)).model, adapter.adapter_type, 0)
     assert base.own == {}
     assert all(torch.equal(tensor, adapter.extras[name]) for name, tensor in own.items())
     assert adapter.extras["key.0.instruction"].norm().item() == pytest.approx(1)
@@ -116,7 +118,7 @@ def test_a_round_of_text_alone_leaves_its_projector_and_makes_a_key(toy: Toy) ->
 
 def test_a_dataset_that_comes_again_goes_on_with_its_expert(first: Outcome, toy: Toy) -> None:
     again, log, _ = toy.train("eproj", 1, first, params=KEYS)
-    assert again.form["tasks"] == ["toy"]
+    assert again.adapter_type["tasks"] == ["toy"]
     assert log["loss"].iloc[0] != first[1]["loss"].iloc[0]
     assert not torch.equal(*(next(iter(experts(dict(one.extras), 0).values())) for one in (again, first[0])))
 
@@ -137,9 +139,9 @@ def test_before_any_expert_is_used_the_model_is_the_one_of_genesis(second: Outco
     batch = collate([encode(vlm, sample, toy.all_pictures) for sample in toy.samples(1)], pad_token(vlm))
     expected = answer_logits(plain, batch)[0]
     assert torch.equal(answer_logits(vlm, batch)[0], expected)
-    form.use(vlm.model, vlm.form, vlm.extras, vlm.own, 1)
+    form.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, 1)
     assert not torch.equal(answer_logits(vlm, batch)[0], expected)
-    form.use(vlm.model, vlm.form, vlm.extras, vlm.own, None)
+    form.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, None)
     assert torch.equal(answer_logits(vlm, batch)[0], expected)
 
 
@@ -161,13 +163,13 @@ def test_separate_tasks_find_their_experts_at_any_batch_size(toy: Toy) -> None:
 
 def two_tasks(vlm: Vlm, toy: Toy, first: list, second: list) -> tuple[Vlm, list[str]]:
     """Experts that say other things, with the keys of these samples."""
-    from adapt_infinity.modalities import read_parts
+    from adapt_infinity.model.modality_embeddings import embed_modalities
 
     layout = {"kind": "eproj", "projector": PARAMS.projector, "tasks": ["seen", "talked"]}
     extras = form.expert(vlm.model, layout, 0)
     extras |= {name: 2 * tensor for name, tensor in form.expert(vlm.model, layout, 1).items()}
     for task, samples in enumerate((first, second)):
-        parts = read_parts(vlm, [encode(vlm, sample, toy.all_pictures) for sample in samples], 4000)
+        parts = embed_modalities(vlm, [encode(vlm, sample, toy.all_pictures) for sample in samples], 4000)
         for part in form.PARTS:
             extras[f"key.{task}.{part}"] = form.learn_key(torch.zeros(128), getattr(parts, part), 5, 0.5)
     extras["key.1.image"] = torch.zeros_like(extras["key.0.image"])
@@ -192,7 +194,7 @@ def test_items_of_separable_tasks_find_their_experts(toy: Toy, tmp_path: Path) -
     tests = [checked(source(tmp_path, name, "test", skill), pictures)[0] for name, skill in skills.items()]
     items = samples_of(pd.concat(tests))
     chosen = route_items(vlm, [encode_question(vlm, item, pictures) for item in items], 4000)
-    found = [vlm.form["tasks"][task] == item.source for task, item in zip(chosen.tolist(), items, strict=True)]
+    found = [vlm.adapter_type["tasks"][task] == item.source for task, item in zip(chosen.tolist(), items, strict=True)]
     assert len(found) == 75
     assert sum(found) > 0.95 * len(found)
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapt_infinity.modalities import PARTS
-from adapt_infinity.pool import Pool
-from adapt_infinity.training import penalty, recall
-from adapt_infinity.training.lesson import Lesson, Memory
+from adapt_infinity.model.modality_embeddings import PARTS
+from adapt_infinity.pool.pool import Pool
+from adapt_infinity.training import penalty, stored_logits
+from adapt_infinity.training.context import ReplayMemory, TrainingContext
+from adapt_infinity.training.method_state import MethodState
 from adapt_infinity.training.methods import agem, ema, ewc, lwf, mas, o_lora, replay, tir
-from adapt_infinity.training.plan import Step
-from adapt_infinity.training.state import MethodState
-from adapt_infinity.training.weights import Weights
+from adapt_infinity.training.parameter_vector import Weights
+from adapt_infinity.training.schedule import Step
 from tests.training.usual import Toy
 
 STEP = Step(0, 0, (0,))
@@ -26,7 +26,7 @@ def two(theta: tuple[float, float], gradient: tuple[float, float] = (0.0, 0.0)) 
     return Weights(("a", "b"), (torch.Size([1]), torch.Size([1])), torch.tensor(theta), torch.tensor(gradient), 2)
 
 
-class Known(Lesson):
+class Known(TrainingContext):
     """Just as much of a lesson as a penalty needs: gradients that are known beforehand, one a call."""
 
     def __init__(self, weights: Weights, *gradients: tuple[float, float]) -> None:
@@ -228,9 +228,9 @@ def test_dynamic_ema_by_hand() -> None:
     assert ema.balance(weights, moving, 0.5).tolist() == pytest.approx([0.5, ema.LARGEST])
 
 
-def memory_of(sources: list[str]) -> Memory:
+def memory_of(sources: list[str]) -> ReplayMemory:
     """Of samples 0, 1, … that came from these datasets."""
-    memory = Memory(Pool(), 3)
+    memory = ReplayMemory(Pool(), 3)
     vars(memory).update(ids=np.arange(len(sources)), sources=np.array(sources))
     return memory
 
@@ -297,19 +297,19 @@ def test_tir_lets_go_of_what_the_new_task_resembles(toy: Toy) -> None:
 
 def test_der_distance_is_0_before_the_weights_move(toy: Toy) -> None:
     lesson = toy.lesson(1)
-    known = recall.remember(lesson, None, memory=8, top=5)
+    known = stored_logits.remember(lesson, None, memory=8, top=5)
     assert known.ids.tolist() == list(range(8))
     later = toy.lesson(2)
-    squared, loss = recall.distance(later, known, [0, 3, 7])
+    squared, loss = stored_logits.distance(later, known, [0, 3, 7])
     assert squared.item() == pytest.approx(0, abs=1e-8)
     assert loss.item() > 0
     later.weights.theta.add_(0.05)
-    assert recall.distance(later, known, [0, 3, 7])[0].item() > 1e-3
+    assert stored_logits.distance(later, known, [0, 3, 7])[0].item() > 1e-3
 
 
 def test_der_keeps_the_largest_logits_of_every_answer_token(toy: Toy) -> None:
     lesson = toy.lesson(1)
-    known = recall.remember(lesson, None, memory=8, top=3)
+    known = stored_logits.remember(lesson, None, memory=8, top=3)
     (sample,) = [sample for sample in toy.samples(1) if sample.sample_id == 4]
     ((rows, batch),) = list(lesson.batches([sample]))
     with torch.no_grad():
@@ -322,27 +322,27 @@ def test_der_keeps_the_largest_logits_of_every_answer_token(toy: Toy) -> None:
 
 
 def test_der_knows_what_it_does_not_know(toy: Toy) -> None:
-    known = recall.remember(toy.lesson(1), None, memory=4, top=3)
+    known = stored_logits.remember(toy.lesson(1), None, memory=4, top=3)
     with pytest.raises(ValueError, match="no logits are kept of sample 99"):
         known.of(99)
     gone = known.part(known.ids[:0].numpy())
     with pytest.raises(ValueError, match="none of the 0 samples whose logits are kept is still in the pool"):
-        recall.drawn(toy.lesson(2), gone, 4, STEP)
+        stored_logits.drawn(toy.lesson(2), gone, 4, STEP)
 
 
 def test_der_remembers_rounds_in_equal_parts(toy: Toy) -> None:
-    first = recall.remember(toy.lesson(1), None, memory=6, top=3)
+    first = stored_logits.remember(toy.lesson(1), None, memory=6, top=3)
     assert len(first.ids) == 6
-    both = recall.remember(toy.lesson(2), first, memory=6, top=3)
+    both = stored_logits.remember(toy.lesson(2), first, memory=6, top=3)
     assert both.rounds.tolist() == [1, 1, 1, 2, 2, 2]
     for sample_id in both.ids[:3].tolist():
         assert torch.equal(both.of(sample_id)[1], first.of(sample_id)[1])
     with pytest.raises(ValueError, match="earlier rounds kept 3 or 4 logits a token"):
-        recall.remember(toy.lesson(2), first, memory=6, top=4)
+        stored_logits.remember(toy.lesson(2), first, memory=6, top=4)
 
 
 def test_a_memory_knows_its_rounds_and_datasets(toy: Toy) -> None:
-    memory = Memory(toy.pools[2], 2)
+    memory = ReplayMemory(toy.pools[2], 2)
     assert memory.ids.tolist() == list(range(8))
     assert set(memory.sources) == {"toy"}
-    assert len(Memory(toy.pools[1], 1).ids) == 0
+    assert len(ReplayMemory(toy.pools[1], 1).ids) == 0

@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapt_infinity import executors
-from adapt_infinity.lora import Adapter, join, split
-from adapt_infinity.model import Vlm, detach, load_vlm, new_adapter
-from adapt_infinity.pool import Pool
-from adapt_infinity.prompts import encode
-from adapt_infinity.training import chaining, losses
-from adapt_infinity.training.engine import _step, held_out_loss, train
-from adapt_infinity.training.lesson import Course
+from adapt_infinity.model.checkpoint import Vlm, detach, load_vlm, new_adapter
+from adapt_infinity.model.lora import Adapter, join, split
+from adapt_infinity.model.prompts import encode
+from adapt_infinity.pool.pool import Pool
+from adapt_infinity.training import adapter_policy, loss_events
+from adapt_infinity.training.context import StepCallbacks
+from adapt_infinity.training.loop import _step, held_out_loss, train
+from adapt_infinity.training.method_state import start_state
 from adapt_infinity.training.params import TrainingParams, WarmUpParams
-from adapt_infinity.training.plan import Step, cosine, epoch_batches, held_out
 from adapt_infinity.training.round import train_adapter, warm_up_adapter
-from adapt_infinity.training.state import start_state
+from adapt_infinity.training.schedule import Step, cosine, epoch_batches, held_out
 from tests.training.usual import AS_SHIPPED, PARAMS, Toy, all_of, same
 
 
@@ -43,7 +43,7 @@ def test_the_adapter_learns_and_nothing_else(toy: Toy) -> None:
 def test_the_base_stays_as_it_is(toy: Toy) -> None:
     lesson = toy.lesson(1)
     before = {name: value.clone() for name, value in lesson.vlm.model.named_parameters() if "lora_" not in name}
-    train(lesson, Course(), 1)
+    train(lesson, StepCallbacks(), 1)
     after = dict(lesson.vlm.model.named_parameters())
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
@@ -68,12 +68,12 @@ def step_of(toy: Toy, **changed: object) -> tuple[float, torch.Tensor]:
     lesson = toy.lesson(1, max_norm=1e9, **changed)
     lesson.vlm.model.train()
     rows = [encode(lesson.vlm, sample, lesson.pictures) for sample in lesson.samples]
-    row = _step(lesson, Course(), rows, Step(0, 0, tuple(range(8))), _alone())
+    row = _step(lesson, StepCallbacks(), rows, Step(0, 0, tuple(range(8))), _alone())
     return row["loss"], lesson.weights.gradient
 
 
 def _alone():  # type: ignore[no-untyped-def]
-    from adapt_infinity.training.group import Group
+    from adapt_infinity.training.process_group import Group
 
     return Group()
 
@@ -105,7 +105,7 @@ def test_what_is_slow_learns_at_a_rate_of_its_own(toy: Toy, slow: str) -> None:
     """Adam's first step is the rate, up to the sign of the gradient, wherever there is one."""
     lesson = toy.lesson(1, batch_size=8, warm_up=0.0, projector=slow)
     before = lesson.weights.theta.clone()
-    train(lesson, Course(), 1)
+    train(lesson, StepCallbacks(), 1)
     moved = lesson.weights.named((lesson.weights.theta - before).abs())
     for name, part in moved.items():
         rate = PARAMS.projector_learning_rate if slow in name else PARAMS.learning_rate
@@ -227,7 +227,7 @@ def train_for_ever(toy: Toy) -> None:
         if step == 5:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with losses.heard_by(die):
+    with loss_events.heard_by(die):
         toy.train("ema", 1, epochs=4, checkpoint_every=2)
 
 
@@ -239,7 +239,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_weights(toy: Toy) -> None:
     seen: list[int] = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with losses.heard_by(lambda step, _: seen.append(step)):
+    with loss_events.heard_by(lambda step, _: seen.append(step)):
         resumed, _, _ = toy.train("ema", 1, epochs=4, checkpoint_every=2)
     whole, _, _ = toy.train("ema", 1, epochs=4)
     torch.set_num_threads(threads)
@@ -252,17 +252,17 @@ def test_a_checkpoint_of_another_training_is_not_used(toy: Toy) -> None:
         if step == 2:
             raise KeyboardInterrupt
 
-    with losses.heard_by(die), pytest.raises(KeyboardInterrupt):
+    with loss_events.heard_by(die), pytest.raises(KeyboardInterrupt):
         toy.train("finetune", 2, checkpoint_every=1)
     seen: list[int] = []
-    with losses.heard_by(lambda step, _: seen.append(step)):
+    with loss_events.heard_by(lambda step, _: seen.append(step)):
         toy.train("finetune", 2, checkpoint_every=1, learning_rate=1e-3)
     assert seen == [0, 1, 2, 3]
 
 
 def test_merge_then_new_rests_on_what_was_learned(toy: Toy) -> None:
     """Before its first step the new adapter changes nothing: the model is the one that the round began with."""
-    trained, log, _ = toy.train("finetune", 1, chaining="merge_then_new")
+    trained, log, _ = toy.train("finetune", 1, adapter_policy="merge_then_new")
     assert (trained.frozen_rank, trained.config["r"], trained.config["lora_alpha"]) == (4, 8, 16)
     assert trained.record["policy"] == "merge_then_new"
     _, plain, _ = toy.train("finetune", 1)
@@ -274,7 +274,7 @@ def test_merge_then_new_rests_on_what_was_learned(toy: Toy) -> None:
     assert same(detach(ours, {}), trained)
 
 
-@pytest.mark.parametrize("policy", chaining.POLICIES)
+@pytest.mark.parametrize("policy", adapter_policy.POLICIES)
 def test_the_base_is_read_once(toy: Toy, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At 7B it is 14 GB, from a disk that others read, too."""
     from transformers import AutoModelForImageTextToText as Models
@@ -286,13 +286,13 @@ def test_the_base_is_read_once(toy: Toy, policy: str, monkeypatch: pytest.Monkey
         return whole(place, **how)
 
     monkeypatch.setattr(Models, "from_pretrained", read)
-    toy.train("finetune", 1, chaining=policy)
+    toy.train("finetune", 1, adapter_policy=policy)
     assert reads == [str(toy.base.location)]
 
 
 def logits_of(toy: Toy, vlm: Vlm) -> np.ndarray:
-    from adapt_infinity.model import answer_logits
-    from adapt_infinity.prompts import collate, pad_token
+    from adapt_infinity.model.checkpoint import answer_logits
+    from adapt_infinity.model.prompts import collate, pad_token
 
     rows = [encode(vlm, sample, toy.all_pictures) for sample in toy.samples(1)[:4]]
     with torch.no_grad():
@@ -311,12 +311,12 @@ def test_split_and_join_are_inverse(warm_adapter: Adapter) -> None:
 def test_a_new_adapter_must_count_as_much_as_the_old_one(toy: Toy) -> None:
     other = replace(toy, model=replace(toy.model, adapter_alpha=4))
     with pytest.raises(ValueError, match="the previous adapter has 2, the new one 1"):
-        other.train("finetune", 1, chaining="merge_then_new")
+        other.train("finetune", 1, adapter_policy="merge_then_new")
 
 
-def test_a_method_says_which_chaining_it_can_work_with(toy: Toy) -> None:
-    with pytest.raises(ValueError, match=r"training.method=o_lora needs training.chaining=merge_then_new"):
-        toy.train("o_lora", 1, chaining="continue")
+def test_a_method_says_which_adapter_policy_it_can_work_with(toy: Toy) -> None:
+    with pytest.raises(ValueError, match=r"training.method=o_lora needs training.adapter_policy=merge_then_new"):
+        toy.train("o_lora", 1, adapter_policy="continue")
     with pytest.raises(ValueError, match="there is no 'ewk' in methods"):
         train_adapter(
             *(toy.pools[1], all_of(toy.pools[1], 2), toy.pictures, toy.base, toy.adapter, start_state(), toy.folder),
@@ -361,7 +361,7 @@ def test_a_ruinous_rate_is_named(toy: Toy) -> None:
 
 def test_the_loss_can_be_listened_to(toy: Toy) -> None:
     heard: list[tuple[int, float]] = []
-    with losses.heard_by(lambda step, values: heard.append((step, values["loss"]))):
+    with loss_events.heard_by(lambda step, values: heard.append((step, values["loss"]))):
         _, log, _ = toy.train("finetune", 1)
     assert heard == list(zip(log["step"], log["loss"], strict=True))
 
@@ -386,7 +386,7 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
     ("wrong", "message"),
     [
         ({"learning_rate": 0.0}, "training.learning_rate must be greater than 0, got 0"),
-        ({"chaining": "merge"}, "training.chaining must be continue or merge_then_new, got 'merge'"),
+        ({"adapter_policy": "merge"}, "training.adapter_policy must be continue or merge_then_new, got 'merge'"),
         ({"hold_out": 1.0}, r"training.hold_out must lie in 0\.\.1, got 1"),
         ({"patience": 0}, "training.patience must be at least 1, got 0"),
         ({"executor": "rya"}, "training.executor must be local or ray, got 'rya'"),
@@ -399,7 +399,7 @@ def test_parameters_name_key_and_value(wrong: dict[str, object], message: str) -
 
 def test_adapters_of_other_models_are_not_mixed_up(toy: Toy, tmp_path: Path) -> None:
     """What rests is part of an adapter's name: the same tensors, all live, are another adapter."""
-    from adapt_infinity.lora import adapter_digest, read_adapter, write_adapter
+    from adapt_infinity.model.lora import adapter_digest, read_adapter, write_adapter
 
     resting = join(toy.adapter.tensors, new_adapter(load_vlm(toy.base, toy.model), toy.model, 3))
     live = Adapter(resting.config, resting.tensors, resting.record)

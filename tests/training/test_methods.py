@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from adapt_infinity.training import losses, methods
+from adapt_infinity.training import loss_events, methods
+from adapt_infinity.training.method_state import MethodState, own_state, read_state, write_state
 from adapt_infinity.training.methods.finetune import Params as Plain
 from adapt_infinity.training.round import Outcome
-from adapt_infinity.training.state import MethodState, own_state, read_state, write_state
 from tests.training.usual import AS_SHIPPED, Toy, equal_states, policy, same
 
 EVERY = methods.names()
@@ -51,7 +51,7 @@ def plain(toy: Toy, first: Callable[[str], Outcome]) -> Callable[[str], Outcome]
         if name not in known:
             adapter, log, _ = first(name)
             begun = (adapter, log, MethodState())
-            known[name] = toy.train("finetune", 2, begun, params=Plain(), chaining=policy(name))
+            known[name] = toy.train("finetune", 2, begun, params=Plain(), adapter_policy=policy(name))
         return known[name]
 
     return train
@@ -117,9 +117,9 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
         if step == 2:
             raise KeyboardInterrupt
 
-    with losses.heard_by(die), pytest.raises(KeyboardInterrupt):
+    with loss_events.heard_by(die), pytest.raises(KeyboardInterrupt):
         toy.train(name, 2, first(name), checkpoint_every=1)
-    with losses.heard_by(lambda step, _: seen.append(step)):
+    with loss_events.heard_by(lambda step, _: seen.append(step)):
         resumed, log, state = toy.train(name, 2, first(name), checkpoint_every=1)
     assert seen == [0, 1, 2, 2, 3], "the step whose checkpoint was not written is repeated, and no other"
     whole, whole_log, whole_state = second(name)

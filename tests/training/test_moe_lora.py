@@ -7,17 +7,17 @@ import pytest
 import torch
 from peft import PeftModel
 
-from adapt_infinity.adapters import moe_lora as form
-from adapt_infinity.folding import fold_adapter
-from adapt_infinity.lora import adapter_digest, read_adapter, write_adapter
-from adapt_infinity.model import Batch, Vlm, answer_logits, detach, load_vlm, reform
-from adapt_infinity.probe.capture import capturing, probed_weights
-from adapt_infinity.prompts import collate, encode, pad_token
-from adapt_infinity.training.lesson import answer_loss
+from adapt_infinity.features.capture import capturing, probed_weights
+from adapt_infinity.model.adapters import moe_lora as form
+from adapt_infinity.model.checkpoint import Batch, Vlm, answer_logits, detach, load_vlm, reform
+from adapt_infinity.model.lora import adapter_digest, read_adapter, write_adapter
+from adapt_infinity.model.merging import merge_adapter
+from adapt_infinity.model.prompts import collate, encode, pad_token
+from adapt_infinity.training.context import answer_loss
+from adapt_infinity.training.method_state import start_state
 from adapt_infinity.training.methods import moe_lora
 from adapt_infinity.training.methods.finetune import Params as Plain
 from adapt_infinity.training.round import Outcome
-from adapt_infinity.training.state import start_state
 from tests.training.usual import Toy, same
 
 TWO = moe_lora.Params(experts=2)
@@ -53,7 +53,7 @@ def test_one_expert_is_fine_tuning_bit_for_bit(toy: Toy) -> None:
     one, log, _ = toy.train("moe_lora", 1, params=moe_lora.PLAIN)
     plain, plain_log, _ = toy.train("finetune", 1, params=Plain())
     assert same(one, plain)
-    assert not one.form
+    assert not one.adapter_type
     assert log["loss"].tolist() == plain_log["loss"].tolist()
 
 
@@ -66,7 +66,7 @@ def test_a_gate_of_one_expert_is_1(toy: Toy) -> None:
 
 def test_its_routers_learn_and_are_counted(first: Outcome, toy: Toy) -> None:
     adapter, _, _ = first
-    assert adapter.form == {"kind": "moe_lora", "experts": 2}
+    assert adapter.adapter_type == {"kind": "moe_lora", "experts": 2}
     assert all(router.any() for router in adapter.extras.values())
     plain, _, _ = toy.train("finetune", 1, params=Plain())
     assert not same(adapter, plain)
@@ -104,8 +104,8 @@ def test_what_cannot_be_is_refused(first: Outcome, toy: Toy) -> None:
         toy.train("moe_lora", 2, first, params=moe_lora.Params(experts=4))
     with pytest.raises(ValueError, match=r"made an adapter of moe_lora, which training\.method=finetune"):
         toy.train("finetune", 2, (first[0], first[1], start_state()), params=Plain())
-    with pytest.raises(ValueError, match=r"needs training\.chaining=continue"):
-        toy.train("moe_lora", 2, first, params=TWO, chaining="merge_then_new")
+    with pytest.raises(ValueError, match=r"needs training\.adapter_policy=continue"):
+        toy.train("moe_lora", 2, first, params=TWO, adapter_policy="merge_then_new")
 
 
 def test_its_experts_are_not_folded_away(first: Outcome, toy: Toy) -> None:
@@ -113,7 +113,7 @@ def test_its_experts_are_not_folded_away(first: Outcome, toy: Toy) -> None:
     vlm = load_vlm(toy.base, toy.model, first[0])
     batch = batch_of(vlm, toy)
     expected = answer_logits(vlm, batch)[0]
-    fold_adapter(vlm)
+    merge_adapter(vlm)
     assert torch.equal(answer_logits(vlm, batch)[0], expected)
 
 

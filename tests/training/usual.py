@@ -11,24 +11,24 @@ import pyarrow.dataset as ds
 import torch
 import yaml
 
-from adapt_infinity import parquet
-from adapt_infinity.intake import Source
-from adapt_infinity.lora import Adapter
-from adapt_infinity.model import Checkpoint, ModelParams, load_vlm
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool, join_pool
-from adapt_infinity.sample import Sample, samples_of
+from adapt_infinity.data import parquet
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import Sample, samples_of
+from adapt_infinity.intake.reading import Source
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_vlm
+from adapt_infinity.model.lora import Adapter
+from adapt_infinity.pool.pool import Pool, join_pool
 from adapt_infinity.training import methods
-from adapt_infinity.training.lesson import Lesson, Memory
+from adapt_infinity.training.context import ReplayMemory, TrainingContext
+from adapt_infinity.training.method_state import MethodState, start_state
+from adapt_infinity.training.parameter_vector import gather
 from adapt_infinity.training.params import TrainingParams
 from adapt_infinity.training.round import Outcome, train_adapter
-from adapt_infinity.training.state import MethodState, start_state
-from adapt_infinity.training.weights import gather
 from tests.conftest import PROJECT, checked, llava, unread
 
 PARAMS = TrainingParams(
     method="finetune",
-    chaining="continue",
+    adapter_policy="continue",
     learning_rate=5e-3,
     projector="multi_modal_projector",
     projector_learning_rate=1e-3,
@@ -109,24 +109,24 @@ class Toy:
         pool = self.pools[round]
         subset = pool.index[["sample_id"]].assign(selected=pool.index["round"] == round)
         given = {method: {**AS_SHIPPED[method], **SMALL.get(method, {})} if params is None else vars(params)}
-        asked = replace(PARAMS, **{"method": method, "chaining": policy(method), "epochs": 2, **changed})
+        asked = replace(PARAMS, **{"method": method, "adapter_policy": policy(method), "epochs": 2, **changed})
         return train_adapter(
             *(pool, subset, self.all_pictures, self.base, adapter, state, self.folder / f"{method}-{round}"),
             *(self.model, asked, given, round),
         )
 
-    def lesson(self, round: int, **changed: Any) -> Lesson:
+    def lesson(self, round: int, **changed: Any) -> TrainingContext:
         """What a method sees of a round."""
         params = replace(PARAMS, **changed)
         vlm = load_vlm(self.base, self.model, self.adapter)
         weights = gather(vlm, params.projector)
-        memory = Memory(self.pools[round], round)
-        return Lesson(vlm, weights, self.samples(round), self.all_pictures, memory, params, round)
+        memory = ReplayMemory(self.pools[round], round)
+        return TrainingContext(vlm, weights, self.samples(round), self.all_pictures, memory, params, round)
 
 
 def policy(method: str) -> str:
-    """A chaining policy that the method can work with."""
-    possible = getattr(methods.load(method), "CHAINING", ("continue",))
+    """A adapter policy that the method can work with."""
+    possible = getattr(methods.load(method), "ADAPTER_POLICIES", ("continue",))
     return str(possible[0])
 
 

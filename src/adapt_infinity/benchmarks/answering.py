@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from adapt_infinity import executors
 from adapt_infinity.benchmarks import graders
-from adapt_infinity.benchmarks.answerer import Job, answer_shard, release
-from adapt_infinity.intake import IntakeParams, Source, check_records, whole
-from adapt_infinity.lora import Adapter, adapter_digest
-from adapt_infinity.model import Checkpoint, ModelParams, load_reader
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.prompts import PromptCheck
+from adapt_infinity.benchmarks.worker import AnswerJob, answer_shard, release
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.intake.reading import IntakeParams, Source, check_records, whole
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_reader
+from adapt_infinity.model.lora import Adapter, adapter_digest
+from adapt_infinity.model.prompts import PromptCheck
 
 SHARD = 256  # items that a worker answers at a time; not by workers, or their number would decide who shares a batch
 
@@ -83,7 +83,7 @@ def answer_items(
     Under an adapter of experts by task also expert and right_expert, the tasks whose expert answered and should have
     ("" where the source has none), and oracle_score, that of the right expert's answer (or of the given one).
     """
-    job = Job(
+    job = AnswerJob(
         base_model,
         adapter,
         "" if adapter is None else adapter_digest(adapter),

@@ -7,22 +7,22 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from adapt_infinity.model import Vlm
-from adapt_infinity.prompts import Encoded, batches, collate, end_tokens, pad_token
+from adapt_infinity.model.checkpoint import Vlm
+from adapt_infinity.model.prompts import Encoded, batches, collate, end_tokens, pad_token
 
 
 @dataclass(frozen=True)
-class Spoken:
+class GeneratedAnswer:
     """An answer, and how many tokens its question and it have."""
 
     text: str
     tokens: int
 
 
-def speak(vlm: Vlm, encoded: Sequence[Encoded], max_new_tokens: int, token_budget: int) -> list[Spoken]:
+def speak(vlm: Vlm, encoded: Sequence[Encoded], max_new_tokens: int, token_budget: int) -> list[GeneratedAnswer]:
     """Greedy answers, in the order of `encoded`. Padding is on the left, or generation would continue the padding."""
     lengths = [len(row) + max_new_tokens for row in encoded]
-    answers = [Spoken("", 0)] * len(encoded)
+    answers = [GeneratedAnswer("", 0)] * len(encoded)
     ends = torch.tensor(end_tokens(vlm))
     for places in batches(lengths, token_budget):
         batch = collate([encoded[place] for place in places], pad_token(vlm), side="left")
@@ -37,7 +37,7 @@ def speak(vlm: Vlm, encoded: Sequence[Encoded], max_new_tokens: int, token_budge
         texts = vlm.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
         said = _length(torch.isin(new, ends)).tolist()
         for place, text, length in zip(places, texts, said, strict=True):
-            answers[place] = Spoken(text.strip(), len(encoded[place]) + length)
+            answers[place] = GeneratedAnswer(text.strip(), len(encoded[place]) + length)
     return answers
 
 

@@ -9,27 +9,27 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from adapt_infinity.adapters import eproj
-from adapt_infinity.benchmarks.speaking import Spoken, speak
-from adapt_infinity.modalities import read_parts
-from adapt_infinity.model import Vlm
-from adapt_infinity.prompts import Encoded
+from adapt_infinity.benchmarks.generation import GeneratedAnswer, speak
+from adapt_infinity.model.adapters import eproj
+from adapt_infinity.model.checkpoint import Vlm
+from adapt_infinity.model.modality_embeddings import embed_modalities
+from adapt_infinity.model.prompts import Encoded
 
 
 def answer_by_experts(
     vlm: Vlm, encoded: Sequence[Encoded], sources: Sequence[str], max_new_tokens: int, token_budget: int
-) -> tuple[list[Spoken], list[str], list[str], list[str]]:
+) -> tuple[list[GeneratedAnswer], list[str], list[str], list[str]]:
     """Answers; the answers of the right experts (an oracle); the task of the expert that each item was given to; the
     task of the right one, "" for an item whose source has none: it is answered where it was sent.
     """
-    tasks = list(vlm.form["tasks"])
+    tasks = list(vlm.adapter_type["tasks"])
     chosen = route_items(vlm, encoded, token_budget)
     right = torch.tensor(
         [tasks.index(source) if source in tasks else int(sent) for source, sent in zip(sources, chosen, strict=True)]
     )
-    answers, told = [Spoken("", 0)] * len(encoded), [""] * len(encoded)
+    answers, told = [GeneratedAnswer("", 0)] * len(encoded), [""] * len(encoded)
     for task in range(len(tasks)):
-        eproj.use(vlm.model, vlm.form, vlm.extras, vlm.own, task)
+        eproj.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, task)
         mine = torch.nonzero((chosen == task) | (right == task)).flatten().tolist()
         if not mine:
             continue
@@ -39,16 +39,16 @@ def answer_by_experts(
                 answers[place] = answer
             if right[place] == task:
                 told[place] = answer.text
-    eproj.use(vlm.model, vlm.form, vlm.extras, vlm.own, None)
+    eproj.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, None)
     owner = [source if source in tasks else "" for source in sources]
     return answers, told, [tasks[task] for task in chosen.tolist()], owner
 
 
 def route_items(vlm: Vlm, encoded: Sequence[Encoded], token_budget: int) -> Int[Tensor, " items"]:
     """The number of each item's expert, by its picture and instruction as the pre-trained projector shows them."""
-    eproj.use(vlm.model, vlm.form, vlm.extras, vlm.own, None)
-    parts = read_parts(vlm, encoded, token_budget)
-    return eproj.route(vlm.form, vlm.extras, parts.image, parts.instruction)
+    eproj.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, None)
+    parts = embed_modalities(vlm, encoded, token_budget)
+    return eproj.route(vlm.adapter_type, vlm.extras, parts.image, parts.instruction)
 
 
 def judge_routing(answers: pd.DataFrame) -> dict[str, float]:

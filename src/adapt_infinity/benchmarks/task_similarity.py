@@ -10,12 +10,12 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from adapt_infinity.benchmarks.answering import BenchmarkParams
-from adapt_infinity.modalities import PARTS, read_parts
-from adapt_infinity.model import Checkpoint, ModelParams, load_vlm
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool
-from adapt_infinity.prompts import encode
-from adapt_infinity.sample import samples_of
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import samples_of
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_vlm
+from adapt_infinity.model.modality_embeddings import PARTS, embed_modalities
+from adapt_infinity.model.prompts import encode
+from adapt_infinity.pool.pool import Pool
 
 
 def start_tasks() -> pd.DataFrame:
@@ -50,7 +50,7 @@ def describe_task(
     order = np.random.default_rng([params.seed, round]).permutation(len(ids))
     samples = samples_of(pool.rows(np.sort(ids[order[: params.task_samples]])))
     vlm = load_vlm(base_model, model_params)
-    means = read_parts(vlm, [encode(vlm, sample, pictures) for sample in samples], params.token_budget).means()
+    means = embed_modalities(vlm, [encode(vlm, sample, pictures) for sample in samples], params.token_budget).means()
     rows = [
         {"round": round, "dataset": samples[0].source, "part": part, "vector": means[part].numpy()}
         for part in PARTS

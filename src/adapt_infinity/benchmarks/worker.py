@@ -9,20 +9,20 @@ from typing import Any
 import pandas as pd
 
 from adapt_infinity.benchmarks import graders
+from adapt_infinity.benchmarks.generation import speak
 from adapt_infinity.benchmarks.routing import answer_by_experts
-from adapt_infinity.benchmarks.speaking import speak
 from adapt_infinity.benchmarks.text import SEPARATOR
-from adapt_infinity.executors import Kept
-from adapt_infinity.folding import fold_adapter
-from adapt_infinity.lora import Adapter
-from adapt_infinity.model import Checkpoint, ModelParams, Vlm, load_vlm
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.prompts import encode_question
-from adapt_infinity.sample import samples_of
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import samples_of
+from adapt_infinity.executors import ProcessCache
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm, load_vlm
+from adapt_infinity.model.lora import Adapter
+from adapt_infinity.model.merging import merge_adapter
+from adapt_infinity.model.prompts import encode_question
 
 
 @dataclass(frozen=True)
-class Job:
+class AnswerJob:
     """What is the same for all shards."""
 
     base: Checkpoint
@@ -34,12 +34,12 @@ class Job:
     token_budget: int
 
 
-def answer_shard(job: Job, items: pd.DataFrame) -> pd.DataFrame:
+def answer_shard(job: AnswerJob, items: pd.DataFrame) -> pd.DataFrame:
     """What the model answers to these items, in their order; the columns are those of `answering.answer_items`."""
     vlm = _kept.of(job)
     samples = samples_of(items)
     encoded = [encode_question(vlm, sample, job.pictures) for sample in samples]
-    routed = vlm.form.get("kind") == "eproj"
+    routed = vlm.adapter_type.get("kind") == "eproj"
     if routed:
         sources = [sample.source for sample in samples]
         answers, told, experts, owners = answer_by_experts(vlm, encoded, sources, job.max_new_tokens, job.token_budget)
@@ -75,10 +75,10 @@ def release() -> None:
     _kept.release()
 
 
-def _open(job: Job) -> Vlm:
+def _open(job: AnswerJob) -> Vlm:
     vlm = load_vlm(job.base, job.model, job.adapter)
-    fold_adapter(vlm)
+    merge_adapter(vlm)
     return vlm
 
 
-_kept = Kept(_open)
+_kept = ProcessCache(_open)

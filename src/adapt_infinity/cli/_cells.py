@@ -25,8 +25,8 @@ import pandas as pd
 from adapt_infinity import strategies
 from adapt_infinity.executors.local import gpus, numbered, take_gpu
 from adapt_infinity.manifest import manifest_path, read_manifest, round_folder, write_manifest
+from adapt_infinity.study.costs import Cost, from_json
 from adapt_infinity.study.grid import ZERO_SHOT, Cell, genesis_stream
-from adapt_infinity.study.ledger import Cost, from_json
 from adapt_infinity.study.results import Outcome, zero_shot
 
 
@@ -114,13 +114,13 @@ def run_cell(work: Work, cell: Cell) -> tuple[float, str]:
 
 def cell_params(work: Work, cell: Cell) -> dict[str, Any]:
     """The study's parameters, the variant's over them, and what else sets a cell apart from the others."""
-    from adapt_infinity.training import chaining, methods
+    from adapt_infinity.training import adapter_policy, methods
 
     given = strategies.merged(work.params, work.variants[cell.variant] if cell.variant else {})
-    possible = getattr(methods.load(cell.method), "CHAINING", chaining.POLICIES)
-    asked = dict(given.get("training", {})).get("chaining", possible[0])
+    possible = getattr(methods.load(cell.method), "ADAPTER_POLICIES", adapter_policy.POLICIES)
+    asked = dict(given.get("training", {})).get("adapter_policy", possible[0])
     own: dict[str, Any] = {"stream": cell.stream(work.study), "seed": cell.seed}
-    own["training"] = {"method": cell.method, "chaining": asked if asked in possible else possible[0]}
+    own["training"] = {"method": cell.method, "adapter_policy": asked if asked in possible else possible[0]}
     if cell.budget != 1:
         budget = dict(given.get("subset", {})).get("budget", work.budget)
         own["subset"] = {"budget": round(cell.budget * budget)}

@@ -10,9 +10,9 @@ import pandas as pd
 from kedro.framework.cli.utils import env_option
 from kedro.io import DataCatalog
 
-from adapt_infinity.history import RoundRecord
 from adapt_infinity.manifest import manifest_path, read_manifest, round_folder
-from adapt_infinity.pool import Pool
+from adapt_infinity.pool.history import RoundRecord
+from adapt_infinity.pool.pool import Pool
 
 TABLES = ("subset", "cluster_experts", "overlaps")  # of a round, if its strategy makes them
 

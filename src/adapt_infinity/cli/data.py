@@ -15,7 +15,7 @@ from adapt_infinity.cli._stream import show
 @env_option
 def data(preset: str, env: str | None) -> None:
     """List the datasets of the stream and whether their files are there; or say how to get PRESET."""
-    from adapt_infinity import presets
+    from adapt_infinity.intake import presets
 
     if preset:
         try:
@@ -60,6 +60,6 @@ def described(preset: dict[str, Any]) -> str:
 
 
 def _there(path: Path) -> str:
-    from adapt_infinity.records import files
+    from adapt_infinity.intake.records import files
 
     return "there" if path.is_dir() or files(path) else "missing"

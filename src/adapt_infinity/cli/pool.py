@@ -20,7 +20,7 @@ def pool() -> None:
 @of_a_stream
 def show_pool(stream: str, env: str | None) -> None:
     """Size and composition: by source, skill and cluster."""
-    from adapt_infinity.history import clusters_left, composition
+    from adapt_infinity.pool.history import clusters_left, composition
 
     chosen = Stream(stream, env)
     record = chosen.records()[-1] if chosen.last else None
@@ -37,7 +37,7 @@ def show_pool(stream: str, env: str | None) -> None:
 @of_a_stream
 def history(stream: str, env: str | None) -> None:
     """A line a round, with the version of the pool that it left."""
-    from adapt_infinity.history import history as tell
+    from adapt_infinity.pool.history import history as tell
 
     chosen = Stream(stream, env)
     assert chosen.last
@@ -50,7 +50,7 @@ def history(stream: str, env: str | None) -> None:
 @of_a_stream
 def diff(before: str, after: str, stream: str, env: str | None) -> None:
     """What came and went from BEFORE to AFTER, each the number of a round or the version of a pool."""
-    from adapt_infinity.history import difference
+    from adapt_infinity.pool.history import difference
 
     chosen = Stream(stream, env)
     left, right = chosen.pool(before), chosen.pool(after)
@@ -63,7 +63,7 @@ def diff(before: str, after: str, stream: str, env: str | None) -> None:
 @of_a_stream
 def why(sample: str, stream: str, env: str | None) -> None:
     """The life of SAMPLE (its number, or source/id): arrived, judged, chosen or not, dropped because of which other."""
-    from adapt_infinity.history import find_sample, life
+    from adapt_infinity.pool.history import find_sample, life
 
     chosen = Stream(stream, env)
     items = chosen.catalog(chosen.last).load("benchmark_items")
@@ -85,8 +85,8 @@ def restore(round_: int | None, samples: str, stream: str, env: str | None) -> N
 
     from adapt_infinity.datasets.pool import PoolDataset
     from adapt_infinity.manifest import manifest_path, round_folder, write_manifest
-    from adapt_infinity.pool import pruned_in
-    from adapt_infinity.pool import restore as bring_back
+    from adapt_infinity.pool.pool import pruned_in
+    from adapt_infinity.pool.pool import restore as bring_back
 
     chosen = Stream(stream, env)
     last = chosen.last

@@ -73,10 +73,10 @@ def study(
 
     from adapt_infinity.cli._cells import Work, outcome
     from adapt_infinity.manifest import planned_rounds
+    from adapt_infinity.reporting.tracking import TrackingParams, open_study
     from adapt_infinity.session import open_session
     from adapt_infinity.study import page
     from adapt_infinity.study.results import Plan
-    from adapt_infinity.tracking import TrackingParams, open_study
 
     project = find_kedro_project(Path.cwd())
     assert project is not None, "kedro offers this command inside a project only"

@@ -5,7 +5,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 
-def aligned(table: pd.DataFrame, sample_ids: Int[np.ndarray, " n"]) -> pd.DataFrame:
+def align_rows(table: pd.DataFrame, sample_ids: Int[np.ndarray, " n"]) -> pd.DataFrame:
     """The rows of `table` for these samples, in this order; not copied where that is its order already."""
     mine = table["sample_id"].to_numpy()
     if len(mine) == len(sample_ids) and (mine == sample_ids).all():

@@ -7,7 +7,7 @@ from typing import Any
 from kedro.io.core import AbstractDataset
 
 from adapt_infinity.datasets.atomic import AtomicDataset
-from adapt_infinity.model import Checkpoint
+from adapt_infinity.model.checkpoint import Checkpoint
 
 
 class EmbeddedStreamDataset(AbstractDataset[Any, Path]):

@@ -8,7 +8,7 @@ from kedro_datasets._typing import TablePreview
 
 from adapt_infinity.datasets.atomic import AtomicDataset
 from adapt_infinity.datasets.tables import preview_rows
-from adapt_infinity.probe.store import Features, FeatureStream, ProbeStore, read_features, write_features
+from adapt_infinity.features.store import Features, FeatureStream, ProbeStore, read_features, write_features
 
 
 class FeaturesDataset(AtomicDataset):

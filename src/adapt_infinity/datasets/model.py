@@ -6,9 +6,9 @@ from typing import Any
 from kedro.io.core import AbstractDataset
 
 from adapt_infinity.datasets.atomic import AtomicDataset
-from adapt_infinity.lora import Adapter, read_adapter, write_adapter
-from adapt_infinity.model import Checkpoint
-from adapt_infinity.training.state import MethodState, read_state, write_state
+from adapt_infinity.model.checkpoint import Checkpoint
+from adapt_infinity.model.lora import Adapter, read_adapter, write_adapter
+from adapt_infinity.training.method_state import MethodState, read_state, write_state
 
 
 class CheckpointDataset(AbstractDataset[Any, Checkpoint]):

@@ -18,10 +18,10 @@ from typing import Any
 
 from kedro_datasets._typing import TablePreview
 
-from adapt_infinity import parquet
+from adapt_infinity.data import parquet
 from adapt_infinity.datasets.atomic import AtomicDataset, put, unfinished
 from adapt_infinity.datasets.tables import preview_rows
-from adapt_infinity.pool import Part, Pool
+from adapt_infinity.pool.pool import Part, Pool
 
 ENTRIES = ("pool.json", "kept_pool.json")  # files that are versions of a pool
 

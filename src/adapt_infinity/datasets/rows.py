@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from kedro_datasets._typing import TablePreview
 
-from adapt_infinity import parquet
+from adapt_infinity.data import parquet
 from adapt_infinity.datasets.atomic import AtomicDataset
 from adapt_infinity.datasets.tables import preview_rows
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from kedro.io.core import AbstractDataset
 
-from adapt_infinity import formats
-from adapt_infinity.intake import Source
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.records import Records, files
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.intake import formats
+from adapt_infinity.intake.reading import Source
+from adapt_infinity.intake.records import Records, files
 
 KEYS = {
     *("name", "format", "options", "test_options", "train", "validation", "test", "limit", "join", "pictures"),

@@ -8,17 +8,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from adapt_infinity.embedded.ideas import Item
-from adapt_infinity.embedded.model import (
-    ASSISTANT,
-    END,
-    IMAGE,
-    IMAGE_TOKENS,
-    MEAN,
-    PAD,
-    SPREAD,
-    USER,
-)
+from adapt_infinity.embedded.model import ASSISTANT, END, IMAGE, IMAGE_TOKENS, MEAN, PAD, SPREAD, USER
+from adapt_infinity.embedded.sample_specs import Item
 
 IGNORED = -100
 

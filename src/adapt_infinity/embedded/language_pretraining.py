@@ -23,8 +23,8 @@ from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from adapt_infinity.embedded.datasets import primitives
 from adapt_infinity.embedded.encoding import IGNORED, Batch, Conversation, Encoder, Turn, collate
-from adapt_infinity.embedded.ideas import Idea
 from adapt_infinity.embedded.recipe import EmbeddedModelParams, cosine
+from adapt_infinity.embedded.sample_specs import Idea
 from adapt_infinity.embedded.scenes import (
     CELL,
     COLOURS,
@@ -38,8 +38,8 @@ from adapt_infinity.embedded.scenes import (
     draw_scene,
     render,
 )
-from adapt_infinity.embedded.seeing import invent_signs, signs_picture
 from adapt_infinity.embedded.stream import SKILLS, dataset_module
+from adapt_infinity.embedded.vision_pretraining import invent_signs, signs_picture
 
 ASKED = (  # the harder ones more often
     *(skill for skill in primitives.SKILLS if skill != "echo"),

@@ -12,22 +12,13 @@ import numpy as np
 import torch
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from adapt_infinity.embedded.encoding import (
-    Encoder,
-    item_turns,
-    pixel_values,
-)
-from adapt_infinity.embedded.ideas import Item
-from adapt_infinity.embedded.model import (
-    build_model,
-    build_processor,
-    round_weights,
-    train_tokenizer,
-)
+from adapt_infinity.embedded.encoding import Encoder, item_turns, pixel_values
+from adapt_infinity.embedded.language_pretraining import learn_to_practise, learn_to_speak, learn_to_talk
+from adapt_infinity.embedded.model import build_model, build_processor, round_weights, train_tokenizer
 from adapt_infinity.embedded.recipe import EmbeddedModelParams
-from adapt_infinity.embedded.seeing import learn_to_see
+from adapt_infinity.embedded.sample_specs import Item
 from adapt_infinity.embedded.stream import ARRIVALS, EmbeddedStreamParams, make_stream
-from adapt_infinity.embedded.talking import learn_to_practise, learn_to_speak, learn_to_talk
+from adapt_infinity.embedded.vision_pretraining import learn_to_see
 
 
 @torch.no_grad()

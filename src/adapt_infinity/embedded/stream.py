@@ -37,7 +37,7 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
-from adapt_infinity.embedded.ideas import Idea, Item, Skill, realise
+from adapt_infinity.embedded.sample_specs import Idea, Item, Skill, realise
 
 BASE = "primitives"
 ARRIVALS = ("visual_chat", "languages", "digits", "charts", "comparisons")

@@ -15,17 +15,7 @@ from transformers import LlavaForConditionalGeneration
 
 from adapt_infinity.embedded.encoding import pixel_values
 from adapt_infinity.embedded.recipe import EmbeddedModelParams, cosine
-from adapt_infinity.embedded.scenes import (
-    CELL,
-    COLOURS,
-    GRID,
-    SHAPES,
-    SIDE,
-    SIZES,
-    Scene,
-    draw_scene,
-    render,
-)
+from adapt_infinity.embedded.scenes import CELL, COLOURS, GRID, SHAPES, SIDE, SIZES, Scene, draw_scene, render
 
 SIGNS = 256  # of the invented alphabet
 

@@ -15,19 +15,19 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
-from adapt_infinity import rooms
+from adapt_infinity import registry
 
 Together = Callable[[Callable[[Any, int], None], Any, int], None]
 Run = Callable[[Callable[[Any, Any], Any], Any, Iterable[Any], int], Iterator[Any]]
 AHEAD = 2  # tasks a worker that wait for it
 ATTEMPTS = 3  # workers that a task may lose before it is given up
 Job = TypeVar("Job")
-Opened = TypeVar("Opened")
+ProbeWorker = TypeVar("ProbeWorker")
 
 
 def names() -> list[str]:
     """Every executor there is."""
-    return rooms.names(__name__)
+    return registry.names(__name__)
 
 
 def check(key: str, name: str) -> None:
@@ -38,19 +38,19 @@ def check(key: str, name: str) -> None:
 
 def load(name: str) -> Run:
     """The executor `name`; `ValueError` names the known ones."""
-    run: Run = rooms.load(__name__, name, "run")
+    run: Run = registry.load(__name__, name, "run")
     return run
 
 
 def load_together(name: str) -> Together:
     """`together` of the executor `name`; `ValueError` names the known ones."""
-    together: Together = rooms.load(__name__, name, "together")
+    together: Together = registry.load(__name__, name, "together")
     return together
 
 
 def devices(name: str) -> int:
     """GPUs that the executor `name` has."""
-    count: Callable[[], int] = rooms.load(__name__, name, "devices")
+    count: Callable[[], int] = registry.load(__name__, name, "devices")
     return count()
 
 
@@ -60,15 +60,15 @@ def limit_threads(count: int) -> None:
         sys.modules["torch"].set_num_threads(count)
 
 
-class Kept(Generic[Job, Opened]):
+class ProcessCache(Generic[Job, ProbeWorker]):
     """What a process opens for a job, a model above all, and keeps from one of its tasks to the next."""
 
-    def __init__(self, opens: Callable[[Job], Opened]) -> None:
+    def __init__(self, opens: Callable[[Job], ProbeWorker]) -> None:
         self._opens = opens
-        self._latest: tuple[Job, Opened] | None = None
+        self._latest: tuple[Job, ProbeWorker] | None = None
 
-    def of(self, job: Job) -> Opened:
-        """Opened for this job, or for an equal one before."""
+    def of(self, job: Job) -> ProbeWorker:
+        """ProbeWorker for this job, or for an equal one before."""
         if self._latest is None or self._latest[0] != job:
             self.release()  # the former goes before the next one comes
             self._latest = job, self._opens(job)

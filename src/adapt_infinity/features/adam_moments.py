@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from adapt_infinity.lora import FIRST, SECOND, Adapter
-from adapt_infinity.model import Vlm
-from adapt_infinity.probe.capture import probed_weights
+from adapt_infinity.features.capture import probed_weights
+from adapt_infinity.model.checkpoint import Vlm
+from adapt_infinity.model.lora import FIRST, SECOND, Adapter
 
 
 def moments_of(vlm: Vlm, adapter: Adapter, layers: Sequence[int]) -> dict[str, tuple[Tensor, Tensor]]:

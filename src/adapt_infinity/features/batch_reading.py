@@ -8,17 +8,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adapt_infinity import experts
-from adapt_infinity.experts import Outputs
-from adapt_infinity.model import Batch, Vlm, answer_logits, answer_states
-from adapt_infinity.probe import gradients, sketches
-from adapt_infinity.probe.capture import capturing, keeping
-from adapt_infinity.probe.spec import Spec
-from adapt_infinity.probe.zero_order import loss_differences
+from adapt_infinity.features import gradients, scores, sketches
+from adapt_infinity.features.capture import capturing, keeping
+from adapt_infinity.features.scores import Outputs
+from adapt_infinity.features.spec import Spec
+from adapt_infinity.features.zero_order import loss_differences
+from adapt_infinity.model.checkpoint import Batch, Vlm, answer_logits, answer_states
 
 
 @dataclass(frozen=True)
-class Reading:
+class BatchReading:
     """A batch as the model sees it, fp32, on the CPU, not yet normalised."""
 
     features: Float[Tensor, "batch dim"]
@@ -34,7 +33,7 @@ def read_batch(
     spec: Spec,
     moments: Mapping[str, tuple[Tensor, Tensor]] | None = None,
     optimiser_steps: int = 0,
-) -> Reading:
+) -> BatchReading:
     """Everything that the selector needs to know of these samples.
 
     `nll_bare` is each sample's loss without its pictures, NaN for a sample that has none; without it there is no score
@@ -59,7 +58,7 @@ def _with_gradients(
     spec: Spec,
     moments: Mapping[str, tuple[Tensor, Tensor]],
     optimiser_steps: int,
-) -> Reading:
+) -> BatchReading:
     features = torch.zeros(len(batch.labels), spec.dim, device=vlm.device)
     norms: dict[str, Tensor] = {}
     prepare, sketch = gradients.load(spec.gradient), sketches.load(spec.sketch)
@@ -93,15 +92,15 @@ def _reading(
     features: Float[Tensor, "batch dim"] | None,
     hidden: Float[Tensor, "batch time width"],
     norms: Mapping[str, Tensor],
-) -> Reading:
+) -> BatchReading:
     """Scores and embeddings; the device is waited for here and nowhere earlier."""
     by_module = torch.stack([norms[name] for name in sorted(norms)]) if norms else None
     grand = None if by_module is None else torch.linalg.vector_norm(by_module, dim=0)
     outputs = outputs.completed(grand, None if bare is None else bare.where(~bare.isnan(), outputs.nll))
-    columns = {name: experts.load(name)(outputs) for name in experts.possible(outputs)}
+    columns = {name: scores.load(name)(outputs) for name in scores.possible(outputs)}
     columns["tokens"] = batch.attention_mask.sum(dim=1).float()
-    columns["answer_tokens"] = (outputs.labels != experts.IGNORED).sum(dim=1).float()
-    scores = dict(zip(columns, torch.stack(list(columns.values())).cpu(), strict=True))
+    columns["answer_tokens"] = (outputs.labels != scores.IGNORED).sum(dim=1).float()
+    measured = dict(zip(columns, torch.stack(list(columns.values())).cpu(), strict=True))
     text = _text_positions(vlm, batch).to(hidden.device, torch.float32)
     shares = text / text.sum(dim=1, keepdim=True)
     embeddings = torch.bmm(shares.unsqueeze(1), hidden.float()).squeeze(1).cpu()
@@ -109,19 +108,19 @@ def _reading(
     if by_module is not None:
         silent = (by_module == 0).all(dim=1).tolist()
         dead = tuple(name for name, is_silent in zip(sorted(norms), silent, strict=True) if is_silent)
-    return Reading(embeddings if features is None else features.cpu(), embeddings, scores, dead)
+    return BatchReading(embeddings if features is None else features.cpu(), embeddings, measured, dead)
 
 
 def read_losses(vlm: Vlm, batch: Batch) -> Float[Tensor, " batch"]:
     """Each sample's mean answer loss, fp32, on the CPU; `ValueError` names a row without an answer token."""
     _refuse_unanswered(batch.labels, range(len(batch.labels)))
     with torch.no_grad():
-        return experts.answer_nll(*answer_logits(vlm, batch)).cpu()
+        return scores.answer_nll(*answer_logits(vlm, batch)).cpu()
 
 
 def _refuse_unanswered(labels: Int[Tensor, "batch time"], rows: Sequence[int]) -> None:
     """A mean over no answer token would be NaN: the rows are named instead. The first token is never an answer."""
-    answered = (labels[:, 1:] != experts.IGNORED).any(dim=1).tolist()
+    answered = (labels[:, 1:] != scores.IGNORED).any(dim=1).tolist()
     bare = [row for row, has_answer in zip(rows, answered, strict=True) if not has_answer]
     if bare:
         raise ValueError(f"no answer token in rows {bare[:5]} of the batch: leave out conversations without an answer")

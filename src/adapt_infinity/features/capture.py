@@ -26,21 +26,21 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 from torch import Tensor, nn
 
-from adapt_infinity.adapters.moe_lora import ROUTER
-from adapt_infinity.model import Vlm
+from adapt_infinity.model.adapters.moe_lora import ROUTER
+from adapt_infinity.model.checkpoint import Vlm
 
 Visit = Callable[[str, Float[Tensor, "batch out inside"]], None]
 
 
 @dataclass
-class Kept:
+class CapturedInputs:
     """What a forward pass leaves behind: the embedding layer's output."""
 
     hidden: Float[Tensor, "batch time width"] = field(default_factory=lambda: torch.empty(0, 0, 0))
 
 
 @dataclass
-class Capture(Kept):
+class Capture(CapturedInputs):
     """What the hooks of one forward pass leave behind."""
 
     wanted: frozenset[str] = frozenset()  # every map that must be visited
@@ -68,9 +68,9 @@ class Capture(Kept):
 
 
 @contextmanager
-def keeping(vlm: Vlm, layer: int) -> Iterator[Kept]:
+def keeping(vlm: Vlm, layer: int) -> Iterator[CapturedInputs]:
     """While open, a forward pass leaves the output of this decoder layer behind."""
-    kept = Kept()
+    kept = CapturedInputs()
     handle = vlm.layers[layer].register_forward_hook(partial(_keep_hidden, kept))
     try:
         yield kept
@@ -203,7 +203,7 @@ def _cut_off(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     return args, {**kwargs, "hidden_states": kwargs["hidden_states"].detach()}
 
 
-def _keep_hidden(kept: Kept, _module: nn.Module, _args: Any, output: Any) -> None:
+def _keep_hidden(kept: CapturedInputs, _module: nn.Module, _args: Any, output: Any) -> None:
     kept.hidden = (output[0] if isinstance(output, tuple) else output).detach()
 
 

@@ -19,7 +19,7 @@ def raw_bits(words: str, count: int, stream: int = 0) -> np.ndarray:
     return np.asarray(philox.random_raw(count), dtype=np.uint64)
 
 
-class Store:
+class DrawCache:
     """Tensors by key, bounded by bytes; what was used longest ago goes first."""
 
     def __init__(self, most_bytes: int) -> None:
@@ -45,7 +45,7 @@ def _bytes(tensors: tuple[Tensor, ...]) -> int:
 
 
 DIRECTIONS_VERSION = 1
-_packed = Store(2**28)
+_packed = DrawCache(2**28)
 
 
 def directions(module: str, size: int, first: int, count: int, device: torch.device) -> Tensor:

@@ -3,10 +3,10 @@
 import numpy as np
 from jaxtyping import Float
 
-from adapt_infinity.probe.shards import Rows
+from adapt_infinity.features.shards import ShardRows
 
 
-def drift(now: Rows, before: Rows) -> dict[str, float]:
+def drift(now: ShardRows, before: ShardRows) -> dict[str, float]:
     """Cosines of features and embeddings (median and 5th percentile), and the rank correlation of every score.
 
     The rows are of the same samples in the same order. 1 means that nothing has changed; a score that is constant has

@@ -11,10 +11,10 @@ import logging
 
 import torch
 
-from adapt_infinity.model import Reader, Vlm
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.prompts import Encoded, encode, end_tokens, messages
-from adapt_infinity.sample import Sample
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import Sample
+from adapt_infinity.model.checkpoint import Reader, Vlm
+from adapt_infinity.model.prompts import Encoded, encode, end_tokens, messages
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ CHECKED = 4  # samples that are encoded in full to see whether it comes to the s
 PATIENCE = 16  # failures, less successes, after which a family's samples are all encoded in full
 
 
-class PairReader:
+class ImageAblationEncoder:
     """Encodes samples in pairs, and learns from the first what a family's pictures bring."""
 
     def __init__(self, reader: Reader | Vlm, pictures: Pictures, twice: bool = True) -> None:

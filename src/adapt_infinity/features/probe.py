@@ -17,16 +17,16 @@ from jaxtyping import Bool, Int
 from tqdm import tqdm
 
 from adapt_infinity import executors
-from adapt_infinity.lora import Adapter, adapter_digest, read_adapter
-from adapt_infinity.model import Checkpoint, ModelParams, arithmetic, base_digest, decoder_depth
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool
-from adapt_infinity.probe.drift import drift
-from adapt_infinity.probe.reader import Done, Job, Task, read_task, release
-from adapt_infinity.probe.shards import Places, keys_of
-from adapt_infinity.probe.spec import Spec
-from adapt_infinity.probe.store import FeatureStream, Identity, ProbeStore, Table, gather
-from adapt_infinity.sample import samples_of
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import samples_of
+from adapt_infinity.features.drift import drift
+from adapt_infinity.features.shards import RowIndex, keys_of
+from adapt_infinity.features.spec import Spec
+from adapt_infinity.features.store import FeatureStream, Identity, ProbeStore, Table, gather
+from adapt_infinity.features.worker import Done, ProbeJob, Task, read_task, release
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, arithmetic, base_digest, decoder_depth
+from adapt_infinity.model.lora import Adapter, adapter_digest, read_adapter
+from adapt_infinity.pool.pool import Pool
 
 log = logging.getLogger(__name__)
 REUSE = ("exact", "drift", "off")
@@ -95,7 +95,7 @@ def probe_pool(
     mark = identity.fingerprint
     ids = pool.index["sample_id"].to_numpy(np.int64)
     keys = keys_of(pool.fetch(ids, ["content_hash"])["content_hash"])
-    job = Job(
+    job = ProbeJob(
         base=base_model,
         adapter=previous_adapter,
         model=model_params,
@@ -133,7 +133,7 @@ def probe_pool(
 
 def identify(base: Checkpoint, adapter: Adapter, model: ModelParams, params: ProbeParams) -> Identity:
     """Which model reads, and what a row is; `ValueError` for layers that the model does not have."""
-    if adapter.form.get("kind") == "eproj":
+    if adapter.adapter_type.get("kind") == "eproj":
         raise ValueError(
             "the probe reads by one projector and the adapter of training.method=eproj has one a task: choose a "
             "strategy without a probe, such as sequential or random"
@@ -160,7 +160,7 @@ class _Reading:
     pool: Pool
     ids: Int[np.ndarray, " rows"]
     keys: pa.Array
-    job: Job
+    job: ProbeJob
     params: ProbeParams
     done: list[Done] = field(default_factory=list)
     seconds: float = 0.0
@@ -206,7 +206,7 @@ class _Reading:
 
 
 def _measure_drift(known: Sequence[Table], before: Table, keys: pa.Array, limit: float) -> dict[str, float]:
-    (now, _), (then, _) = (gather(tables, Places([t.keys for t in tables]), keys, "") for tables in (known, [before]))
+    (now, _), (then, _) = (gather(tables, RowIndex([t.keys for t in tables]), keys, "") for tables in (known, [before]))
     found = drift(now, then)
     median = found["features, median cosine"]
     log.info(
@@ -219,7 +219,7 @@ def _measure_drift(known: Sequence[Table], before: Table, keys: pa.Array, limit:
 
 
 def _absent(tables: Sequence[Table], keys: pa.Array) -> Bool[np.ndarray, " rows"]:
-    return Places([table.keys for table in tables]).find(keys)[0] < 0
+    return RowIndex([table.keys for table in tables]).find(keys)[0] < 0
 
 
 def _layers(asked: str | int | list[int], depth: int) -> tuple[int, ...]:

@@ -30,7 +30,7 @@ KEY = pa.binary(16)
 
 
 @dataclass(frozen=True)
-class Rows:
+class ShardRows:
     """What the probe knows of some samples; arrays may be memory maps."""
 
     keys: pa.Array
@@ -64,7 +64,7 @@ def shard_name(keys: pa.Array) -> str:
     return hashlib.blake2b(b"".join(keys.to_pylist()), digest_size=12).hexdigest() + ".safetensors"
 
 
-def write_shard(path: Path, rows: Rows, fingerprint: str) -> None:
+def write_shard(path: Path, rows: ShardRows, fingerprint: str) -> None:
     """Put a shard into its place, durably."""
     tensors = {
         "keys": key_bytes(rows.keys),
@@ -80,7 +80,7 @@ def write_shard(path: Path, rows: Rows, fingerprint: str) -> None:
     os.replace(unfinished, path)
 
 
-def read_shard(path: Path, fingerprint: str) -> Rows:
+def read_shard(path: Path, fingerprint: str) -> ShardRows:
     """The rows of a shard; `ValueError` when it is damaged or was made by another model or spec."""
     try:
         with safe_open(path, framework="np") as shard:
@@ -89,7 +89,7 @@ def read_shard(path: Path, fingerprint: str) -> Rows:
     except SafetensorError as error:
         raise ValueError(f"probe shard {path.name} is damaged ({error}); delete it and run again") from error
     scores = {name.removeprefix("score."): tensors[name] for name in sorted(tensors) if name.startswith("score.")}
-    return Rows(keys_from(tensors["keys"]), tensors["features"], tensors["embeddings"], scores)
+    return ShardRows(keys_from(tensors["keys"]), tensors["features"], tensors["embeddings"], scores)
 
 
 def stored_keys(path: Path, fingerprint: str) -> pa.Array | None:
@@ -102,7 +102,7 @@ def stored_keys(path: Path, fingerprint: str) -> pa.Array | None:
         return None
 
 
-class Places:
+class RowIndex:
     """Where the row of each key is, over several tables of rows; of a key that is in several the first counts."""
 
     def __init__(self, tables: Iterable[pa.Array]) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-from adapt_infinity.probe import gradients, sketches
+from adapt_infinity.features import gradients, sketches
 
 VERSION = 4  # of how rows are computed; raise it whenever the same spec would give other numbers
 FEATURES = ("gradient", "zero_order", "embedding")

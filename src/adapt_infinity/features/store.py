@@ -25,17 +25,17 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from adapt_infinity.probe.shards import (
+from adapt_infinity.features.shards import (
     STORED,
-    Places,
-    Rows,
+    RowIndex,
+    ShardRows,
     clear_unfinished,
     key_bytes,
     keys_from,
     read_shard,
     stored_keys,
 )
-from adapt_infinity.probe.spec import Spec
+from adapt_infinity.features.spec import Spec
 
 BLOCK = 4096  # rows gathered at a time
 COUNTS = ("tokens", "answer_tokens", "reread_tokens")  # scores that are whole numbers
@@ -77,7 +77,7 @@ class Table:
     keys: pa.Array
     numbers: Int[np.ndarray, " keys"] | None = None  # which rows of the file the keys are; None = all, in order
 
-    def rows(self) -> Rows:
+    def rows(self) -> ShardRows:
         """The file's rows; for the keys, take `numbers` of them."""
         return _opened(self.path, self.fingerprint)
 
@@ -93,9 +93,9 @@ class FeatureStream:
     round: int
     record: Mapping[str, Any]
 
-    def blocks(self) -> Iterator[tuple[slice, Rows, np.ndarray]]:
+    def blocks(self) -> Iterator[tuple[slice, ShardRows, np.ndarray]]:
         """The rows in pool order, block by block, with a mark on those that another adapter read."""
-        places = Places([table.keys for table in self.tables])
+        places = RowIndex([table.keys for table in self.tables])
         for start in range(0, len(self.keys), BLOCK):
             here = slice(start, min(start + BLOCK, len(self.keys)))
             keys = self.keys.slice(start, here.stop - start)
@@ -151,7 +151,7 @@ class ProbeStore:
         return None
 
 
-def gather(tables: Sequence[Table], places: Places, keys: pa.Array, fingerprint: str) -> tuple[Rows, np.ndarray]:
+def gather(tables: Sequence[Table], places: RowIndex, keys: pa.Array, fingerprint: str) -> tuple[ShardRows, np.ndarray]:
     """The rows of `keys`, in their order, from whichever tables they are in; and which are of another fingerprint."""
     number, row = places.find(keys)
     assert (number >= 0).all(), "every row has been read"
@@ -166,7 +166,7 @@ def gather(tables: Sequence[Table], places: Places, keys: pa.Array, fingerprint:
         stale[mine] = table.fingerprint != fingerprint
     back = np.argsort(np.concatenate(where)) if where else np.empty(0, np.int64)
     names = list(parts[0][2]) if parts else []
-    return Rows(
+    return ShardRows(
         keys,
         np.concatenate([part[0] for part in parts])[back],
         np.concatenate([part[1] for part in parts])[back],
@@ -219,13 +219,13 @@ def read_features(path: Path) -> Features:
 
 
 @lru_cache(maxsize=8)
-def _opened(path: Path, fingerprint: str) -> Rows:
+def _opened(path: Path, fingerprint: str) -> ShardRows:
     if path.is_file():
         return read_shard(path, fingerprint)
     features = read_features(path)
     columns = [name for name in features.scores.columns if name not in ("sample_id", "stale")]
     scores = {name: features.scores[name].to_numpy(np.float64) for name in columns}
-    return Rows(_keys(path), features.gradients, features.embeddings, scores)
+    return ShardRows(_keys(path), features.gradients, features.embeddings, scores)
 
 
 def _keys(path: Path) -> pa.Array:

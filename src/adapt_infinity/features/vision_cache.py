@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from adapt_infinity.model import Vlm
+from adapt_infinity.model.checkpoint import Vlm
 
 log = logging.getLogger(__name__)
 LAST = "last"
 
 
-def remember_pictures(vlm: Vlm, cache_mb: int) -> "Memory | None":
+def remember_pictures(vlm: Vlm, cache_mb: int) -> "VisionCache | None":
     """Put a memory of `cache_mb` MB in front of the model's vision tower, for good.
 
     None, with a line in the log, where that cannot be: no tower, an adapter on it (its outputs change), or one that
@@ -39,7 +39,7 @@ def remember_pictures(vlm: Vlm, cache_mb: int) -> "Memory | None":
     assert isinstance(tower, nn.Module)
     layers = getattr(vlm.base.config, "vision_feature_layer", None)
     listed = [layers] if isinstance(layers, int) else list(layers or [])
-    memory = Memory(tower, listed, cache_mb * 2**20)
+    memory = VisionCache(tower, listed, cache_mb * 2**20)
     tower.forward = memory.forward
     return memory
 
@@ -51,7 +51,7 @@ class _Layers(dict[int, Tensor]):
         raise KeyError(f"hidden state {layer} of the vision tower is not remembered; set probe.image_cache_mb to 0")
 
 
-class Memory:
+class VisionCache:
     """The tower's forward pass with a memory."""
 
     def __init__(self, tower: nn.Module, layers: list[int], limit: int) -> None:

@@ -16,26 +16,26 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from adapt_infinity.executors import Kept
-from adapt_infinity.folding import fold_adapter
-from adapt_infinity.lora import Adapter
-from adapt_infinity.model import Batch, Checkpoint, ModelParams, Reader, load_reader, load_vlm
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.probe.batching import Budget, in_batches
-from adapt_infinity.probe.moments import moments_of
-from adapt_infinity.probe.pairs import Pair, PairReader
-from adapt_infinity.probe.reading import Reading, read_batch, read_losses
-from adapt_infinity.probe.shards import KEY, STORED, Rows, shard_name, stored_keys, write_shard
-from adapt_infinity.probe.spec import Spec
-from adapt_infinity.probe.tower import remember_pictures
-from adapt_infinity.prompts import Encoded, collate, pad_token
-from adapt_infinity.sample import Sample
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import Sample
+from adapt_infinity.executors import ProcessCache
+from adapt_infinity.features.adam_moments import moments_of
+from adapt_infinity.features.batch_reading import BatchReading, read_batch, read_losses
+from adapt_infinity.features.batching import Budget, in_batches
+from adapt_infinity.features.image_ablation import ImageAblationEncoder, Pair
+from adapt_infinity.features.shards import KEY, STORED, ShardRows, shard_name, stored_keys, write_shard
+from adapt_infinity.features.spec import Spec
+from adapt_infinity.features.vision_cache import remember_pictures
+from adapt_infinity.model.checkpoint import Batch, Checkpoint, ModelParams, Reader, load_reader, load_vlm
+from adapt_infinity.model.lora import Adapter
+from adapt_infinity.model.merging import merge_adapter
+from adapt_infinity.model.prompts import Encoded, collate, pad_token
 
 CHUNK = 16  # samples that a loader prepares at a time
 
 
 @dataclass(frozen=True)
-class Job:
+class ProbeJob:
     """What is the same for all shards."""
 
     base: Checkpoint
@@ -74,7 +74,7 @@ class Done:
     dead: tuple[str, ...]  # modules that no gradient reached
 
 
-def read_task(job: Job, task: Task) -> Done:
+def read_task(job: ProbeJob, task: Task) -> Done:
     """Read and write a shard; `ValueError` names samples that have no usable gradient."""
     name = shard_name(task.keys)
     if (job.folder / name).exists() and stored_keys(job.folder / name, job.fingerprint) is not None:
@@ -94,18 +94,18 @@ def read_task(job: Job, task: Task) -> Done:
 class Window:
     """Some samples as read, and the modules that no gradient reached for any of them."""
 
-    rows: Rows  # without keys
+    rows: ShardRows  # without keys
     dead: frozenset[str]
 
 
-class Opened:
+class ProbeWorker:
     """The model of a job, live, with what it needs to read samples."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: ProbeJob) -> None:
         self.job = job
         self.vlm = load_vlm(job.base, job.model, job.adapter)
         if job.spec.feature == "gradient":
-            fold_adapter(self.vlm, job.spec.layers)
+            merge_adapter(self.vlm, job.spec.layers)
         if job.image_cache_mb:
             remember_pictures(self.vlm, job.image_cache_mb)
         self.loader = Loader(job)
@@ -123,7 +123,7 @@ class Opened:
         scores: dict[str, np.ndarray] = {}
         dead: frozenset[str] | None = None
 
-        def work(places: list[int], length: int) -> Reading:
+        def work(places: list[int], length: int) -> BatchReading:
             batch = self._collated([whole[place] for place in places], length)
             alone = None if bare is None else bare[places]
             return read_batch(self.vlm, batch, alone, self.job.spec, self._moments, self._steps)
@@ -142,7 +142,7 @@ class Opened:
             dead = mine if dead is None else dead & mine
         assert features is not None, "a window has at least one row"
         scores["reread_tokens"] = np.array([0.0 if row is None else len(row) for row in again])
-        return Window(Rows(pa.nulls(len(whole), KEY), features, embeddings, scores), dead or frozenset())
+        return Window(ShardRows(pa.nulls(len(whole), KEY), features, embeddings, scores), dead or frozenset())
 
     def _losses_without_pictures(self, bare: Sequence[Encoded | None]) -> np.ndarray:
         """Loss of the same answers when the pictures are left out; NaN where there was none to leave out."""
@@ -164,10 +164,10 @@ class Opened:
 class Loader:
     """Turns samples into tokens, in this process or, a window ahead of the model, in others."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: ProbeJob) -> None:
         reader = load_reader(job.base, job.model)
         twice = job.spec.image_grounding
-        self._here = PairReader(reader, job.pictures, twice)
+        self._here = ImageAblationEncoder(reader, job.pictures, twice)
         self._pool = None
         if job.loaders:
             spawn = multiprocessing.get_context("spawn")
@@ -194,13 +194,13 @@ class Loader:
         return [self._pool.submit(_load, chunk) for chunk in chunks]
 
 
-_loading: PairReader | None = None  # of a loader process
+_loading: ImageAblationEncoder | None = None  # of a loader process
 
 
 def _begin_loading(reader: Reader, pictures: Pictures, twice: bool) -> None:
     global _loading
     torch.set_num_threads(1)
-    _loading = PairReader(reader, pictures, twice)
+    _loading = ImageAblationEncoder(reader, pictures, twice)
 
 
 def _load(samples: Sequence[Sample]) -> list[Pair]:
@@ -222,7 +222,7 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-_kept = Kept(Opened)
+_kept = ProcessCache(ProbeWorker)
 
 
 def release() -> None:
@@ -230,10 +230,10 @@ def release() -> None:
     _kept.release()
 
 
-def _joined(keys: pa.Array, windows: Sequence[Rows]) -> Rows:
+def _joined(keys: pa.Array, windows: Sequence[ShardRows]) -> ShardRows:
     """The windows of a shard as one table."""
     names = list(windows[0].scores)
-    return Rows(
+    return ShardRows(
         keys,
         np.concatenate([window.features for window in windows]),
         np.concatenate([window.embeddings for window in windows]),
@@ -245,7 +245,7 @@ def _unit(rows: Tensor) -> np.ndarray:
     return np.asarray((rows / rows.norm(dim=1, keepdim=True)).to(torch.float16).numpy())
 
 
-def _refuse_useless(reading: Reading, sample_ids: list[int]) -> None:
+def _refuse_useless(reading: BatchReading, sample_ids: list[int]) -> None:
     """A zero or non-finite row has no direction: its sample is named, and no NaN is ever stored."""
     lengths = reading.features.norm(dim=1)
     bad = ~torch.isfinite(lengths) | (lengths == 0)

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adapt_infinity import experts
-from adapt_infinity.model import Batch, Vlm, answer_logits
-from adapt_infinity.probe.capture import probed_weights
-from adapt_infinity.probe.draws import directions
+from adapt_infinity.features import scores
+from adapt_infinity.features.capture import probed_weights
+from adapt_infinity.features.counter_rng import directions
+from adapt_infinity.model.checkpoint import Batch, Vlm, answer_logits
 
 EPSILON = 1e-3
 TOGETHER = 64  # directions unpacked at a time
@@ -51,7 +51,7 @@ def loss_differences(vlm: Vlm, batch: Batch, layers: Sequence[int], dim: int) ->
                 for step in (EPSILON, -EPSILON):
                     for (name, weight), before in zip(weights.items(), kept, strict=True):
                         torch.add(before, ways[name][place].view_as(weight), alpha=step, out=weight.data)
-                    losses.append(experts.answer_nll(*answer_logits(vlm, here)))
+                    losses.append(scores.answer_nll(*answer_logits(vlm, here)))
                 made[:, first + place] = (losses[0] - losses[1]) / (2 * EPSILON)
     return made
 

@@ -6,7 +6,7 @@ Mending is for what leaves no doubt; the list is at the head of `intake.py`, and
 import hashlib
 import string
 
-from adapt_infinity.sample import IMAGE
+from adapt_infinity.data.sample import IMAGE
 
 _BETWEEN_ASCII = (string.punctuation + string.whitespace).encode()
 _BETWEEN_WORDS = dict.fromkeys(map(ord, _BETWEEN_ASCII.decode() + "，。！？：；、（）「」“”‘’…¿¡"))

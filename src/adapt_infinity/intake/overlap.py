@@ -27,8 +27,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from adapt_infinity import parquet
-from adapt_infinity.pool import Part, Pool
+from adapt_infinity.data import parquet
+from adapt_infinity.pool.pool import Part, Pool
 
 KINDS = {
     "pool": ("duplicate", "near duplicate"),

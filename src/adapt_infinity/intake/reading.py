@@ -27,13 +27,13 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from adapt_infinity import formats
-from adapt_infinity.conversation import check_unicode, in_order, question_hash
-from adapt_infinity.formats import Conversation
-from adapt_infinity.json_text import Unreadable
-from adapt_infinity.pictures import Pictures, Seen
-from adapt_infinity.rejects import Rejects
-from adapt_infinity.sample import ROWS, Sample, Turn, content_hash
+from adapt_infinity.data.pictures import Pictures, Seen
+from adapt_infinity.data.sample import ROWS, Sample, Turn, content_hash
+from adapt_infinity.intake import formats
+from adapt_infinity.intake.conversation import check_unicode, in_order, question_hash
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.rejects import Rejects
+from adapt_infinity.intake.streaming_json import Unreadable
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adapt_infinity.json_text import MARK, Calm, Unreadable, first_line, read_json, read_lines
+from adapt_infinity.intake.streaming_json import MARK, Calm, Unreadable, first_line, read_json, read_lines
 
 ROWS = 256  # rows of a columnar file decoded together
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet", ".arrow")

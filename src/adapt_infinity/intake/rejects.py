@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from adapt_infinity.json_text import Unreadable
+from adapt_infinity.intake.streaming_json import Unreadable
 
 REJECTS = pa.schema(
     [

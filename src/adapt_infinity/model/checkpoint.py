@@ -17,8 +17,8 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from adapt_infinity import adapters
-from adapt_infinity.lora import ADAPTER_KEYS, Adapter, join, scaling, split
+from adapt_infinity.model import adapters
+from adapt_infinity.model.lora import ADAPTER_KEYS, Adapter, join, scaling, split
 
 IGNORED = -100  # the label of a position that is no answer token, as in transformers
 
@@ -58,7 +58,7 @@ class Vlm:
     device: torch.device
     max_tokens: int
     frozen: Mapping[str, Tensor] = field(default_factory=dict)  # the adapter's ranks that are merged into the base
-    form: Mapping[str, Any] = field(default_factory=dict)  # the adapter's
+    adapter_type: Mapping[str, Any] = field(default_factory=dict)  # the adapter's
     extras: dict[str, Tensor] = field(default_factory=dict)  # the form's tensors, as they live on the model
     own: Mapping[str, Tensor] = field(default_factory=dict)  # the base's weights where the form puts others
 
@@ -149,7 +149,7 @@ def attach(vlm: Vlm, adapter: Adapter) -> Vlm:
     if outcome.unexpected_keys:
         raise ValueError(f"the adapter does not fit the model: {outcome.unexpected_keys[:3]}")
     plain = Vlm(wrapped, vlm.processor, vlm.device, vlm.max_tokens, frozen)
-    whole = reform(plain, adapter.form, adapter.extras) if adapter.form else plain
+    whole = reform(plain, adapter.adapter_type, adapter.extras) if adapter.adapter_type else plain
     whole.model.requires_grad_(False).eval()
     return whole
 
@@ -157,7 +157,7 @@ def attach(vlm: Vlm, adapter: Adapter) -> Vlm:
 def reform(vlm: Vlm, form: Mapping[str, Any], extras: Mapping[str, Tensor]) -> Vlm:
     """The model whose adapter is of another form than the plain LoRA that is on it."""
     live, own = adapters.load(form["kind"]).attach(vlm.model, form, extras)
-    return replace(vlm, form=form, extras=live, own=own)
+    return replace(vlm, adapter_type=form, extras=live, own=own)
 
 
 def detach(vlm: Vlm, record: Mapping[str, Any], moments: Mapping[str, Tensor] | None = None) -> Adapter:
@@ -170,7 +170,12 @@ def detach(vlm: Vlm, record: Mapping[str, Any], moments: Mapping[str, Tensor] | 
     config = vlm.model.active_peft_config.to_dict()
     extras = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in sorted(vlm.extras.items())}
     live = Adapter(
-        {name: config[name] for name in ADAPTER_KEYS}, tensors, record, moments or {}, form=vlm.form, extras=extras
+        {name: config[name] for name in ADAPTER_KEYS},
+        tensors,
+        record,
+        moments or {},
+        adapter_type=vlm.adapter_type,
+        extras=extras,
     )
     return join(vlm.frozen, live)
 

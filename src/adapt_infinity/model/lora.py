@@ -27,10 +27,12 @@ class Adapter:
 
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
-    record: Mapping[str, Any]  # round, chaining policy, optimiser steps
+    record: Mapping[str, Any]  # round, adapter policy, optimiser steps
     moments: Mapping[str, Tensor] = field(default_factory=dict)  # Adam's, of the last training, by weight
     frozen_rank: int = 0  # the first so many ranks are merged into the base where the adapter is put on, and rest
-    form: Mapping[str, Any] = field(default_factory=dict)  # what it is beside LoRA, see `adapters/`; empty for LoRA
+    adapter_type: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what it is beside LoRA, see `adapters/`; empty for LoRA
     extras: Mapping[str, Tensor] = field(default_factory=dict)  # the form's tensors
 
     @property
@@ -83,7 +85,7 @@ def read_adapter(path: Path) -> Adapter:
         config={name: config[name] for name in ADAPTER_KEYS},
         tensors=load_file(path / names[1]),
         frozen_rank=known.pop("frozen_rank", 0),
-        form=known.pop("form", {}),
+        adapter_type=known.pop("form", {}),
         record=known,
         moments=load_file(moments) if moments.exists() else {},
         extras=load_file(extras) if extras.exists() else {},
@@ -98,18 +100,18 @@ def write_adapter(adapter: Adapter, path: Path) -> None:
     if adapter.moments:
         save_file(dict(adapter.moments), path / "moments.safetensors")
     record = {**adapter.record, "frozen_rank": adapter.frozen_rank}
-    if adapter.form:
+    if adapter.adapter_type:
         for name, own in zip(PEFT_NAMES, OWN_NAMES, strict=True):
             (path / name).rename(path / own)
         save_file(dict(adapter.extras), path / "extras.safetensors")
-        record["form"] = dict(adapter.form)
+        record["form"] = dict(adapter.adapter_type)
     (path / "record.json").write_text(json.dumps(record, indent=1, sort_keys=True))
 
 
 def adapter_digest(adapter: Adapter) -> str:
     """16 digits that name an adapter: its weights, moments, form and config, not how it came to be."""
     form = {**adapter.config, **({"frozen_rank": adapter.frozen_rank} if adapter.frozen_rank else {})}
-    form |= {"form": dict(adapter.form)} if adapter.form else {}
+    form |= {"form": dict(adapter.adapter_type)} if adapter.adapter_type else {}
     digest = hashlib.blake2b(json.dumps(form, sort_keys=True).encode(), digest_size=8)
     for part in (adapter.tensors, adapter.moments, adapter.extras):
         for name, tensor in sorted(part.items()):

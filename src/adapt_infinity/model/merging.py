@@ -11,16 +11,16 @@ from collections.abc import Sequence
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 
-from adapt_infinity.model import Vlm
+from adapt_infinity.model.checkpoint import Vlm
 
 
-def fold_adapter(vlm: Vlm, besides: Sequence[int] = ()) -> None:
+def merge_adapter(vlm: Vlm, besides: Sequence[int] = ()) -> None:
     """Fold the active adapter into the base weights, except in these decoder layers.
 
     The model is changed for good (unfolding would leave rounding behind): it is no longer one to train or to save. Does
     nothing to a model in half precision or of another form, and nothing the second time.
     """
-    if vlm.base.dtype != torch.float32 or vlm.form:
+    if vlm.base.dtype != torch.float32 or vlm.adapter_type:
         return
     left = {id(module) for number in besides for module in vlm.layers[number].modules()}
     for module in vlm.model.modules():

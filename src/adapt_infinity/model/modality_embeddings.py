@@ -16,14 +16,14 @@ from jaxtyping import Bool, Float
 from peft import PeftModel
 from torch import Tensor
 
-from adapt_infinity.model import IGNORED, Batch, Vlm
-from adapt_infinity.prompts import Encoded, batches, collate, pad_token
+from adapt_infinity.model.checkpoint import IGNORED, Batch, Vlm
+from adapt_infinity.model.prompts import Encoded, batches, collate, pad_token
 
 PARTS = ("image", "instruction", "answer")
 
 
 @dataclass(frozen=True)
-class Parts:
+class ModalityEmbeddings:
     """A row a sample, fp32, on the CPU; a sample without pictures (or without an answer) has a row of zeros there."""
 
     image: Float[Tensor, "samples width"]
@@ -40,7 +40,7 @@ class Parts:
         return {name: _mean_of_present(getattr(self, name)) for name in PARTS}
 
 
-def read_parts(vlm: Vlm, rows: Sequence[Encoded], token_budget: int) -> Parts:
+def embed_modalities(vlm: Vlm, rows: Sequence[Encoded], token_budget: int) -> ModalityEmbeddings:
     """The three vectors of each sample, in order. `ValueError` for a model that does not name its image token."""
     width = vlm.base.get_input_embeddings().weight.shape[1]
     found = {name: torch.zeros(len(rows), width) for name in PARTS}
@@ -51,7 +51,7 @@ def read_parts(vlm: Vlm, rows: Sequence[Encoded], token_budget: int) -> Parts:
             hidden = _before_layers(vlm, batch)
             for name, where in _positions(vlm, batch).items():
                 found[name][places] = _mean(hidden, where.to(hidden.device)).cpu()
-    return Parts(**found)
+    return ModalityEmbeddings(**found)
 
 
 def _positions(vlm: Vlm, batch: Batch) -> dict[str, Bool[Tensor, "batch time"]]:

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from adapt_infinity.model import IGNORED, Batch, Reader, Vlm
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.sample import IMAGE, Sample, Turn
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import IMAGE, Sample, Turn
+from adapt_infinity.model.checkpoint import IGNORED, Batch, Reader, Vlm
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def collate(rows: Sequence[Encoded], pad_token: int, side: str = "right", length
 
 
 def batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Places of rows, gathered by length so that no batch, padding included, exceeds `token_budget` tokens.
+    """RowIndex of rows, gathered by length so that no batch, padding included, exceeds `token_budget` tokens.
 
     A row that is longer than the budget makes a batch of its own. Longest first: what does not fit in memory shows
     at the start. Ties break by place, so the same lengths always give the same batches.

@@ -8,11 +8,11 @@ from adapt_infinity.pipelines.stages import node, stage
 def create_pipeline() -> Pipeline:
     """Round 0 of a stream. Everything that later rounds compare themselves with is fixed here."""
     from adapt_infinity.benchmarks.answering import answer_zero_shot, grade_zero_shot, pick_items
-    from adapt_infinity.benchmarks.tasks import start_tasks
-    from adapt_infinity.clustering.following import start_clusters
+    from adapt_infinity.benchmarks.task_similarity import start_tasks
     from adapt_infinity.pipelines import nodes
-    from adapt_infinity.pool import start_pool
-    from adapt_infinity.selection.scoring import start_record
+    from adapt_infinity.pool.pool import start_pool
+    from adapt_infinity.pseudo_skills.matching import start_clusters
+    from adapt_infinity.selector_experts.scoring import start_record
     from adapt_infinity.training.round import warm_up_adapter
 
     return Pipeline(

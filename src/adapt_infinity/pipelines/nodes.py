@@ -9,24 +9,25 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from adapt_infinity import figures, parquet
-from adapt_infinity.clustering.cards import first_question, nearest_samples
+from adapt_infinity.benchmarks.measures import measure, own_rounds
+from adapt_infinity.data import parquet
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import samples_of
 from adapt_infinity.embedded.pretraining import pretrain
 from adapt_infinity.embedded.recipe import EmbeddedModelParams
 from adapt_infinity.embedded.stream import EmbeddedStreamParams
-from adapt_infinity.intake import IntakeParams, Source, check_records
-from adapt_infinity.measures import measure, own_rounds
-from adapt_infinity.modalities import read_parts
-from adapt_infinity.model import Checkpoint, ModelParams, load_reader, load_vlm
-from adapt_infinity.overlap import LEAKS, find_overlaps
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool, join_pool, known_ids, remove
-from adapt_infinity.probe.features import ProbeParams
-from adapt_infinity.probe.store import Features
-from adapt_infinity.prompts import PromptCheck, encode
-from adapt_infinity.pruning import PruningParams
+from adapt_infinity.features.probe import ProbeParams
+from adapt_infinity.features.store import Features
+from adapt_infinity.intake.overlap import LEAKS, find_overlaps
+from adapt_infinity.intake.reading import IntakeParams, Source, check_records
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_reader, load_vlm
+from adapt_infinity.model.modality_embeddings import embed_modalities
+from adapt_infinity.model.prompts import PromptCheck, encode
+from adapt_infinity.pool.pool import Pool, join_pool, known_ids, remove
 from adapt_infinity.pruning.protection import must_keep_rows
-from adapt_infinity.sample import samples_of
+from adapt_infinity.pruning.removals import PruningParams
+from adapt_infinity.pseudo_skills.cards import first_question, nearest_samples
+from adapt_infinity.reporting import figures
 
 
 def read_arrivals(
@@ -105,7 +106,7 @@ def prune_pool(
     return remove(pool, removals, round)
 
 
-def read_parts_of_pool(
+def embed_modalities_of_pool(
     joined_pool: Pool, pictures: Pictures, base_model: Checkpoint, model: ModelParams, probe: ProbeParams
 ) -> pd.DataFrame:
     """What each sample shows, asks and answers, side by side in one unit row: sample_id, vector. See modalities.py."""
@@ -113,7 +114,7 @@ def read_parts_of_pool(
     found = []
     for window in joined_pool.windows(probe.window):
         samples = samples_of(window)
-        parts = read_parts(vlm, [encode(vlm, sample, pictures) for sample in samples], probe.token_budget)
+        parts = embed_modalities(vlm, [encode(vlm, sample, pictures) for sample in samples], probe.token_budget)
         rows = parts.joined().numpy().astype(np.float16)
         found.append(pd.DataFrame({"sample_id": [sample.sample_id for sample in samples], "vector": list(rows)}))
     return pd.concat(found, ignore_index=True)

@@ -47,18 +47,18 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     """The round under a data strategy (a file name in `strategies/`)."""
     from adapt_infinity import strategies
     from adapt_infinity.benchmarks.answering import answer_items, grade_round
-    from adapt_infinity.benchmarks.tasks import compare_tasks, describe_task
-    from adapt_infinity.clustering.cards import describe_clusters
-    from adapt_infinity.clustering.following import follow_clusters
-    from adapt_infinity.clustering.pseudo_skills import cluster_questions, find_pseudo_skills
-    from adapt_infinity.figures import k_sweep_figure, subset_composition, task_similarity_map
+    from adapt_infinity.benchmarks.task_similarity import compare_tasks, describe_task
+    from adapt_infinity.features.probe import probe_pool
     from adapt_infinity.pipelines import nodes
-    from adapt_infinity.pool import index
-    from adapt_infinity.probe.features import probe_pool
-    from adapt_infinity.selection.limits import list_requests
-    from adapt_infinity.selection.reading import read_reference, read_targets
-    from adapt_infinity.selection.scoring import score_samples
-    from adapt_infinity.selection.selector import choose_experts
+    from adapt_infinity.pool.pool import index
+    from adapt_infinity.pseudo_skills.cards import describe_clusters
+    from adapt_infinity.pseudo_skills.finding import cluster_questions, find_pseudo_skills
+    from adapt_infinity.pseudo_skills.matching import match_clusters
+    from adapt_infinity.reporting.figures import k_sweep_figure, subset_composition, task_similarity_map
+    from adapt_infinity.selector_experts.choosing import choose_experts
+    from adapt_infinity.selector_experts.reference_reading import read_reference, read_targets
+    from adapt_infinity.selector_experts.scoring import score_samples
+    from adapt_infinity.subset.constraints import list_requests
     from adapt_infinity.training.round import train_adapter
 
     chosen = strategies.load(strategy)
@@ -108,7 +108,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                     "clusters k_sweep",
                 ),
                 node(cluster_questions, "pool params:pseudo_skills", "question_clusters"),
-                node(follow_clusters, "clusters previous_clusters", "cluster_links"),
+                node(match_clusters, "clusters previous_clusters", "cluster_links"),
                 node(
                     describe_clusters,
                     "features pool clusters cluster_links k_sweep params:pseudo_skills",
@@ -193,11 +193,13 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
 def shortlist_nodes(chosen: ModuleType) -> list[Node]:
     """For a strategy that prunes first: a cheap reading of what has joined, and what leaves before the probe."""
     from adapt_infinity.pipelines import nodes
-    from adapt_infinity.pool import index
+    from adapt_infinity.pool.pool import index
 
     return [
         node(index, "joined_pool", "joined_rows", "index_joined_pool"),
-        node(nodes.read_parts_of_pool, "joined_pool pictures base_model params:model params:probe", "joined_parts"),
+        node(
+            nodes.embed_modalities_of_pool, "joined_pool pictures base_model params:model params:probe", "joined_parts"
+        ),
         by_signature(chosen.shortlist, "shortlist_pool", "shortlist_removals"),
         node(nodes.prune_first, "joined_pool shortlist_removals must_keep params:round", "pool"),
     ]

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from adapt_infinity.naming import resolve
-from adapt_infinity.pool import REMOVED, Pool
+from adapt_infinity.pool.pool import REMOVED, Pool
+from adapt_infinity.pool.references import resolve
 
 
 @dataclass(frozen=True, kw_only=True)

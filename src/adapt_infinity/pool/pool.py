@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from jaxtyping import Bool, Int
 
-from adapt_infinity import parquet
-from adapt_infinity.sample import ROWS
+from adapt_infinity.data import parquet
+from adapt_infinity.data.sample import ROWS
 
 INDEX = ["sample_id", "round", "source", "skill"]
 REMOVED, RESTORED = "removed", "restored"

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from jaxtyping import Int64
 
-from adapt_infinity.pool import Pool
+from adapt_infinity.pool.pool import Pool
 
 FILE = "@"
 

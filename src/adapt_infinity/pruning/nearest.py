@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int
 from torch import Tensor
 
+from adapt_infinity.pruning.bound_cascade import Screen
 from adapt_infinity.pruning.cosines import pair_cosines, rounded
-from adapt_infinity.pruning.screening import Screen
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from adapt_infinity.pool import Pool
+from adapt_infinity.pool.pool import Pool
 
 QUANTILES = {"lowest": 0.0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "highest": 1.0}
 WORDS = 80  # characters shown of a question, and of an answer

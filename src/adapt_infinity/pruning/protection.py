@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
-from adapt_infinity.budgets import at_least, equal_shares
-from adapt_infinity.naming import resolve
-from adapt_infinity.pool import Pool
+from adapt_infinity.pool.pool import Pool
+from adapt_infinity.pool.references import resolve
+from adapt_infinity.subset.budgets import at_least, equal_shares
 
 KEY = "pruning.must_keep"
 

@@ -20,14 +20,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float32, Int
 
-from adapt_infinity.budgets import shuffled, take
-from adapt_infinity.clustering.features import Features
-from adapt_infinity.frames import aligned, expert_scores
+from adapt_infinity.data.tables import align_rows, expert_scores
 from adapt_infinity.pruning import rules
+from adapt_infinity.pruning.bound_cascade import LADDERS, choose_device, ladder
 from adapt_infinity.pruning.cosines import grid_rows
 from adapt_infinity.pruning.nearest import Neighbours, Tally
 from adapt_infinity.pruning.protection import is_protected, protected_shares
-from adapt_infinity.pruning.screening import LADDERS, choose_device, ladder
+from adapt_infinity.pseudo_skills.feature_source import Features
+from adapt_infinity.subset.budgets import shuffled, take
 
 RANKINGS = ("centroid", "expert", "random")
 SCREENINGS = ("auto", *LADDERS)
@@ -82,14 +82,14 @@ def prune_pool(
     assert len(pool_rows) == len(clusters) == len(scores) == len(embeddings)
     device = choose_device(params.device)
     ids = np.sort(pool_rows["sample_id"].to_numpy())
-    known = aligned(clusters, ids)
+    known = align_rows(clusters, ids)
     protected = is_protected(ids, must_keep)
     labels, code, sizes = np.unique(known["cluster"].to_numpy(), return_inverse=True, return_counts=True)
     must = np.bincount(code[protected], minlength=len(sizes))
     budgets = protected_shares(sizes, must, params.pool_size, params.min_cluster)
     row_of = np.argsort(scores["sample_id"].to_numpy(), kind="stable")
 
-    rank_keys = _rank_keys(known, aligned(scores, ids), cluster_experts, params)
+    rank_keys = _rank_keys(known, align_rows(scores, ids), cluster_experts, params)
     order = np.lexsort((ids, rank_keys, ~protected, code))
     removed = np.zeros(len(ids), dtype=bool)
     duplicate_of = np.full(len(ids), -1)
@@ -116,7 +116,7 @@ def prune_pool(
     why = np.array(["its cluster keeps no row", f"redundant ({params.rule})"], dtype=object)
     return _table(
         ids[removed],
-        aligned(pool_rows, ids)["source"].to_numpy()[removed],
+        align_rows(pool_rows, ids)["source"].to_numpy()[removed],
         labels[code[removed]],
         duplicate_of[removed],
         similarity[removed],
@@ -134,7 +134,7 @@ def prune_redundant(
     pruning_params: PruningParams,
 ) -> pd.DataFrame:
     """Rows that resemble a kept one of their cluster leave, down to the pool size (METHOD section 7)."""
-    judged = aligned(scores, features.sample_ids)
+    judged = align_rows(scores, features.sample_ids)
     return prune_pool(pool_rows, clusters, features.embeddings, judged, cluster_experts, must_keep, pruning_params)
 
 

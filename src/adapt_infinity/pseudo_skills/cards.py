@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from adapt_infinity.clustering.features import Features
-from adapt_infinity.clustering.following import follows
-from adapt_infinity.clustering.params import PseudoSkillParams
-from adapt_infinity.clustering.words import said, typical_words
-from adapt_infinity.pool import Pool
+from adapt_infinity.pool.pool import Pool
+from adapt_infinity.pseudo_skills.feature_source import Features
+from adapt_infinity.pseudo_skills.matching import follows
+from adapt_infinity.pseudo_skills.params import PseudoSkillParams
+from adapt_infinity.pseudo_skills.words import said, typical_words
 
 TOP = 3  # sources and skills named on a card
 NEAREST = 5  # samples on a card

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float, Int
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from adapt_infinity.clustering import engines, sweep
-from adapt_infinity.clustering.features import Features
-from adapt_infinity.clustering.following import start_clusters, warm_centroids
-from adapt_infinity.clustering.kmeans import Clustering, Search, spherical_kmeans
-from adapt_infinity.clustering.params import AUTO, PseudoSkillParams
-from adapt_infinity.clustering.rows import Each, Rows, unit_rows, workers
-from adapt_infinity.clustering.spaces import rows_in
-from adapt_infinity.pool import Pool
+from adapt_infinity.pool.pool import Pool
+from adapt_infinity.pseudo_skills import backends, k_sweep
+from adapt_infinity.pseudo_skills.feature_source import Features
+from adapt_infinity.pseudo_skills.kmeans import Clustering, KMeansParams, spherical_kmeans
+from adapt_infinity.pseudo_skills.matching import start_clusters, warm_centroids
+from adapt_infinity.pseudo_skills.params import AUTO, PseudoSkillParams
+from adapt_infinity.pseudo_skills.spaces import rows_in
+from adapt_infinity.pseudo_skills.unit_rows import Each, UnitRows, unit_rows, workers
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def cluster_rows(
     similarity (cosine to its centroid), in the order of `sample_ids`. No cluster is empty; if there are fewer
     distinct rows than k there are fewer clusters, and the chosen line's `note` in k_sweep and a warning say so.
 
-    k_sweep: k, clusters, rows, within, silhouette, stability, chosen, note; see sweep.py.
+    k_sweep: k, clusters, rows, within, silhouette, stability, chosen, note; see k_sweep.py.
 
     `ValueError` without rows, and for rows of zeros or not finite, named with their sample.
     """
@@ -61,21 +61,21 @@ def cluster_rows(
     with workers(params.threads, params.block) as each:
         rows = unit_rows(list(views.values()), sample_ids, list(views), each)
         search = _search(params, each)
-        lines: list[sweep.Line] = []
+        lines: list[k_sweep.Line] = []
         if params.k == AUTO:
-            lines = sweep.sweep(rows, params.candidates, params.sweep_rows, params.seed, search)
-        k = sweep.best(lines) if lines else int(params.k)
+            lines = k_sweep.sweep(rows, params.candidates, params.sweep_rows, params.seed, search)
+        k = k_sweep.best(lines) if lines else int(params.k)
         clustering = _cluster(rows, np.sort(sample_ids), k, params, search, previous_clusters)
         found = len(np.unique(clustering.labels))
         note = _note(k, found, len(rows))
-        lines = lines or sweep.given(rows, k, clustering, params.seed, note)
+        lines = lines or k_sweep.given(rows, k, clustering, params.seed, note)
     if note:
         log.warning(note)
     labels = _by_size(clustering.labels, np.sort(sample_ids))
     clusters = pd.DataFrame(
         {"sample_id": np.sort(sample_ids), "cluster": labels, "similarity": clustering.similarity}
     ).astype({"sample_id": np.int64})
-    return clusters.set_index("sample_id").loc[sample_ids].reset_index(), sweep.table(lines)
+    return clusters.set_index("sample_id").loc[sample_ids].reset_index(), k_sweep.table(lines)
 
 
 def agreement(clusters: pd.DataFrame, labels: pd.Series) -> dict[str, float | str]:
@@ -95,11 +95,11 @@ def agreement(clusters: pd.DataFrame, labels: pd.Series) -> dict[str, float | st
 
 
 def _cluster(
-    rows: Rows,
+    rows: UnitRows,
     sample_ids: Int[np.ndarray, " n"],
     k: int,
     params: PseudoSkillParams,
-    search: Search,
+    search: KMeansParams,
     previous_clusters: pd.DataFrame,
 ) -> Clustering:
     fitting = min(k, len(rows))
@@ -107,16 +107,16 @@ def _cluster(
     return spherical_kmeans(rows, fitting, params.seed, search, warm)
 
 
-def _search(params: PseudoSkillParams, each: Each) -> Search:
+def _search(params: PseudoSkillParams, each: Each) -> KMeansParams:
     chosen = params.device
     if chosen == AUTO:
         chosen = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(chosen)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"pseudo_skills.device is {params.device}, but torch sees {torch.cuda.device_count()} GPUs")
-    return Search(
+    return KMeansParams(
         each=each,
-        searcher=engines.load(params.engine),
+        searcher=backends.load(params.engine),
         device=device,
         iterations=params.iterations,
         tolerance=params.tolerance,

@@ -20,9 +20,9 @@ import pandas as pd
 from jaxtyping import Float, Int
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from adapt_infinity.clustering.kmeans import Clustering, Search, assign, spherical_kmeans
-from adapt_infinity.clustering.rows import Rows
-from adapt_infinity.clustering.seeding import draw
+from adapt_infinity.pseudo_skills.kmeans import Clustering, KMeansParams, assign, spherical_kmeans
+from adapt_infinity.pseudo_skills.seeding import draw
+from adapt_infinity.pseudo_skills.unit_rows import UnitRows
 
 FIRST, MOST, LEAST = 4, 256, 16
 MARGIN = 0.15
@@ -55,7 +55,7 @@ class Line:
     note: str = ""
 
 
-def sweep(rows: Rows, candidates: Sequence[int], sweep_rows: int, seed: int, search: Search) -> list[Line]:
+def sweep(rows: UnitRows, candidates: Sequence[int], sweep_rows: int, seed: int, search: KMeansParams) -> list[Line]:
     """A line for each candidate that the sample can fill, one of them chosen."""
     rng = np.random.default_rng([seed])
     sample = rows.subset(draw(len(rows), sweep_rows, rng))
@@ -89,7 +89,7 @@ def best(lines: Sequence[Line]) -> int:
     return max(fit, key=lambda line: (_number(line.silhouette), -line.k)).k
 
 
-def given(rows: Rows, k: int, clustering: Clustering, seed: int, note: str) -> list[Line]:
+def given(rows: UnitRows, k: int, clustering: Clustering, seed: int, note: str) -> list[Line]:
     """The line of a k that was given: what costs nothing, over all rows; stability is not measured."""
     labels = clustering.labels
     silhouette = _silhouette(rows, labels, seed)
@@ -102,7 +102,7 @@ def table(lines: Sequence[Line]) -> pd.DataFrame:
     return pd.DataFrame([vars(line) for line in lines], columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def _measure(sample: Rows, halves: Sequence[Rows], k: int, seed: int, search: Search) -> Line:
+def _measure(sample: UnitRows, halves: Sequence[UnitRows], k: int, seed: int, search: KMeansParams) -> Line:
     whole = spherical_kmeans(sample, k, seed, search)
     learnt = [spherical_kmeans(half, k, seed + place, search).centroids for place, half in enumerate(halves)]
     labels = [assign(sample, centroids, search) for centroids in learnt]
@@ -125,7 +125,7 @@ def _within(clustering: Clustering) -> float:
     return float((2 - 2 * clustering.similarity.astype(np.float64)).sum())
 
 
-def _silhouette(rows: Rows, labels: Int[np.ndarray, " n"], seed: int) -> float | None:
+def _silhouette(rows: UnitRows, labels: Int[np.ndarray, " n"], seed: int) -> float | None:
     """Of at most 2,000 rows; None where fewer than two clusters, or nothing but single rows, are among them."""
     drawn = draw(len(rows), SILHOUETTE_ROWS, np.random.default_rng([seed]))
     unit = rows.take(drawn)

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float, Float32, Int, Int64
 from torch import Tensor
 
-from adapt_infinity.clustering.engines import Nearest, Searcher
-from adapt_infinity.clustering.rows import Each, Rows
-from adapt_infinity.clustering.seeding import DISTINCT, draw, first_centroids, most_needed
+from adapt_infinity.pseudo_skills.backends import Nearest, Searcher
+from adapt_infinity.pseudo_skills.seeding import DISTINCT, draw, first_centroids, most_needed
+from adapt_infinity.pseudo_skills.unit_rows import Each, UnitRows
 
 SAMPLE, SAMPLE_A_CENTROID = 8_192, 64  # rows on which restarts are compared: the larger of the two
 SEEDS, SEEDS_A_CENTROID = 4_096, 8  # rows among which first centroids are sought
@@ -25,7 +25,7 @@ CANCELLED = 1e-5  # rows whose mean is shorter than this point nowhere
 
 
 @dataclass(frozen=True)
-class Search:
+class KMeansParams:
     """How centroids are sought."""
 
     each: Each
@@ -71,7 +71,7 @@ class _Partition:
 
 
 def spherical_kmeans(
-    rows: Rows, k: int, seed: int, search: Search, given: Float32[Tensor, "g dim"] | None = None
+    rows: UnitRows, k: int, seed: int, search: KMeansParams, given: Float32[Tensor, "g dim"] | None = None
 ) -> Clustering:
     """The best of several starts on a sample, bettered by swaps, then all rows.
 
@@ -99,7 +99,7 @@ def spherical_kmeans(
     return _settle(rows, centroids, _unassigned(rows, centroids, search), search)
 
 
-def assign(rows: Rows, centroids: Float32[Tensor, "k dim"], search: Search) -> Int64[np.ndarray, " n"]:
+def assign(rows: UnitRows, centroids: Float32[Tensor, "k dim"], search: KMeansParams) -> Int64[np.ndarray, " n"]:
     """The nearest centroid of each row."""
     partition = _unassigned(rows, centroids, search)
     _reassign(rows, partition, centroids, search)
@@ -107,7 +107,7 @@ def assign(rows: Rows, centroids: Float32[Tensor, "k dim"], search: Search) -> I
 
 
 def means(
-    rows: Rows, labels: Int[np.ndarray, " n"], k: int, search: Search
+    rows: UnitRows, labels: Int[np.ndarray, " n"], k: int, search: KMeansParams
 ) -> tuple[Float32[Tensor, "k dim"], Int64[np.ndarray, " k"]]:
     """The direction of each cluster's rows, and how many they are; a label of −1 is of no cluster.
 
@@ -124,7 +124,7 @@ def means(
     return _directions(sums, torch.zeros(k, rows.dim)), np.bincount(labels[labels >= 0], minlength=k)
 
 
-def _unassigned(rows: Rows, centroids: Float32[Tensor, "k dim"], search: Search) -> _Partition:
+def _unassigned(rows: UnitRows, centroids: Float32[Tensor, "k dim"], search: KMeansParams) -> _Partition:
     n = len(rows)
     return _Partition(
         labels=np.full(n, -1, dtype=np.int64),
@@ -136,7 +136,7 @@ def _unassigned(rows: Rows, centroids: Float32[Tensor, "k dim"], search: Search)
 
 
 def _lloyd(
-    rows: Rows, centroids: Float32[Tensor, "k dim"], search: Search
+    rows: UnitRows, centroids: Float32[Tensor, "k dim"], search: KMeansParams
 ) -> tuple[Float32[Tensor, "k dim"], _Partition]:
     """Centroids after at most so many moves, and the rows at the nearest of them."""
     partition, total = _unassigned(rows, centroids, search), 0.0
@@ -151,12 +151,12 @@ def _lloyd(
 
 
 def _swap(
-    sample: Rows,
+    sample: UnitRows,
     seeds: Float32[Tensor, "m dim"],
     centroids: Float32[Tensor, "k dim"],
     partition: _Partition,
     rng: np.random.Generator,
-    search: Search,
+    search: KMeansParams,
 ) -> Float32[Tensor, "k dim"]:
     """The centroids after those that are least needed have moved to where rows are served worst, while that helps.
 
@@ -177,7 +177,7 @@ def _swap(
 
 
 def _mini_batches(
-    rows: Rows, centroids: Float32[Tensor, "k dim"], rng: np.random.Generator, search: Search
+    rows: UnitRows, centroids: Float32[Tensor, "k dim"], rng: np.random.Generator, search: KMeansParams
 ) -> Float32[Tensor, "k dim"]:
     """One pass in random order, a batch a step (Sculley 2010).
 
@@ -194,7 +194,9 @@ def _mini_batches(
     return centroids
 
 
-def _settle(rows: Rows, centroids: Float32[Tensor, "k dim"], partition: _Partition, search: Search) -> Clustering:
+def _settle(
+    rows: UnitRows, centroids: Float32[Tensor, "k dim"], partition: _Partition, search: KMeansParams
+) -> Clustering:
     """Every row at its nearest centroid and every centroid with a row: empty ones move to the rows that fit worst.
 
     Each move raises the total similarity, so this ends; it ends early when every row lies on its centroid, since
@@ -212,7 +214,7 @@ def _settle(rows: Rows, centroids: Float32[Tensor, "k dim"], partition: _Partiti
         centroids = moved
 
 
-def _reassign(rows: Rows, partition: _Partition, centroids: Float32[Tensor, "k dim"], search: Search) -> int:
+def _reassign(rows: UnitRows, partition: _Partition, centroids: Float32[Tensor, "k dim"], search: KMeansParams) -> int:
     """Bring every row to its nearest centroid; returns how many rows moved."""
     nearest, moved = search.searcher(centroids, search.device), 0
 
@@ -229,7 +231,7 @@ def _reassign(rows: Rows, partition: _Partition, centroids: Float32[Tensor, "k d
 
 
 def _visit(
-    rows: Rows, here: slice, partition: _Partition, nearest: Nearest
+    rows: UnitRows, here: slice, partition: _Partition, nearest: Nearest
 ) -> tuple[int, Int64[np.ndarray, " k"], Tensor, Tensor] | None:
     """A piece's rows whose nearest centroid is in doubt; how sizes and sums change, if they do."""
     doubtful = here.start + np.flatnonzero(partition.upper[here] >= partition.lower[here])
@@ -259,7 +261,7 @@ def _sums(unit: Float32[Tensor, "m dim"], labels: Int64[Tensor, " m"]) -> tuple[
     return touched, member.T @ unit  # adding by index has no fixed order on a GPU
 
 
-def _move(rows: Rows, partition: _Partition, centroids: Float32[Tensor, "k dim"]) -> Float32[Tensor, "k dim"]:
+def _move(rows: UnitRows, partition: _Partition, centroids: Float32[Tensor, "k dim"]) -> Float32[Tensor, "k dim"]:
     """Each centroid to the mean of its rows, one without any to a row that lies far from its own."""
     moved = _directions(partition.sums, centroids)
     empty = int((partition.sizes == 0).sum())
@@ -271,7 +273,7 @@ def _move(rows: Rows, partition: _Partition, centroids: Float32[Tensor, "k dim"]
 
 
 def _refill(
-    rows: Rows, partition: _Partition, centroids: Float32[Tensor, "k dim"], with_rows: Int[np.ndarray, " m"]
+    rows: UnitRows, partition: _Partition, centroids: Float32[Tensor, "k dim"], with_rows: Int[np.ndarray, " m"]
 ) -> Float32[Tensor, "k dim"]:
     empty = np.flatnonzero(partition.sizes == 0)[: len(with_rows)]
     moved = centroids.clone()
@@ -295,7 +297,7 @@ def _chord(cosine: Float32[np.ndarray, " m"]) -> Float32[np.ndarray, " m"]:
 
 
 def _similarity(
-    rows: Rows, labels: Int64[np.ndarray, " n"], centroids: Float32[Tensor, "k dim"], search: Search
+    rows: UnitRows, labels: Int64[np.ndarray, " n"], centroids: Float32[Tensor, "k dim"], search: KMeansParams
 ) -> Float32[np.ndarray, " n"]:
     similarity = np.empty(len(rows), dtype=np.float32)
 

@@ -11,8 +11,8 @@ from jaxtyping import Float32, Int64
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from adapt_infinity.clustering.kmeans import Search, means
-from adapt_infinity.clustering.rows import Rows
+from adapt_infinity.pseudo_skills.kmeans import KMeansParams, means
+from adapt_infinity.pseudo_skills.unit_rows import UnitRows
 
 PART = 0.25  # of the rows that were there before, or are still there: fewer are a coincidence
 COLUMNS = {"sample_id": "int64", "cluster": "int32", "similarity": "float32"}
@@ -23,7 +23,7 @@ def start_clusters() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in COLUMNS.items()})
 
 
-def follow_clusters(clusters: pd.DataFrame, previous_clusters: pd.DataFrame) -> pd.DataFrame:
+def match_clusters(clusters: pd.DataFrame, previous_clusters: pd.DataFrame) -> pd.DataFrame:
     """A line for each pair of a cluster and a previous one that share rows, by cluster, most shared rows first.
 
     cluster, previous, shared (rows), of_cluster (their share of the cluster's rows that were there before),
@@ -55,7 +55,7 @@ def follows(cluster_links: pd.DataFrame, clusters: pd.Series) -> Int64[np.ndarra
 
 
 def warm_centroids(
-    rows: Rows, sample_ids: Int64[np.ndarray, " n"], previous_clusters: pd.DataFrame, k: int, search: Search
+    rows: UnitRows, sample_ids: Int64[np.ndarray, " n"], previous_clusters: pd.DataFrame, k: int, search: KMeansParams
 ) -> Float32[Tensor, "g dim"] | None:
     """The direction, in today's features, of what is left of each previous cluster: the k largest, or None.
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adapt_infinity.clustering import engines, spaces
+from adapt_infinity.pseudo_skills import backends, spaces
 
 AUTO = "auto"
 LEAST = {
@@ -49,8 +49,8 @@ class PseudoSkillParams:
             raise ValueError(f"pseudo_skills.candidates must be rising numbers from 2, got {list(self.candidates)}")
         if not 0 <= self.tolerance < 1:
             raise ValueError(f"pseudo_skills.tolerance must be at least 0 and below 1, got {self.tolerance}")
-        if self.engine not in (AUTO, *engines.names()):
-            known = ", ".join((AUTO, *engines.names()))
+        if self.engine not in (AUTO, *backends.names()):
+            known = ", ".join((AUTO, *backends.names()))
             raise ValueError(f"pseudo_skills.engine must be one of {known}, got {self.engine!r}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"pseudo_skills.device must be auto, cpu, cuda or cuda:<n>, got {self.device!r}")

@@ -31,7 +31,7 @@ Selection = slice | np.ndarray
 
 
 @dataclass(frozen=True)
-class Rows:
+class UnitRows:
     """Unit rows of one or several arrays, half or single precision; `places` are the rows taken, None = all."""
 
     views: tuple[np.ndarray, ...]
@@ -67,9 +67,9 @@ class Rows:
             self.release()
         return copy
 
-    def subset(self, which: Int[np.ndarray, " m"]) -> "Rows":
+    def subset(self, which: Int[np.ndarray, " m"]) -> "UnitRows":
         """The chosen rows as rows of their own; nothing is read."""
-        return Rows(self.views, self.lengths, which if self.places is None else self.places[which])
+        return UnitRows(self.views, self.lengths, which if self.places is None else self.places[which])
 
     def release(self) -> None:
         """Let go of what was mapped into memory; it is read from the file again when it is asked for."""
@@ -89,7 +89,7 @@ class Each(Protocol):
     keep their memory from being used again.
     """
 
-    def __call__(self, rows: Rows, function: Callable[[slice], Result], /) -> Iterator[Result]:
+    def __call__(self, rows: UnitRows, function: Callable[[slice], Result], /) -> Iterator[Result]:
         """A block of pieces at a time."""
         ...
 
@@ -108,7 +108,7 @@ def workers(threads: int, block: int) -> Iterator[Each]:
         torch.set_num_threads(1)
         with threadpool_limits(1), ThreadPoolExecutor(count, initializer=_alone) as pool:
 
-            def each(rows: Rows, function: Callable[[slice], Result], /) -> Iterator[Result]:
+            def each(rows: UnitRows, function: Callable[[slice], Result], /) -> Iterator[Result]:
                 whole = pieces(len(rows))
                 for first in range(0, len(whole), ahead):
                     yield from pool.map(function, whole[first : first + ahead])
@@ -126,7 +126,7 @@ def pieces(n: int) -> list[slice]:
 
 def unit_rows(
     arrays: Sequence[Float[np.ndarray, "n _"]], sample_ids: Int[np.ndarray, " n"], names: Sequence[str], each: Each
-) -> Rows:
+) -> UnitRows:
     """Rows by ascending sample_id, whatever order the arrays have.
 
     `ValueError` for a row of zeros or one that is not finite, named with its sample.
@@ -137,7 +137,7 @@ def unit_rows(
         assert len(array) == len(sample_ids)
     lengths = tuple(_lengths(array, sample_ids, name, each) for array, name in zip(arrays, names, strict=True))
     in_order = bool((np.diff(sample_ids) > 0).all())
-    return Rows(tuple(arrays), lengths, None if in_order else np.argsort(sample_ids, kind="stable"))
+    return UnitRows(tuple(arrays), lengths, None if in_order else np.argsort(sample_ids, kind="stable"))
 
 
 def _lengths(
@@ -150,7 +150,7 @@ def _lengths(
         part = part.float() if array.dtype == np.float16 else part.double()  # single precision may overflow
         lengths[here] = torch.linalg.vector_norm(part, dim=1).numpy()
 
-    for _ in each(Rows((array,), ()), measure):
+    for _ in each(UnitRows((array,), ()), measure):
         pass
     for wrong, what in ((~np.isfinite(lengths), "not finite"), (lengths == 0, "all zeros")):
         if wrong.any():

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from adapt_infinity.sample import IMAGE
+from adapt_infinity.data.sample import IMAGE
 
 # scripts that write no spaces between words: every two neighbouring characters stand for a word
 UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f"

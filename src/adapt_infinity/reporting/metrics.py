@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import pandas as pd
 
-from adapt_infinity.measures import as_matrix
-from adapt_infinity.overlap import KINDS
-from adapt_infinity.report import RoundSummary, expert_table
+from adapt_infinity.benchmarks.measures import as_matrix
+from adapt_infinity.intake.overlap import KINDS
+from adapt_infinity.reporting.table import RoundSummary, expert_table
 
 Value = TypeVar("Value")
 NAME_LENGTH = 250

@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from adapt_infinity.measures import FORMULAS, as_matrix
+from adapt_infinity.benchmarks.measures import FORMULAS, as_matrix
 
 _SHOWN = 3  # clusters named per expert
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from adapt_infinity.metrics import Value, fit_name, fit_names
+from adapt_infinity.reporting.metrics import Value, fit_name, fit_names
 
 if TYPE_CHECKING:  # MLflow takes seconds to import: only a round that is tracked pays for it
     from matplotlib.figure import Figure

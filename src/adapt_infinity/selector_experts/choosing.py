@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from adapt_infinity.frames import aligned
-from adapt_infinity.selection import choices
-from adapt_infinity.selection.choices import Candidates
-from adapt_infinity.selection.scoring import SelectorParams
+from adapt_infinity.data.tables import align_rows
+from adapt_infinity.selector_experts import choices
+from adapt_infinity.selector_experts.choices import Candidates
+from adapt_infinity.selector_experts.scoring import SelectorParams
 
 EDGE = 1e-6  # of a bin's width: a value this close below an edge counts as on it, so that rounding moves nothing
 CONSTANT = 8  # units in the last place: a score that varies less than this is constant
@@ -44,7 +44,7 @@ def choose_experts(
     ids = clusters["sample_id"].to_numpy()
     order = np.lexsort((ids, clusters["cluster"].to_numpy()))
     labels, starts, sizes = np.unique(clusters["cluster"].to_numpy()[order], return_index=True, return_counts=True)
-    arranged = aligned(scores, ids)
+    arranged = align_rows(scores, ids)
 
     entropies = np.zeros((len(labels), len(experts)))
     constant = np.zeros_like(entropies, dtype=bool)

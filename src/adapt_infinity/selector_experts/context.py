@@ -13,7 +13,7 @@ DECIMALS = 6  # of a cosine: copies tie in spite of single precision
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class ScoringContext:
     """Rows by ascending sample_id; what was not measured is NaN."""
 
     scores: pd.DataFrame  # of this round's reading

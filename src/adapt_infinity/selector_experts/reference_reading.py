@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adapt_infinity import parquet
-from adapt_infinity.intake import IntakeParams, Source, check_records, whole
-from adapt_infinity.lora import Adapter, read_adapter
-from adapt_infinity.model import Checkpoint, ModelParams, load_reader
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Part, Pool
-from adapt_infinity.probe.features import ProbeParams, probe_pool
-from adapt_infinity.probe.store import ProbeStore
-from adapt_infinity.prompts import PromptCheck
-from adapt_infinity.sample import ROWS
-from adapt_infinity.selection.scoring import SelectorParams
+from adapt_infinity.data import parquet
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import ROWS
+from adapt_infinity.features.probe import ProbeParams, probe_pool
+from adapt_infinity.features.store import ProbeStore
+from adapt_infinity.intake.reading import IntakeParams, Source, check_records, whole
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_reader
+from adapt_infinity.model.lora import Adapter, read_adapter
+from adapt_infinity.model.prompts import PromptCheck
+from adapt_infinity.pool.pool import Part, Pool
+from adapt_infinity.selector_experts.scoring import SelectorParams
 
 
 def read_reference(

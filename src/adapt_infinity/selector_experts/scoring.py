@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from adapt_infinity import rooms
-from adapt_infinity.clustering.features import Features
-from adapt_infinity.frames import aligned
-from adapt_infinity.selection import choices, comparisons
-from adapt_infinity.selection.evidence import Evidence
+from adapt_infinity import registry
+from adapt_infinity.data.tables import align_rows
+from adapt_infinity.pseudo_skills.feature_source import Features
+from adapt_infinity.selector_experts import choices, comparisons
+from adapt_infinity.selector_experts.context import ScoringContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class SelectorParams:
     @property
     def competing(self) -> tuple[str, ...]:
         """The experts that are listed, and one that the choice itself brings."""
-        added = getattr(rooms.module(choices.__name__, self.choice), "ADDS", None)
+        added = getattr(registry.module(choices.__name__, self.choice), "ADDS", None)
         return (*self.experts, *([added] if added and added not in self.experts else []))
 
 
@@ -97,9 +97,9 @@ def score_samples(
         raise ValueError(f"selector_experts.experts names {unknown}, but the scores are {there}")
     ids = scores["sample_id"].to_numpy(np.int64)
     before = _known(previous_scores, ids, "nll")
-    evidence = Evidence(
+    evidence = ScoringContext(
         scores=scores,
-        cluster=aligned(clusters, ids)["cluster"].to_numpy(),
+        cluster=align_rows(clusters, ids)["cluster"].to_numpy(),
         gradients=features.gradients if in_order else features.gradients[order],
         embeddings=features.embeddings if in_order else features.embeddings[order],
         previous_nll=before,
@@ -113,7 +113,7 @@ def score_samples(
 
 
 def _trained_nll(
-    evidence: Evidence, previous_scores: pd.DataFrame, previous_subset: pd.DataFrame, ids: Int[np.ndarray, " n"]
+    evidence: ScoringContext, previous_scores: pd.DataFrame, previous_subset: pd.DataFrame, ids: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
     """Loss now of what the last round trained on; of the rest, what the last round knew."""
     selected = previous_subset.loc[previous_subset["selected"], "sample_id"].to_numpy()

@@ -18,17 +18,17 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from adapt_infinity import rooms
+from adapt_infinity import registry
 
 
 def names() -> list[str]:
     """The strategies that there are, by file name."""
-    return rooms.names(__name__)
+    return registry.names(__name__)
 
 
 def load(name: str) -> ModuleType:
     """The strategy `name`; `ValueError` lists those that there are."""
-    return rooms.module(__name__, name)
+    return registry.module(__name__, name)
 
 
 def presets(name: str) -> dict[str, Any]:

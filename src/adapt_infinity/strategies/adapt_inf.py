@@ -2,7 +2,7 @@
 most redundant rows of each leave the pool (METHOD sections 3 to 7).
 """
 
-from adapt_infinity.pruning import prune_redundant as keep
-from adapt_infinity.selection.subset import select_subset as select
+from adapt_infinity.pruning.removals import prune_redundant as keep
+from adapt_infinity.subset.selecting import select_subset as select
 
 __all__ = ["keep", "select"]

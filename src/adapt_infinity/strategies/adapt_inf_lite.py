@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from adapt_infinity.clustering.following import start_clusters
-from adapt_infinity.clustering.params import PseudoSkillParams
-from adapt_infinity.clustering.pseudo_skills import cluster_rows
-from adapt_infinity.frames import aligned
-from adapt_infinity.pruning import PruningParams, nothing_removed, prune_pool
-from adapt_infinity.pruning import prune_redundant as keep
-from adapt_infinity.selection.subset import select_subset as select
+from adapt_infinity.data.tables import align_rows
+from adapt_infinity.pruning.removals import PruningParams, nothing_removed, prune_pool
+from adapt_infinity.pruning.removals import prune_redundant as keep
+from adapt_infinity.pseudo_skills.finding import cluster_rows
+from adapt_infinity.pseudo_skills.matching import start_clusters
+from adapt_infinity.pseudo_skills.params import PseudoSkillParams
+from adapt_infinity.subset.selecting import select_subset as select
 
 __all__ = ["ShortlistParams", "keep", "select", "shortlist"]
 
@@ -50,7 +50,7 @@ def shortlist(
     if len(joined_rows) <= shortlist_params.pool_size:
         return nothing_removed()
     ids = joined_rows["sample_id"].to_numpy()
-    vectors = np.stack(aligned(joined_parts, ids)["vector"].tolist())
+    vectors = np.stack(align_rows(joined_parts, ids)["vector"].tolist())
     params = replace(pseudo_skills_params, space="embeddings", warm_start=False)
     clusters, _ = cluster_rows({"embeddings": vectors}, ids, params, start_clusters())
     down_to = replace(pruning_params, pool_size=shortlist_params.pool_size, ranking="centroid")

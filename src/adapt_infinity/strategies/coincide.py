@@ -5,8 +5,8 @@ The published method clusters activations of several layers of a small reference
 `pseudo_skills.space` names, gradients by default, read by the model itself or by `probe.proxy`.
 """
 
-from adapt_infinity.pruning import prune_uniformly as keep
-from adapt_infinity.selection.subset import select_subset as select
+from adapt_infinity.pruning.removals import prune_uniformly as keep
+from adapt_infinity.subset.selecting import select_subset as select
 
 PRESETS = {
     "probe": {"image_grounding": False},

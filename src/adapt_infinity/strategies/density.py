@@ -4,8 +4,8 @@ are spread out and far from the others, and of each the rows that least resemble
 Shares are proportional to spread × distance, without the published softmax and its temperature.
 """
 
-from adapt_infinity.pruning import prune_uniformly as keep
-from adapt_infinity.selection.subset import select_subset as select
+from adapt_infinity.pruning.removals import prune_uniformly as keep
+from adapt_infinity.subset.selecting import select_subset as select
 
 PRESETS = {
     "probe": {"feature": "embedding", "image_grounding": False},  # a forward pass is all that it takes

@@ -3,8 +3,8 @@
 A ruler: what a dataset comes to alone is the reference of the relative gain.
 """
 
-from adapt_infinity.pruning import prune_uniformly as keep
-from adapt_infinity.selection.uniform import draw_arrivals as select
+from adapt_infinity.pruning.removals import prune_uniformly as keep
+from adapt_infinity.subset.uniform import draw_arrivals as select
 
 START = "genesis"
 

@@ -6,8 +6,8 @@ layers at the present adapter, where LESS sums over checkpoints of a warm-up run
 preconditioned as the others are.
 """
 
-from adapt_infinity.pruning import prune_uniformly as keep
-from adapt_infinity.selection.subset import select_subset as select
+from adapt_infinity.pruning.removals import prune_uniformly as keep
+from adapt_infinity.subset.selecting import select_subset as select
 
 PRESETS = {
     "probe": {"gradient": "adam", "image_grounding": False},

@@ -6,9 +6,9 @@ A ruler: what joint training comes to, which no stream has. It keeps everything,
 
 import pandas as pd
 
-from adapt_infinity.pruning import nothing_removed
-from adapt_infinity.selection.subset import SubsetParams
-from adapt_infinity.selection.uniform import draw_uniformly
+from adapt_infinity.pruning.removals import nothing_removed
+from adapt_infinity.subset.selecting import SubsetParams
+from adapt_infinity.subset.uniform import draw_uniformly
 
 START = "genesis"
 KEEPS_ALL = True

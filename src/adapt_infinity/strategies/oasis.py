@@ -17,11 +17,11 @@ from jaxtyping import Float, Int
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from adapt_infinity.clustering.features import Features
-from adapt_infinity.frames import aligned
-from adapt_infinity.pruning import prune_uniformly as keep
-from adapt_infinity.selection.limits import Mask, fill
-from adapt_infinity.selection.subset import SubsetParams, subset_table
+from adapt_infinity.data.tables import align_rows
+from adapt_infinity.pruning.removals import prune_uniformly as keep
+from adapt_infinity.pseudo_skills.feature_source import Features
+from adapt_infinity.subset.constraints import Mask, fill
+from adapt_infinity.subset.selecting import SubsetParams, subset_table
 
 PRESETS = {"probe": {"feature": "embedding", "image_grounding": False}}
 DECAY = 0.9  # of μ and σ², a batch of rows
@@ -47,7 +47,7 @@ def select(
     order = np.argsort(pool_rows["sample_id"].to_numpy(), kind="stable")
     rows = pool_rows.iloc[order]
     ids = rows["sample_id"].to_numpy()
-    traces = aligned(features.scores, ids)["fisher_trace"].to_numpy(dtype=np.float64)
+    traces = align_rows(features.scores, ids)["fisher_trace"].to_numpy(dtype=np.float64)
     average, variance = averages(traces, previous_subset)
     z = (traces - average) / np.sqrt(max(variance, np.finfo(np.float64).tiny))
     where = np.argsort(features.sample_ids, kind="stable")
@@ -64,7 +64,7 @@ def select(
     expert = pd.Series(np.full(len(ids), "fisher_trace"), dtype="str")
     table = subset_table(rows, np.full(len(ids), -1), expert, z, np.where(selected, passes, -1), selected)
     table = table.assign(average=average, variance=variance)
-    return aligned(table, pool_rows["sample_id"].to_numpy()).reset_index(drop=True)
+    return align_rows(table, pool_rows["sample_id"].to_numpy()).reset_index(drop=True)
 
 
 def averages(traces: Float[np.ndarray, " n"], previous_subset: pd.DataFrame) -> tuple[float, float]:

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from adapt_infinity.pruning import prune_uniformly as keep
-from adapt_infinity.selection.subset import SubsetParams
-from adapt_infinity.selection.uniform import draw_uniformly
+from adapt_infinity.pruning.removals import prune_uniformly as keep
+from adapt_infinity.subset.selecting import SubsetParams
+from adapt_infinity.subset.uniform import draw_uniformly
 
 __all__ = ["keep", "select"]
 

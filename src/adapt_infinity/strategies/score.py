@@ -6,10 +6,10 @@ pool at random.
 
 from typing import Any
 
-from adapt_infinity import experts
-from adapt_infinity.pruning import prune_uniformly as keep
-from adapt_infinity.selection import comparisons
-from adapt_infinity.selection.subset import select_subset as select
+from adapt_infinity.features import scores
+from adapt_infinity.pruning.removals import prune_uniformly as keep
+from adapt_infinity.selector_experts import comparisons
+from adapt_infinity.subset.selecting import select_subset as select
 
 ARGUMENT = "selector_experts.experts"
 PRESETS = {"pseudo_skills": {"k": 1}, "selector_experts": {"choice": "fixed"}}
@@ -21,6 +21,6 @@ def presets_of(score: str) -> dict[str, Any]:
     """A score pays for the passes that it needs; a comparison may look at gradients."""
     if score in comparisons.names():
         return {"probe": {"image_grounding": False}}
-    needed = experts.needs(score) if score in experts.names() else ()  # tokens, say, are counted in any reading
+    needed = scores.needs(score) if score in scores.names() else ()  # tokens, say, are counted in any reading
     feature = {} if "gradient_norm" in needed else {"feature": "embedding"}
     return {"probe": {**feature, "image_grounding": "nll_without_image" in needed}}

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from adapt_infinity.clustering.features import Features
-from adapt_infinity.pruning import PruningParams, prune_redundant
-from adapt_infinity.pruning import prune_uniformly as keep
-from adapt_infinity.selection.subset import SubsetParams, subset_table
+from adapt_infinity.pruning.removals import PruningParams, prune_redundant
+from adapt_infinity.pruning.removals import prune_uniformly as keep
+from adapt_infinity.pseudo_skills.feature_source import Features
+from adapt_infinity.subset.selecting import SubsetParams, subset_table
 
 PRESETS = {
     "probe": {"feature": "embedding", "image_grounding": False},  # a forward pass is all that it takes

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from adapt_infinity.pruning import PruningParams, drop_at_random
-from adapt_infinity.selection.subset import SubsetParams
-from adapt_infinity.selection.uniform import draw_balanced
+from adapt_infinity.pruning.removals import PruningParams, drop_at_random
+from adapt_infinity.subset.selecting import SubsetParams
+from adapt_infinity.subset.uniform import draw_balanced
 
 
 def select(pool_rows: pd.DataFrame, round: int, requests: pd.DataFrame, subset_params: SubsetParams) -> pd.DataFrame:

@@ -4,10 +4,10 @@ what clustering by gradients has to beat.
 
 import pandas as pd
 
-from adapt_infinity.frames import aligned
-from adapt_infinity.pruning import PruningParams, drop_at_random
-from adapt_infinity.selection.subset import SubsetParams
-from adapt_infinity.selection.uniform import draw_balanced
+from adapt_infinity.data.tables import align_rows
+from adapt_infinity.pruning.removals import PruningParams, drop_at_random
+from adapt_infinity.subset.selecting import SubsetParams
+from adapt_infinity.subset.uniform import draw_balanced
 
 
 def select(
@@ -35,4 +35,4 @@ def keep(
 
 
 def _cluster(pool_rows: pd.DataFrame, question_clusters: pd.DataFrame) -> pd.Series:
-    return aligned(question_clusters, pool_rows["sample_id"].to_numpy())["cluster"].astype("int64")
+    return align_rows(question_clusters, pool_rows["sample_id"].to_numpy())["cluster"].astype("int64")

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from adapt_infinity.figures.style import FAINT, INK, PALETTE, PAPER, SHADES, SOFT, cut, put_title, tidy
+from adapt_infinity.reporting.figures.style import FAINT, INK, PALETTE, PAPER, SHADES, SOFT, cut, put_title, tidy
 from adapt_infinity.study.results import COSTS, LAST, SCORES
 from adapt_infinity.study.statistics import Ranks, estimate
 
@@ -45,7 +45,7 @@ def cost_map(summary: pd.DataFrame, measure: str = "all skills") -> Figure:
 
 
 def pareto(cost: np.ndarray, score: np.ndarray) -> list[int]:
-    """Places that no other beats in both, by rising cost."""
+    """RowIndex that no other beats in both, by rising cost."""
     front: list[int] = []
     for place in np.lexsort((-score, cost)).tolist():
         if not front or score[place] > score[front[-1]]:

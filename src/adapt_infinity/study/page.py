@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from adapt_infinity.measures import FORMULAS
+from adapt_infinity.benchmarks.measures import FORMULAS
 from adapt_infinity.study import figures, tables
 from adapt_infinity.study.results import LAST, SCORES, Outcome, Plan, curves, long_table
 

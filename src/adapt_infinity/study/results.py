@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from adapt_infinity.measures import as_matrix, measure
+from adapt_infinity.benchmarks.measures import as_matrix, measure
+from adapt_infinity.study.costs import Cost, total
 from adapt_infinity.study.grid import Cell
-from adapt_infinity.study.ledger import Cost, total
 
 COLUMNS = ["strategy", "method", "seed", "view", "measure", "value", "undefined", "formula"]
 INDEPENDENT = "independent"  # whose cells say what a dataset alone is good for

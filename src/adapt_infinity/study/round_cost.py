@@ -1,13 +1,11 @@
-"""What a finished round has cost, from its catalog; the formulas are in `study/ledger.py`."""
+"""What a finished round has cost, from its catalog; the formulas are in `costs.py`."""
 
 import resource
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kedro.io import DataCatalog
-
-from adapt_infinity.study.ledger import (
+from adapt_infinity.study.costs import (
     Cost,
     ModelSize,
     forward_flops,
@@ -17,19 +15,21 @@ from adapt_infinity.study.ledger import (
     training_flops,
 )
 
+Load = Callable[[str], Any]  # a catalog entry by its name
 
-def round_cost(made: set[str], catalog: DataCatalog, params: Mapping[str, Any], seconds: Mapping[str, float]) -> Cost:
+
+def round_cost(made: set[str], load: Load, params: Mapping[str, Any], seconds: Mapping[str, float]) -> Cost:
     """`made` names what the round wrote; `seconds` are those of its stages."""
-    adapter, log = catalog.load("adapter"), catalog.load("training_log")
-    state, kept = catalog.load("method_state"), catalog.load("kept_pool")
-    size = model_size(catalog.load("base_model"), adapter)
-    features = catalog.load("features") if "features" in made else None
+    adapter, log = load("adapter"), load("training_log")
+    state, kept = load("method_state"), load("kept_pool")
+    size = model_size(load("base_model"), adapter)
+    features = load("features") if "features" in made else None
     return Cost(
         **stage_seconds(seconds),
         samples_probed=0 if features is None else int((~features.scores["stale"]).sum()),
-        selection_flops=0.0 if features is None else selection_flops(size, features, made, catalog, params),
+        selection_flops=0.0 if features is None else selection_flops(size, features, made, load, params),
         training_flops=training_flops(size, int(log["tokens"].sum()), int(log["extra_tokens"].sum())),
-        evaluation_flops=forward_flops(size, int(catalog.load("answers")["tokens"].sum())),
+        evaluation_flops=forward_flops(size, int(load("answers")["tokens"].sum())),
         stored_samples=len(kept),
         state_bytes=state.bytes,
         added_parameters=size.adapter,
@@ -37,22 +37,20 @@ def round_cost(made: set[str], catalog: DataCatalog, params: Mapping[str, Any], 
     )
 
 
-def selection_flops(
-    size: ModelSize, features: Any, made: set[str], catalog: DataCatalog, params: Mapping[str, Any]
-) -> float:
+def selection_flops(size: ModelSize, features: Any, made: set[str], load: Load, params: Mapping[str, Any]) -> float:
     """Of everything that was read in order to choose."""
-    from adapt_infinity.lora import read_adapter
-    from adapt_infinity.model import Checkpoint
+    from adapt_infinity.model.checkpoint import Checkpoint
+    from adapt_infinity.model.lora import read_adapter
 
     probe, spec = params["probe"], features.spec["spec"]
     reader = size
     if probe["proxy"]:
         reader = model_size(Checkpoint(Path(probe["proxy"])), read_adapter(Path(probe["proxy_adapter"])))
     found = reading_flops(reader, features.scores, spec)
-    if "targets" in made and len(targets := catalog.load("targets")):
+    if "targets" in made and len(targets := load("targets")):
         found += probe_flops(reader, spec, int(targets["tokens"].sum()))
-    if "reference_scores" in made and len(catalog.load("reference_scores")):
-        rows = catalog.load("pool_rows")
+    if "reference_scores" in made and len(load("reference_scores")):
+        rows = load("pool_rows")
         new = rows.loc[rows["round"] == params["round"], "sample_id"]  # the others' losses are known
         found += forward_flops(size, int(features.scores.loc[features.scores["sample_id"].isin(new), "tokens"].sum()))
     return found
@@ -60,7 +58,7 @@ def selection_flops(
 
 def model_size(base: Any, adapter: Any) -> ModelSize:
     """What the ledger's formulas need to know of the round's model."""
-    from adapt_infinity.model import decoder_size
+    from adapt_infinity.model.checkpoint import decoder_size
 
     decoder = decoder_size(base)
     return ModelSize(layers=decoder.layers, weights=decoder.weights, adapter=adapter.numbers)

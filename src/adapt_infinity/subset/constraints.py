@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
-from adapt_infinity.naming import resolve
-from adapt_infinity.pool import Pool
+from adapt_infinity.pool.pool import Pool
+from adapt_infinity.pool.references import resolve
 
 log = logging.getLogger(__name__)
 TAGS = ("source", "skill")
@@ -31,7 +31,7 @@ Draw = Callable[[Mask, Mask, int], Mask]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Constraints:
     """The part of params:subset that binds every strategy."""
 
     include: list[int | str]  # sample ids, source/id, or @file (naming.py)
@@ -53,7 +53,7 @@ class Limits:
                     raise ValueError(f"subset.floors.{tag}.{name} = {count} is above its cap")
 
 
-def list_requests(pool: Pool, project: Path, params: Limits) -> pd.DataFrame:
+def list_requests(pool: Pool, project: Path, params: Constraints) -> pd.DataFrame:
     """The samples of both lists, by number: sample_id, include. Only those that are in the pool.
 
     `ValueError` for a name of no sample, and for a sample that is in both lists.
@@ -78,7 +78,7 @@ def list_requests(pool: Pool, project: Path, params: Limits) -> pd.DataFrame:
 
 
 def fill(
-    pool_rows: pd.DataFrame, requests: pd.DataFrame, budget: int, params: Limits, open_rows: Mask, draw: Draw
+    pool_rows: pd.DataFrame, requests: pd.DataFrame, budget: int, params: Constraints, open_rows: Mask, draw: Draw
 ) -> Mask:
     """The rows that are selected: as many as the budget, or as many as the limits and `open_rows` leave.
 

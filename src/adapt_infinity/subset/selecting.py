@@ -13,21 +13,21 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from adapt_infinity import rooms
-from adapt_infinity.budgets import Rule, at_least, equal_shares, shuffled, take, weighted_shares
-from adapt_infinity.clustering.features import Features
-from adapt_infinity.frames import aligned, expert_scores
-from adapt_infinity.selection import shares
-from adapt_infinity.selection.limits import Limits, Mask, fill
-from adapt_infinity.selection.shares import Ledger
+from adapt_infinity import registry
+from adapt_infinity.data.tables import align_rows, expert_scores
+from adapt_infinity.pseudo_skills.feature_source import Features
+from adapt_infinity.subset import shares
+from adapt_infinity.subset.budgets import Rule, at_least, equal_shares, shuffled, take, weighted_shares
+from adapt_infinity.subset.constraints import Constraints, Mask, fill
+from adapt_infinity.subset.shares import ClusterStatistics
 
-SAMPLERS = "adapt_infinity.selection.samplers"
+SAMPLERS = "adapt_infinity.subset.samplers"
 VIEWS = ("gradients", "embeddings")
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubsetParams(Limits):
+class SubsetParams(Constraints):
     """params:subset."""
 
     budget: int  # samples per round
@@ -46,7 +46,7 @@ class SubsetParams(Limits):
             raise ValueError(f"subset.budget must be at least 1, got {self.budget}")
         if self.token_budget < 0:
             raise ValueError(f"subset.token_budget must not be negative, got {self.token_budget}")
-        for key, known in (("shares", shares.names()), ("sampler", rooms.names(SAMPLERS)), ("view", VIEWS)):
+        for key, known in (("shares", shares.names()), ("sampler", registry.names(SAMPLERS)), ("view", VIEWS)):
             if getattr(self, key) not in known:
                 raise ValueError(f"subset.{key} must be one of {', '.join(known)}, got {getattr(self, key)!r}")
         if self.strata < 1:
@@ -77,16 +77,16 @@ def select_subset(
 ) -> pd.DataFrame:
     """min(budget, pool) rows: shares over clusters, then the sampler in each by its expert's score.
 
-    Limits on sources, skills and single samples (limits.py) and a token budget may leave fewer. Of `features` only the
-    rows of `shares: density` and of samplers that compare rows are read. Columns of the result, one row for each pool
-    row: sample_id, source, skill, round, cluster, expert, score (the expert's), stratum (-1: in none), selected. A
-    score that is not finite is a `ValueError` that names the sample.
+    Constraints on sources, skills and single samples (constraints.py) and a token budget may leave fewer.
+    Of `features` only the rows of `shares: density` and of samplers that compare rows are read. The result has one row
+    per pool row and the columns sample_id, source, skill, round, cluster, expert, score (the expert's), stratum (-1: in
+    none) and selected. A score that is not finite is a `ValueError` that names the sample.
     """
     assert len(pool_rows) == len(clusters) == len(scores) == len(features.sample_ids)
     order = np.argsort(pool_rows["sample_id"].to_numpy(), kind="stable")
-    rows = aligned(pool_rows, pool_rows["sample_id"].to_numpy()[order])
+    rows = align_rows(pool_rows, pool_rows["sample_id"].to_numpy()[order])
     ids = rows["sample_id"].to_numpy()
-    judged = aligned(scores, ids)
+    judged = align_rows(scores, ids)
     draw = ClusterDraw.prepare(clusters, judged, features, cluster_experts, ids, subset_params)
     everyone = np.ones(len(ids), dtype=bool)
 
@@ -97,7 +97,7 @@ def select_subset(
     whole = subset_params.token_budget == 0
     selected = chosen(subset_params.budget) if whole else _within_tokens(chosen, judged, subset_params)
     table = subset_table(rows, draw.labels[draw.code], draw.expert, draw.score, draw.stratum, selected)
-    return aligned(table, pool_rows["sample_id"].to_numpy()).reset_index(drop=True)
+    return align_rows(table, pool_rows["sample_id"].to_numpy()).reset_index(drop=True)
 
 
 def uniform_subset(
@@ -133,7 +133,7 @@ def uniform_subset(
     nothing = np.full(len(rows), -1)
     expert = pd.Series(np.full(len(rows), ""), dtype="str")
     table = subset_table(rows, nothing, expert, np.full(len(rows), np.nan), nothing, selected)
-    return aligned(table, pool_rows["sample_id"].to_numpy()).reset_index(drop=True)
+    return align_rows(table, pool_rows["sample_id"].to_numpy()).reset_index(drop=True)
 
 
 @dataclass(frozen=True)
@@ -163,12 +163,12 @@ class ClusterDraw:
         params: SubsetParams,
     ) -> "ClusterDraw":
         """What all draws have in common. `scores` has the rows of `ids`; the others may have them in any order."""
-        known = aligned(clusters, ids)
+        known = align_rows(clusters, ids)
         labels, code, sizes = np.unique(known["cluster"].to_numpy(), return_inverse=True, return_counts=True)
         experts, judge, score = expert_scores(known, cluster_experts, scores)
         row_of = np.argsort(features.sample_ids, kind="stable")  # of ids, in the features
         in_order = bool((row_of == np.arange(len(ids))).all())
-        ledger = Ledger(
+        statistics = ClusterStatistics(
             code=code,
             sizes=sizes,
             similarity=known["similarity"].to_numpy(dtype=np.float64),
@@ -185,7 +185,7 @@ class ClusterDraw:
             expert=pd.Series(pd.Categorical.from_codes(judge, pd.Index(experts, dtype="str"))).astype("str"),
             score=score,
             stratum=np.full(len(ids), -1),
-            weights=shares.load(params.shares)(ledger) if len(ids) else None,
+            weights=shares.load(params.shares)(statistics) if len(ids) else None,
             vectors=lambda some: matrix[row_of[some]].astype(np.float32),
             params=params,
         )
@@ -194,7 +194,7 @@ class ClusterDraw:
         """`count` of the open rows, such that with those taken already each cluster has its share."""
         there, had = (np.bincount(self.code[mask], minlength=len(self.labels)) for mask in (open_rows, taken))
         wanted = at_least(self._rule(there + had), had, count + int(had.sum())) - had
-        sample = rooms.load(SAMPLERS, self.params.sampler, "sample")
+        sample = registry.load(SAMPLERS, self.params.sampler, "sample")
         drawn = np.zeros(len(self.ids), dtype=bool)
         start = 0
         for place, (label, end) in enumerate(zip(self.labels.tolist(), self.ends.tolist(), strict=True)):

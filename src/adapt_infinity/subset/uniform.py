@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from adapt_infinity.selection.subset import SubsetParams, uniform_subset
+from adapt_infinity.subset.selecting import SubsetParams, uniform_subset
 
 
 def draw_arrivals(

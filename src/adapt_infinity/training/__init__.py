@@ -4,5 +4,5 @@ params.py       what a user can set                 plan.py         which sample
 weights.py      what is trained, as one vector      engine.py       the loop, the same for every method
 lesson.py       what a method can see and do        checkpoints.py  a killed training goes on where it was
 round.py        a round's training, whole           workers.py      several processes train as one
-methods/        the methods, a file each            chaining.py     how a round's adapter begins
+methods/        the methods, a file each            adapter_policy.py   how a round's adapter begins
 """

@@ -5,8 +5,8 @@ learned is merged into the base weights and rests; a fresh LoRA (B = 0) learns t
 stand side by side in one adapter, so its rank grows by as much every round.
 """
 
-from adapt_infinity.lora import Adapter, join, scaling
-from adapt_infinity.model import Checkpoint, ModelParams, Vlm, attach, load_vlm, new_adapter
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm, attach, load_vlm, new_adapter
+from adapt_infinity.model.lora import Adapter, join, scaling
 
 CONTINUE, MERGE = "continue", "merge_then_new"
 POLICIES = (CONTINUE, MERGE)
@@ -25,7 +25,7 @@ def begin(
     fresh = new_adapter(vlm, model_params, seed + 1_000_003 * round)
     if scaling(fresh.config) != scaling(previous.config):
         raise ValueError(
-            f"training.chaining={MERGE} keeps model.adapter_alpha / adapter_rank as it was: the previous adapter has "
-            f"{scaling(previous.config):g}, the new one {scaling(fresh.config):g}"
+            f"training.adapter_policy={MERGE} keeps model.adapter_alpha / adapter_rank as it was: "
+            f"the previous adapter has {scaling(previous.config):g}, the new one {scaling(fresh.config):g}"
         )
     return attach(vlm, join(previous.tensors, fresh))

@@ -18,14 +18,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adapt_infinity.lora import Adapter, adapter_digest
-from adapt_infinity.training.state import MethodState
+from adapt_infinity.model.lora import Adapter, adapter_digest
+from adapt_infinity.training.method_state import MethodState
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TrainingCheckpoint:
     """Where a training stands after some steps."""
 
     done: int  # steps
@@ -45,7 +45,7 @@ class Checkpoints:
         """Whether one is to be kept after so many steps."""
         return self.every > 0 and done % self.every == 0
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: TrainingCheckpoint) -> None:
         """In place of the one before, durably."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
@@ -56,7 +56,7 @@ class Checkpoints:
             os.fsync(file.fileno())
         os.replace(temporary, self.path)
 
-    def load(self) -> Checkpoint | None:
+    def load(self) -> TrainingCheckpoint | None:
         """The one that is there, if it is of this very training."""
         if not self.every or not self.path.is_file():
             return None
@@ -67,7 +67,7 @@ class Checkpoints:
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         log.info("training goes on after step %s", facts["done"])
-        return Checkpoint(int(facts["done"]), tensors, json.loads(facts["facts"]))
+        return TrainingCheckpoint(int(facts["done"]), tensors, json.loads(facts["facts"]))
 
     def clear(self) -> None:
         """The training is over."""

@@ -10,15 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from adapt_infinity.model import IGNORED, Batch, Vlm, answer_logits
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool
-from adapt_infinity.prompts import Encoded, batches, collate, encode, pad_token
-from adapt_infinity.sample import Sample, samples_of
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import Sample, samples_of
+from adapt_infinity.model.checkpoint import IGNORED, Batch, Vlm, answer_logits
+from adapt_infinity.model.prompts import Encoded, batches, collate, encode, pad_token
+from adapt_infinity.pool.pool import Pool
+from adapt_infinity.training.method_state import MethodState
+from adapt_infinity.training.parameter_vector import Weights
 from adapt_infinity.training.params import TrainingParams
-from adapt_infinity.training.plan import Step
-from adapt_infinity.training.state import MethodState
-from adapt_infinity.training.weights import Weights
+from adapt_infinity.training.schedule import Step
 
 Logits = Float[Tensor, "batch answers words"]
 Labels = Int[Tensor, "batch answers"]
@@ -27,7 +27,7 @@ LOOK_BACK = 4096  # remembered samples whose words a round holds
 
 
 @dataclass(frozen=True)
-class Memory:
+class ReplayMemory:
     """The samples of earlier rounds that are still in the pool: what a method may look back on."""
 
     pool: Pool
@@ -65,7 +65,7 @@ class Memory:
 
 
 @dataclass
-class Meter:
+class TokenCounter:
     """Tokens that a method has had read beside those that are trained on, padding included."""
 
     read: int = 0  # forward only
@@ -73,7 +73,7 @@ class Meter:
 
 
 @dataclass
-class Shelf:
+class EncodedSampleCache:
     """Encoded samples that are kept while they fit: a method meets the same ones again and again."""
 
     left: int  # bytes
@@ -92,17 +92,17 @@ class Shelf:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingContext:
     """One training: the model with what is trained on it, its samples, and what may be looked back on."""
 
     vlm: Vlm
     weights: Weights
     samples: Sequence[Sample]
     pictures: Pictures
-    memory: Memory
+    memory: ReplayMemory
     params: TrainingParams
     round: int
-    meter: Meter = field(default_factory=Meter)
+    meter: TokenCounter = field(default_factory=TokenCounter)
 
     def batches(self, samples: Sequence[Sample]) -> Iterator[tuple[list[Encoded], Batch]]:
         """Some samples in micro-batches of at most `token_budget` tokens, always the same for the same samples."""
@@ -112,9 +112,9 @@ class Lesson:
             yield gathered, self.collate(gathered)
 
     @cached_property
-    def shelf(self) -> Shelf:
+    def shelf(self) -> EncodedSampleCache:
         """Of `training.cache_mb`."""
-        return Shelf(self.params.cache_mb * 2**20)
+        return EncodedSampleCache(self.params.cache_mb * 2**20)
 
     def encoded(self, sample: Sample) -> Encoded:
         """A sample that is read more than once."""
@@ -178,7 +178,7 @@ def _no_change(step: Step) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class StepCallbacks:
     """What a method does in each step. What it leaves out is plain fine-tuning.
 
     on_batch      a further loss of a micro-batch, summed over answer tokens as cross-entropy is

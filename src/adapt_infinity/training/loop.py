@@ -16,17 +16,17 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from adapt_infinity.lora import FIRST, SECOND
-from adapt_infinity.model import IGNORED, Vlm, answer_logits
-from adapt_infinity.prompts import Encoded, batches, encode
-from adapt_infinity.sample import Sample
-from adapt_infinity.training import losses
-from adapt_infinity.training.checkpoints import Checkpoint, Checkpoints
-from adapt_infinity.training.group import Group
-from adapt_infinity.training.lesson import Course, Lesson, answer_loss
+from adapt_infinity.data.sample import Sample
+from adapt_infinity.model.checkpoint import IGNORED, Vlm, answer_logits
+from adapt_infinity.model.lora import FIRST, SECOND
+from adapt_infinity.model.prompts import Encoded, batches, encode
+from adapt_infinity.training import loss_events
+from adapt_infinity.training.checkpoints import Checkpoints, TrainingCheckpoint
+from adapt_infinity.training.context import StepCallbacks, TrainingContext, answer_loss
+from adapt_infinity.training.parameter_vector import Weights
 from adapt_infinity.training.params import TrainingParams
-from adapt_infinity.training.plan import Step, cosine, plan
-from adapt_infinity.training.weights import Weights
+from adapt_infinity.training.process_group import Group
+from adapt_infinity.training.schedule import Step, cosine, plan
 
 LOG = ["step", "epoch", "samples", "loss", "learning_rate", "tokens", "extra_tokens", "term", "held_out_loss"]
 ALONE = Group()
@@ -49,8 +49,8 @@ class Best:
 
 
 def train(
-    lesson: Lesson,
-    course: Course,
+    lesson: TrainingContext,
+    course: StepCallbacks,
     epochs: int,
     held: Sequence[Sample] = (),
     checkpoints: Checkpoints | None = None,
@@ -90,7 +90,7 @@ def train(
                 best.look(row["held_out_loss"], weights.theta)
             log.append(row)
             if group.first:
-                losses.tell(step.number, {name: row[name] for name in losses.TOLD})
+                loss_events.tell(step.number, {name: row[name] for name in loss_events.TOLD})
                 if checkpoints is not None and checkpoints.due(len(log)):
                     checkpoints.save(_checkpoint(log, best, weights, optimiser, course))
     if held and np.isfinite(best.loss):
@@ -98,7 +98,9 @@ def train(
     return pd.DataFrame(log, columns=LOG).astype({"held_out_loss": float}), optimiser.moments()
 
 
-def _step(lesson: Lesson, course: Course, rows: list[Encoded], step: Step, group: Group) -> dict[str, Any]:
+def _step(
+    lesson: TrainingContext, course: StepCallbacks, rows: list[Encoded], step: Step, group: Group
+) -> dict[str, Any]:
     """The gradient of one step, clipped, in `weights.gradient`; its line of the log."""
     gradient, params, before = lesson.weights.gradient, lesson.params, replace(lesson.meter)
     gradient.zero_()
@@ -167,7 +169,7 @@ class Optimiser:
             for name, part in self._weights.named(self.moment(moment)).items()
         }
 
-    def restore(self, found: Checkpoint) -> None:
+    def restore(self, found: TrainingCheckpoint) -> None:
         """As it was when the checkpoint was made, θ included."""
         self._weights.theta.copy_(found.tensors["theta"])
         start = 0
@@ -179,7 +181,7 @@ class Optimiser:
                 self._adam.state[part] = {"step": torch.tensor(float(found.done)), **moments}
 
 
-def held_out_loss(lesson: Lesson, held: Sequence[Sample]) -> float:
+def held_out_loss(lesson: TrainingContext, held: Sequence[Sample]) -> float:
     """Mean loss over the answer tokens of the samples kept back, nats a token."""
     total, answers = 0.0, 0
     lesson.vlm.model.eval()
@@ -193,12 +195,12 @@ def held_out_loss(lesson: Lesson, held: Sequence[Sample]) -> float:
 
 
 def _checkpoint(
-    log: list[dict[str, Any]], best: Best, weights: Weights, optimiser: Optimiser, course: Course
-) -> Checkpoint:
+    log: list[dict[str, Any]], best: Best, weights: Weights, optimiser: Optimiser, course: StepCallbacks
+) -> TrainingCheckpoint:
     tensors = {"theta": weights.theta, "best": best.theta}
     tensors |= {name: optimiser.moment(name) for name in (FIRST, SECOND)}
     tensors |= {f"moving.{name}": tensor for name, tensor in course.moving.items()}
-    return Checkpoint(len(log), tensors, {"log": log, "best": best.loss, "looks": best.looks})
+    return TrainingCheckpoint(len(log), tensors, {"log": log, "best": best.loss, "looks": best.looks})
 
 
 @contextmanager

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity import adapters
-from adapt_infinity.model import Vlm
+from adapt_infinity.model import adapters
+from adapt_infinity.model.checkpoint import Vlm
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Weights:
 
 def gather(vlm: Vlm, projector: str) -> Weights:
     """Make the adapter's weights trainable and bring them together; `projector` finds the slow ones by name."""
-    if vlm.form:
-        found = adapters.load(vlm.form["kind"]).trained(vlm.model, vlm.form)
+    if vlm.adapter_type:
+        found = adapters.load(vlm.adapter_type["kind"]).trained(vlm.model, vlm.adapter_type)
     else:
         found = {name: weight for name, weight in vlm.model.named_parameters() if "lora_" in name}
     assert found, "there is an adapter on the model"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from adapt_infinity import executors
-from adapt_infinity.training import chaining
+from adapt_infinity.training import adapter_policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,7 +11,7 @@ class TrainingParams:
     """params:training."""
 
     method: str  # a file in training/methods
-    chaining: str  # continue, merge_then_new
+    adapter_policy: str  # continue, merge_then_new
     learning_rate: float
     projector: str  # regular expression: modules that learn at the projector's rate
     projector_learning_rate: float
@@ -45,8 +45,10 @@ class TrainingParams:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must lie in 0..1, got {getattr(self, name)}")
         executors.check("training.executor", self.executor)
-        if self.chaining not in chaining.POLICIES:
-            raise ValueError(f"training.chaining must be {' or '.join(chaining.POLICIES)}, got {self.chaining!r}")
+        if self.adapter_policy not in adapter_policy.POLICIES:
+            raise ValueError(
+                f"training.adapter_policy must be {' or '.join(adapter_policy.POLICIES)}, got {self.adapter_policy!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity.training.lesson import Labels, Lesson, Logits
-from adapt_infinity.training.plan import Step
-from adapt_infinity.training.state import MethodState
-from adapt_infinity.training.weights import Weights
+from adapt_infinity.training.context import Labels, Logits, TrainingContext
+from adapt_infinity.training.method_state import MethodState
+from adapt_infinity.training.parameter_vector import Weights
+from adapt_infinity.training.schedule import Step
 
 Vector = Float[Tensor, " weights"]
 
@@ -37,12 +37,12 @@ class Quadratic:
         return self.strength / 2 * float(pull @ moved)
 
 
-def fisher(lesson: Lesson, batches: int, batch_size: int) -> Vector:
+def fisher(lesson: TrainingContext, batches: int, batch_size: int) -> Vector:
     """E[g²] over batches of what was trained on, at the weights as they are now, normalised to sum 1 (EWC)."""
     return _mean(lesson, batches, batch_size, lambda samples: lesson.gradient_of(samples).square())
 
 
-def sensitivity(lesson: Lesson, batches: int, batch_size: int) -> Vector:
+def sensitivity(lesson: TrainingContext, batches: int, batch_size: int) -> Vector:
     """E|∂ mean‖logits‖² / ∂θ|, normalised to sum 1: no label is needed (MAS, Aljundi et al. 2018)."""
     return _mean(lesson, batches, batch_size, lambda samples: lesson.gradient_of(samples, _squared_logits).abs())
 
@@ -60,7 +60,7 @@ def carried(weights: Weights, state: MethodState, *names: str) -> list[Tensor]:
     return [state.tensors[name].to(weights.theta.device) for name in names]
 
 
-def _mean(lesson: Lesson, batches: int, batch_size: int, of: Callable[[list], Vector]) -> Vector:
+def _mean(lesson: TrainingContext, batches: int, batch_size: int, of: Callable[[list], Vector]) -> Vector:
     samples = lesson.some(batches * batch_size)
     total = torch.zeros_like(lesson.weights.theta)
     for start in range(0, len(samples), batch_size):

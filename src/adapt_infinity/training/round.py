@@ -11,21 +11,22 @@ import pandas as pd
 import pyarrow.dataset as ds
 import torch
 
-from adapt_infinity import executors, parquet
-from adapt_infinity.lora import Adapter, read_adapter, write_adapter
-from adapt_infinity.model import Checkpoint, ModelParams, attach, detach, load_vlm, new_adapter
-from adapt_infinity.pictures import Pictures
-from adapt_infinity.pool import Pool
-from adapt_infinity.sample import Sample, samples_of
-from adapt_infinity.training import chaining, losses, methods
+from adapt_infinity import executors
+from adapt_infinity.data import parquet
+from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.sample import Sample, samples_of
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, attach, detach, load_vlm, new_adapter
+from adapt_infinity.model.lora import Adapter, read_adapter, write_adapter
+from adapt_infinity.pool.pool import Pool
+from adapt_infinity.training import adapter_policy, loss_events, methods
 from adapt_infinity.training.checkpoints import Checkpoints, fingerprint
-from adapt_infinity.training.engine import train
-from adapt_infinity.training.group import Group, join_group, leave_group
-from adapt_infinity.training.lesson import Course, Lesson, Memory
+from adapt_infinity.training.context import ReplayMemory, StepCallbacks, TrainingContext
+from adapt_infinity.training.loop import train
+from adapt_infinity.training.method_state import MethodState, own_state, read_state, start_state, write_state
+from adapt_infinity.training.parameter_vector import gather
 from adapt_infinity.training.params import TrainingParams, WarmUpParams
-from adapt_infinity.training.plan import held_out
-from adapt_infinity.training.state import MethodState, own_state, read_state, start_state, write_state
-from adapt_infinity.training.weights import gather
+from adapt_infinity.training.process_group import Group, join_group, leave_group
+from adapt_infinity.training.schedule import held_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Assignment:
 
     samples: list[Sample]
     held: list[Sample]  # kept back, to stop early by
-    memory: Memory
+    memory: ReplayMemory
     pictures: Pictures
     base_model: Checkpoint
     previous_adapter: Adapter
@@ -68,14 +69,14 @@ def train_adapter(
     pool, and when the method cannot go on from the round before.
     """
     own = methods.params_of(params.method, method_params)
-    methods.check_chaining(params.method, params.chaining)
+    methods.check_adapter_policy(params.method, params.adapter_policy)
     state = own_state(previous_method_state, params.method)
-    if previous_adapter.form.get("kind", params.method) != params.method:
+    if previous_adapter.adapter_type.get("kind", params.method) != params.method:
         raise ValueError(
-            f"the round before made an adapter of {previous_adapter.form['kind']}, which training.method="
+            f"the round before made an adapter of {previous_adapter.adapter_type['kind']}, which training.method="
             f"{params.method} cannot train: keep the method through a stream"
         )
-    memory = Memory(pool, round)
+    memory = ReplayMemory(pool, round)
     ids = _chosen(pool, subset)
     choose = getattr(methods.load(params.method), "choose", None)
     if choose is not None:
@@ -127,8 +128,8 @@ def warm_up_adapter(
     base = load_vlm(base_model, model_params)
     vlm = attach(base, new_adapter(base, model_params, params.seed))
     weights = gather(vlm, params.projector)
-    lesson = Lesson(vlm, weights, samples, pictures, Memory(Pool(), 0), params, 0)
-    log, moments = train(lesson, Course(), warm_up.epochs)
+    lesson = TrainingContext(vlm, weights, samples, pictures, ReplayMemory(Pool(), 0), params, 0)
+    log, moments = train(lesson, StepCallbacks(), warm_up.epochs)
     record = {"policy": "warm_up", "rounds": [0], "steps": len(log), "moment_steps": len(log)}
     return detach(vlm, record, moments), log, start_state()
 
@@ -136,14 +137,16 @@ def warm_up_adapter(
 def fit(assignment: Assignment, group: Group | None = None) -> Outcome:
     """Train, in this process or in this and others."""
     params, previous = assignment.params, assignment.previous_adapter
-    vlm = chaining.begin(
-        assignment.base_model, assignment.model_params, previous, params.chaining, params.seed, assignment.round
+    vlm = adapter_policy.begin(
+        assignment.base_model, assignment.model_params, previous, params.adapter_policy, params.seed, assignment.round
     )
     method = methods.load(params.method)
     if hasattr(method, "shape"):
         vlm = method.shape(vlm, assignment.memory, params, assignment.method_params)
     weights = gather(vlm, params.projector)
-    lesson = Lesson(vlm, weights, assignment.samples, assignment.pictures, assignment.memory, params, assignment.round)
+    lesson = TrainingContext(
+        vlm, weights, assignment.samples, assignment.pictures, assignment.memory, params, assignment.round
+    )
     course = method.start(lesson, assignment.state, assignment.method_params)
     begun = replace(lesson.meter)
     log, moments = train(lesson, course, params.epochs, assignment.held, assignment.checkpoints, group or Group())
@@ -165,7 +168,7 @@ def fit_together(assignment: Assignment, workers: int) -> Outcome:
     executors.load_together(assignment.params.executor)(_work, (assignment, workers, place), workers)
     log = pd.read_parquet(place / "log.parquet")
     for row in log.to_dict("records"):  # nobody heard what was told in other processes
-        losses.tell(row["step"], {name: row[name] for name in losses.TOLD})
+        loss_events.tell(row["step"], {name: row[name] for name in loss_events.TOLD})
     outcome = read_adapter(place / "adapter"), log, read_state(place / "state")
     shutil.rmtree(place)
     return outcome
@@ -201,7 +204,7 @@ def _chosen(pool: Pool, subset: pd.DataFrame) -> np.ndarray:
 
 def _record(previous: Adapter, params: TrainingParams, round: int, log: pd.DataFrame) -> Mapping[str, Any]:
     return {
-        "policy": params.chaining,
+        "policy": params.adapter_policy,
         "method": params.method,
         "rounds": [*previous.record["rounds"], round],
         "steps": previous.record["steps"] + len(log),

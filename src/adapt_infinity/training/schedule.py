@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adapt_infinity.sample import Sample
+from adapt_infinity.data.sample import Sample
 
 GROUPED = 8  # batches whose samples are sorted by length together
 
@@ -30,7 +30,7 @@ def plan(samples: Sequence[Sample], epochs: int, batch_size: int, seed: int) -> 
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Places of an epoch's samples, each once: random windows, sorted by length inside, batches in random order."""
+    """RowIndex of an epoch's samples, each once: random windows, sorted by length inside, batches in random order."""
     draw = np.random.default_rng([seed, epoch + 1])
     order = draw.permutation(len(lengths))
     gathered = []

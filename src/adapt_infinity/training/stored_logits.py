@@ -14,15 +14,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from adapt_infinity.model import IGNORED
-from adapt_infinity.sample import Sample
-from adapt_infinity.training.lesson import Lesson, draw
-from adapt_infinity.training.plan import Step
-from adapt_infinity.training.state import MethodState
+from adapt_infinity.data.sample import Sample
+from adapt_infinity.model.checkpoint import IGNORED
+from adapt_infinity.training.context import TrainingContext, draw
+from adapt_infinity.training.method_state import MethodState
+from adapt_infinity.training.schedule import Step
 
 
 @dataclass(frozen=True)
-class Recalled:
+class StoredLogits:
     """Logits of some samples. Sample n's tokens are rows starts[n] to starts[n + 1] of the tables."""
 
     ids: Int[Tensor, " samples"]
@@ -39,7 +39,7 @@ class Recalled:
         tokens = slice(int(self.starts[place]), int(self.starts[place + 1]))
         return self.words[tokens].long(), self.values[tokens]
 
-    def part(self, ids: Int[np.ndarray, " kept"]) -> "Recalled":
+    def part(self, ids: Int[np.ndarray, " kept"]) -> "StoredLogits":
         """Of some of the samples, by ascending id."""
         pieces = [self.of(int(sample_id)) for sample_id in ids]
         places = torch.searchsorted(self.ids, torch.as_tensor(ids))
@@ -50,12 +50,12 @@ class Recalled:
         return {name: getattr(self, name) for name in ("ids", "rounds", "starts", "words", "values")}
 
 
-def recalled(state: MethodState) -> Recalled | None:
+def recalled(state: MethodState) -> StoredLogits | None:
     """What a state remembers."""
-    return Recalled(**state.tensors) if state.tensors else None
+    return StoredLogits(**state.tensors) if state.tensors else None
 
 
-def remember(lesson: Lesson, before: Recalled | None, memory: int, top: int) -> Recalled:
+def remember(lesson: TrainingContext, before: StoredLogits | None, memory: int, top: int) -> StoredLogits:
     """Old logits thinned out to their part of `memory` samples, and those of a draw of what was just learned.
 
     `ValueError` when earlier rounds kept more or fewer logits a token.
@@ -76,7 +76,7 @@ def remember(lesson: Lesson, before: Recalled | None, memory: int, top: int) -> 
 
 
 def distance(
-    lesson: Lesson, known: Recalled, ids: Sequence[int] | Int[np.ndarray, " n"]
+    lesson: TrainingContext, known: StoredLogits, ids: Sequence[int] | Int[np.ndarray, " n"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Over the answer tokens of some samples: mean squared distance of the logits to those remembered (over tokens and
     the words that are kept), and mean cross-entropy; both with their graph.
@@ -101,7 +101,9 @@ def distance(
     return squared / tokens, loss / tokens
 
 
-def drawn(lesson: Lesson, known: Recalled, size: int, step: Step, which: int = 0) -> Int[np.ndarray, " drawn"]:
+def drawn(
+    lesson: TrainingContext, known: StoredLogits, size: int, step: Step, which: int = 0
+) -> Int[np.ndarray, " drawn"]:
     """A step's draw, or one of its draws, from what is remembered and still in the pool; `ValueError` if nothing is."""
     there = np.intersect1d(known.ids.numpy(), lesson.memory.ids)
     if len(there) == 0:
@@ -113,7 +115,7 @@ def drawn(lesson: Lesson, known: Recalled, size: int, step: Step, which: int = 0
     return draw(there, size, lesson.params.seed, lesson.round, step.number, which)
 
 
-def _read(lesson: Lesson, samples: Sequence[Sample], top: int) -> Recalled:
+def _read(lesson: TrainingContext, samples: Sequence[Sample], top: int) -> StoredLogits:
     found: dict[int, tuple[Tensor, Tensor]] = {}
     with torch.no_grad():
         for rows, batch in lesson.batches(samples):
@@ -126,15 +128,15 @@ def _read(lesson: Lesson, samples: Sequence[Sample], top: int) -> Recalled:
     return _table(ids, torch.full_like(ids, lesson.round), [found[int(sample_id)] for sample_id in ids])
 
 
-def _table(ids: Tensor, rounds: Tensor, pieces: Sequence[tuple[Tensor, Tensor]]) -> Recalled:
+def _table(ids: Tensor, rounds: Tensor, pieces: Sequence[tuple[Tensor, Tensor]]) -> StoredLogits:
     lengths = torch.tensor([0, *[len(words) for words, _ in pieces]])
     if not pieces:
-        return Recalled(ids, rounds, lengths, torch.empty(0, 0, dtype=torch.int32), torch.empty(0, 0))
+        return StoredLogits(ids, rounds, lengths, torch.empty(0, 0, dtype=torch.int32), torch.empty(0, 0))
     words = torch.cat([words for words, _ in pieces]).to(torch.int32)
-    return Recalled(ids, rounds, lengths.cumsum(0), words, torch.cat([values for _, values in pieces]))
+    return StoredLogits(ids, rounds, lengths.cumsum(0), words, torch.cat([values for _, values in pieces]))
 
 
-def _merged(parts: Sequence[Recalled]) -> Recalled:
+def _merged(parts: Sequence[StoredLogits]) -> StoredLogits:
     parts = [part for part in parts if len(part.ids)]
     ids, order = torch.cat([part.ids for part in parts]).sort()
     rounds = torch.cat([part.rounds for part in parts])[order]

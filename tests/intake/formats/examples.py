@@ -3,7 +3,7 @@
 import base64
 from typing import Any
 
-from adapt_infinity.formats import Conversation
+from adapt_infinity.intake.formats import Conversation
 
 DOT = b"\x89PNG, say"
 DOT64 = base64.b64encode(DOT).decode()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapt_infinity import formats
-from tests.formats.examples import EXAMPLES
+from adapt_infinity.intake import formats
+from tests.intake.formats.examples import EXAMPLES
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

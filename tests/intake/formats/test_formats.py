@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapt_infinity import formats
-from adapt_infinity.formats import Conversation
-from adapt_infinity.sample import IMAGE, Sample, Turn
-from tests.formats.examples import DOT, DOT64, EXAMPLES, talk
+from adapt_infinity.data.sample import IMAGE, Sample, Turn
+from adapt_infinity.intake import formats
+from adapt_infinity.intake.formats import Conversation
+from tests.intake.formats.examples import DOT, DOT64, EXAMPLES, talk
 
 
 def read(name: str, options: dict[str, Any] | None = None) -> Any:

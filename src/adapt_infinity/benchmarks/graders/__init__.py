@@ -7,15 +7,15 @@ box) is compared as text.
 
 from collections.abc import Callable
 
-from adapt_infinity import rooms
+from adapt_infinity import registry
 
 
 def names() -> list[str]:
     """Every grader, by its file's name."""
-    return rooms.names(__name__)
+    return registry.names(__name__)
 
 
 def load(name: str) -> Callable[[str, str], float]:
     """The `grade(answer, reference)` of one grader; `ValueError` lists those there are."""
-    grade: Callable[[str, str], float] = rooms.load(__name__, name, "grade")
+    grade: Callable[[str, str], float] = registry.load(__name__, name, "grade")
     return grade

@@ -9,7 +9,7 @@ Write as a row: red circle, blue square            red circle | blue square
 import numpy as np
 
 from adapt_infinity.embedded.datasets import languages, primitives, visual_chat
-from adapt_infinity.embedded.ideas import Ask, Idea, Skill
+from adapt_infinity.embedded.sample_specs import Ask, Idea, Skill
 from adapt_infinity.embedded.scenes import COLOURS, HEIGHTS, Chart, draw_scene
 
 SKILLS = {

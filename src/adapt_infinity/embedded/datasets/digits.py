@@ -12,7 +12,7 @@ that are easily told apart.
 import numpy as np
 
 from adapt_infinity.embedded.datasets import visual_chat
-from adapt_infinity.embedded.ideas import Ask, Idea, Skill
+from adapt_infinity.embedded.sample_specs import Ask, Idea, Skill
 from adapt_infinity.embedded.scenes import GRID, digits, draw_handwriting
 
 SKILLS = {

@@ -9,7 +9,7 @@ In Chinese: red circle, blue square      红色的圆形,蓝色的方形
 import numpy as np
 
 from adapt_infinity.embedded.datasets import primitives
-from adapt_infinity.embedded.ideas import Ask, Idea, Skill
+from adapt_infinity.embedded.sample_specs import Ask, Idea, Skill
 from adapt_infinity.embedded.scenes import Scene, draw_scene
 
 SKILLS = {

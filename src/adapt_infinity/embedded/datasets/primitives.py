@@ -8,7 +8,7 @@ Repeat: river lamp stone                river lamp stone
 
 import numpy as np
 
-from adapt_infinity.embedded.ideas import Ask, Idea, Skill
+from adapt_infinity.embedded.sample_specs import Ask, Idea, Skill
 from adapt_infinity.embedded.scenes import COLOURS, SHAPES, Scene, draw_scene
 
 WORDS = (

@@ -9,7 +9,7 @@
 import numpy as np
 
 from adapt_infinity.embedded.datasets import primitives
-from adapt_infinity.embedded.ideas import Ask, Idea, Skill
+from adapt_infinity.embedded.sample_specs import Ask, Idea, Skill
 from adapt_infinity.embedded.scenes import Thing, draw_scene
 
 SKILLS = {

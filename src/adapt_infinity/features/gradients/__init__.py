@@ -10,7 +10,7 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity import rooms
+from adapt_infinity import registry
 
 Moments = tuple[Tensor, Tensor]
 Prepare = Callable[[Float[Tensor, "batch out inside"], Moments | None, int], Float[Tensor, "batch out inside"]]
@@ -18,10 +18,10 @@ Prepare = Callable[[Float[Tensor, "batch out inside"], Moments | None, int], Flo
 
 def names() -> list[str]:
     """Every form of the gradient there is."""
-    return rooms.names(__name__)
+    return registry.names(__name__)
 
 
 def load(name: str) -> Prepare:
     """The function `prepare` of the file `name`; `ValueError` names the known ones."""
-    prepare: Prepare = rooms.load(__name__, name, "prepare")
+    prepare: Prepare = registry.load(__name__, name, "prepare")
     return prepare

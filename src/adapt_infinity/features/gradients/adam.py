@@ -7,7 +7,7 @@ and divided. LESS's code leaves the correction out and keeps eps under the root;
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity.probe.gradients import Moments
+from adapt_infinity.features.gradients import Moments
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 

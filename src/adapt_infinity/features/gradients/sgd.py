@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity.probe.gradients import Moments
+from adapt_infinity.features.gradients import Moments
 
 
 def prepare(

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adapt_infinity import rooms
+from adapt_infinity import registry
 
 IGNORED = -100
 
@@ -82,18 +82,18 @@ class Outputs:
 
 def names() -> list[str]:
     """Every score there is."""
-    return rooms.names(__name__)
+    return registry.names(__name__)
 
 
 def load(name: str) -> Callable[[Outputs], Float[Tensor, " batch"]]:
     """The score function `name`; `ValueError` names the known ones."""
-    score: Callable[[Outputs], Float[Tensor, " batch"]] = rooms.load(__name__, name, "score")
+    score: Callable[[Outputs], Float[Tensor, " batch"]] = registry.load(__name__, name, "score")
     return score
 
 
 def needs(name: str) -> tuple[str, ...]:
     """The fields of `Outputs` that the score `name` cannot do without, and that may be missing."""
-    return tuple(getattr(rooms.module(__name__, name), "NEEDS", ()))
+    return tuple(getattr(registry.module(__name__, name), "NEEDS", ()))
 
 
 def possible(outputs: Outputs) -> list[str]:

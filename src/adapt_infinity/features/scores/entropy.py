@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity.experts import Outputs, mean_over_answers
+from adapt_infinity.features.scores import Outputs, mean_over_answers
 
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:

@@ -8,7 +8,7 @@ a backward pass. The mean over answer tokens.
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity.experts import Outputs, mean_over_answers
+from adapt_infinity.features.scores import Outputs, mean_over_answers
 
 NEEDS = ("hidden_square",)
 

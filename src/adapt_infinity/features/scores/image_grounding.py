@@ -7,7 +7,7 @@ two losses. The sign says whether the picture helps, and a text-only sample has 
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity.experts import Outputs
+from adapt_infinity.features.scores import Outputs
 
 NEEDS = ("nll_without_image",)
 

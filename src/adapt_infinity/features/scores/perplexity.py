@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity.experts import Outputs
+from adapt_infinity.features.scores import Outputs
 
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:

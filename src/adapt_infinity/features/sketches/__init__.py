@@ -10,17 +10,17 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity import rooms
+from adapt_infinity import registry
 
 Sketch = Callable[[Float[Tensor, "batch ..."], str, int], Float[Tensor, "batch dim"]]
 
 
 def names() -> list[str]:
     """Every sketch there is."""
-    return rooms.names(__name__)
+    return registry.names(__name__)
 
 
 def load(name: str) -> Sketch:
     """The function `sketch` of the file `name`; `ValueError` names the known ones."""
-    sketch: Sketch = rooms.load(__name__, name, "sketch")
+    sketch: Sketch = registry.load(__name__, name, "sketch")
     return sketch

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity.probe.draws import directions
+from adapt_infinity.features.counter_rng import directions
 
 BLOCK = 2**24  # signs that are held at a time: 64 MB
 

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity.probe.draws import Store, raw_bits
+from adapt_infinity.features.counter_rng import DrawCache, raw_bits
 
 VERSION = 1  # of the numbers below; stored rows of many rounds depend on them
-_plans = Store(2**31)  # 5 bytes a number: every layer of a 7B model at rank 128 takes 1.6 GB, one layer 50 MB
+_plans = DrawCache(2**31)  # 5 bytes a number: every layer of a 7B model at rank 128 takes 1.6 GB, one layer 50 MB
 
 
 def sketch(gradient: Float[Tensor, "batch ..."], module: str, dim: int) -> Float[Tensor, "batch dim"]:

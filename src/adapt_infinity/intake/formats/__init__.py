@@ -15,7 +15,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from adapt_infinity import rooms
+from adapt_infinity import registry
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ Parse = Callable[[Any], Conversation | list[Conversation]]
 
 def names() -> list[str]:
     """Every format there is."""
-    return rooms.names(__name__)
+    return registry.names(__name__)
 
 
 def module(name: str) -> ModuleType:
     """The file of the format `name`; `ValueError` names the known ones."""
-    return rooms.module(__name__, name)
+    return registry.module(__name__, name)
 
 
 def load(name: str, options: Mapping[str, Any] | None = None) -> Parse:

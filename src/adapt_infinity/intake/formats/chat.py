@@ -14,9 +14,9 @@ Source: platform.openai.com/docs/guides/images-vision and /docs/api-reference/ch
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt_infinity.fields import decoded, identifier, mapping, pictures, turn
-from adapt_infinity.formats import Conversation
-from adapt_infinity.sample import IMAGE, Sample
+from adapt_infinity.data.sample import IMAGE, Sample
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import decoded, identifier, mapping, pictures, turn
 
 LINES = True
 TEXTS = ("text", "input_text", "output_text")

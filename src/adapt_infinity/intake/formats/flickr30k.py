@@ -11,8 +11,8 @@ descriptions to visual denotations"; Karpathy & Fei-Fei 2015, arXiv:1412.2306.
 
 from typing import Any
 
-from adapt_infinity.fields import answers, exchange, filled, mapping, name, text
-from adapt_infinity.formats import Conversation
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import answers, exchange, filled, mapping, name, text
 
 UNDER = "images"
 QUESTION = "Describe this picture in one sentence."

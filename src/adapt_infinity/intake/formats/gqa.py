@@ -10,8 +10,8 @@ arXiv:1902.09506.
 
 from typing import Any
 
-from adapt_infinity.fields import exchange, filled, mapping, name, text
-from adapt_infinity.formats import Conversation
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import exchange, filled, mapping, name, text
 
 KEYED = True
 

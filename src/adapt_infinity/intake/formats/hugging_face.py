@@ -13,8 +13,8 @@ Source: huggingface.co/docs/datasets, "Image feature": a picture is stored as by
 import math
 from typing import Any
 
-from adapt_infinity.fields import answers, exchange, identifier, mapping, pictures, placed, speeches, text
-from adapt_infinity.formats import Conversation
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import answers, exchange, identifier, mapping, pictures, placed, speeches, text
 
 
 def parse(

@@ -10,8 +10,8 @@ Source: 2D_Instruct/meta_file of github.com/OpenGVLab/LAMM; Yin et al. 2023, arX
 
 from typing import Any
 
-from adapt_infinity.fields import identifier, mapping, pictures, placed, speeches
-from adapt_infinity.formats import Conversation
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import identifier, mapping, pictures, placed, speeches
 
 
 def parse(record: Any) -> Conversation:

@@ -10,9 +10,9 @@ Source: github.com/haotian-liu/LLaVA, docs/Finetune_Custom_Data.md.
 from collections.abc import Sequence
 from typing import Any
 
-from adapt_infinity.fields import identifier, mapping, pictures, turns
-from adapt_infinity.formats import Conversation
-from adapt_infinity.sample import Sample
+from adapt_infinity.data.sample import Sample
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import identifier, mapping, pictures, turns
 
 SPEAKERS = {"user": "human", "assistant": "gpt"}
 

@@ -10,8 +10,8 @@ Source: huggingface.co/datasets/MMInstruction/M3IT; Li et al. 2023, arXiv:2306.0
 
 from typing import Any
 
-from adapt_infinity.fields import decoded, exchange, mapping, text
-from adapt_infinity.formats import Conversation
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import decoded, exchange, mapping, text
 
 
 def parse(record: Any) -> Conversation:

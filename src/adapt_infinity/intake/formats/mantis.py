@@ -13,8 +13,8 @@ Jiang et al. 2024, arXiv:2405.01483.
 
 from typing import Any
 
-from adapt_infinity.fields import identifier, mapping, pictures, speeches
-from adapt_infinity.formats import Conversation
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import identifier, mapping, pictures, speeches
 
 
 def parse(record: Any, skill: str = "") -> Conversation:

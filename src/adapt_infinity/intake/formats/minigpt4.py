@@ -10,8 +10,8 @@ Source: filter_cap.json of huggingface.co/datasets/Vision-CAIR/cc_sbu_align; Zhu
 import hashlib
 from typing import Any
 
-from adapt_infinity.fields import exchange, filled, mapping, name, text
-from adapt_infinity.formats import Conversation
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import exchange, filled, mapping, name, text
 
 UNDER = "annotations"
 QUESTIONS = (

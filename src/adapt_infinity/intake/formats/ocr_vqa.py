@@ -12,8 +12,8 @@ Images".
 from pathlib import PurePosixPath
 from typing import Any
 
-from adapt_infinity.fields import answers, exchange, filled, mapping, name, text
-from adapt_infinity.formats import Conversation
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import answers, exchange, filled, mapping, name, text
 
 KEYED = True
 SPLITS = {"train": 1, "validation": 2, "test": 3}

@@ -11,9 +11,9 @@ Source: data/README.md of github.com/hiyouga/LLaMA-Factory.
 from collections.abc import Sequence
 from typing import Any
 
-from adapt_infinity.fields import identifier, mapping, pictures, speeches, text
-from adapt_infinity.formats import Conversation
-from adapt_infinity.sample import Sample
+from adapt_infinity.data.sample import Sample
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import identifier, mapping, pictures, speeches, text
 
 SPEAKERS = {"user": "human", "assistant": "gpt"}
 

@@ -9,8 +9,8 @@ Source: TextCaps_0.1_{train,val}.json of textvqa.org/textcaps; Sidorov et al. 20
 
 from typing import Any
 
-from adapt_infinity.fields import answers, exchange, filled, mapping, name, text
-from adapt_infinity.formats import Conversation
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import answers, exchange, filled, mapping, name, text
 
 UNDER = "data"
 QUESTION = "Describe this picture in one sentence. Mention what is written in it."

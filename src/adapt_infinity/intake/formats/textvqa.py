@@ -9,8 +9,8 @@ Source: TextVQA_0.5.1_{train,val}.json of textvqa.org/dataset; Singh et al. 2019
 
 from typing import Any
 
-from adapt_infinity.fields import answers, commonest, exchange, filled, mapping, name, text
-from adapt_infinity.formats import Conversation
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import answers, commonest, exchange, filled, mapping, name, text
 
 UNDER = "data"
 

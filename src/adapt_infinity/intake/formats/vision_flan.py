@@ -10,8 +10,8 @@ arXiv:2402.11690.
 
 from typing import Any
 
-from adapt_infinity.fields import identifier, mapping, pictures, speeches
-from adapt_infinity.formats import Conversation
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import identifier, mapping, pictures, speeches
 
 
 def parse(record: Any) -> Conversation:

@@ -9,8 +9,8 @@ Source: train.json and val.json of vizwiz.org/tasks-and-datasets/vqa; Gurari et 
 
 from typing import Any
 
-from adapt_infinity.fields import answers, commonest, exchange, filled, mapping, name, text
-from adapt_infinity.formats import Conversation
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import answers, commonest, exchange, filled, mapping, name, text
 
 
 def parse(record: Any, image: str = "train/{image}", hint: str = "") -> Conversation:

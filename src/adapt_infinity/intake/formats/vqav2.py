@@ -10,8 +10,8 @@ Source: visualqa.org/download.html; Goyal et al. 2017, arXiv:1612.00837.
 
 from typing import Any
 
-from adapt_infinity.fields import answers, exchange, filled, mapping, name, text
-from adapt_infinity.formats import Conversation
+from adapt_infinity.intake.formats import Conversation
+from adapt_infinity.intake.validators import answers, exchange, filled, mapping, name, text
 
 UNDER = "annotations"
 

@@ -10,9 +10,9 @@
 
 from types import ModuleType
 
-from adapt_infinity import rooms
+from adapt_infinity import registry
 
 
 def load(kind: str) -> ModuleType:
     """The form `kind`; `ValueError` lists those that there are."""
-    return rooms.module(__name__, kind)
+    return registry.module(__name__, kind)

@@ -8,14 +8,14 @@ kept. For each row that is lost, in rank order: the row it duplicates and their 
 
 from typing import Any
 
-from adapt_infinity import rooms
+from adapt_infinity import registry
 
 
 def names() -> list[str]:
     """The rules that there are, by file name."""
-    return rooms.names(__name__)
+    return registry.names(__name__)
 
 
 def load(name: str) -> Any:
     """The rule `name`; `ValueError` lists those that there are."""
-    return rooms.load(__name__, name, "thin_out")
+    return registry.load(__name__, name, "thin_out")

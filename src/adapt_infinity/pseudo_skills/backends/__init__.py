@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from adapt_infinity import rooms
+from adapt_infinity import registry
 
 Found = tuple[Int64[Tensor, " m"], Float32[Tensor, " m"], Float32[Tensor, " m"]]
 Nearest = Callable[[Float32[Tensor, "m dim"]], Found]
@@ -23,10 +23,10 @@ SLACK = 1e-6  # by which a cosine in single precision may be off
 
 def names() -> list[str]:
     """Every engine there is."""
-    return rooms.names(__name__)
+    return registry.names(__name__)
 
 
 def load(name: str) -> Searcher:
     """The engine `name`, or, for `auto`, the one that was measured to be fastest (docs/decisions.md)."""
-    searcher: Searcher = rooms.load(__name__, "torch" if name == "auto" else name, "searcher")
+    searcher: Searcher = registry.load(__name__, "torch" if name == "auto" else name, "searcher")
     return searcher

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from adapt_infinity.clustering.engines import NONE, SLACK, Found, Nearest
+from adapt_infinity.pseudo_skills.backends import NONE, SLACK, Found, Nearest
 
 
 def searcher(centroids: Float32[Tensor, "k dim"], device: torch.device) -> Nearest:

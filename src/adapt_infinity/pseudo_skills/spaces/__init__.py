@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from adapt_infinity import rooms
+from adapt_infinity import registry
 
 
 def names() -> list[str]:
     """Every space there is."""
-    return rooms.names(__name__)
+    return registry.names(__name__)
 
 
 def rows_in(name: str, **given: Any) -> Float[np.ndarray, "n dim"]:
     """The rows of the space `name`, made of those of the given inputs that it asks for."""
-    make = rooms.load(__name__, name, "rows")
+    make = registry.load(__name__, name, "rows")
     made: Float[np.ndarray, "n dim"] = make(**{argument: given[argument] for argument in signature(make).parameters})
     return made

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from adapt_infinity.clustering.features import Features
+from adapt_infinity.pseudo_skills.feature_source import Features
 
 
 def rows(features: Features) -> Float[np.ndarray, "n width"]:

@@ -14,8 +14,8 @@ from jaxtyping import Float16
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from adapt_infinity.clustering.words import said, words
-from adapt_infinity.pool import Pool
+from adapt_infinity.pool.pool import Pool
+from adapt_infinity.pseudo_skills.words import said, words
 
 WIDTH = 1024
 TERMS = 1 << 18  # buckets in which terms are counted before they are sketched

@@ -8,7 +8,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.decomposition import PCA
 
-from adapt_infinity.figures.style import FAINT, INK, PALETTE, PAPER, SOFT, cut, put_title, tidy
+from adapt_infinity.reporting.figures.style import FAINT, INK, PALETTE, PAPER, SOFT, cut, put_title, tidy
 
 _FITTED_ON = 4096  # rows that fix the axes of a projection
 

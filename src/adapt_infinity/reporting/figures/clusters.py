@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
 
-from adapt_infinity.figures.style import FAINT, INK, PALETTE, PAPER, PLAIN, SHADES, SOFT, cut, put_title, tidy
+from adapt_infinity.reporting.figures.style import FAINT, INK, PALETTE, PAPER, PLAIN, SHADES, SOFT, cut, put_title, tidy
 
 CLUSTERS, THUMBNAILS, THUMBNAIL = 24, 4, 160  # on a sheet of clusters: rows, pictures in a row, pixels of a side
 

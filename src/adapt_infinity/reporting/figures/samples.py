@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from adapt_infinity.figures.style import INK, PAPER, PLAIN, SOFT
+from adapt_infinity.reporting.figures.style import INK, PAPER, PLAIN, SOFT
 
 SHEET = 12  # samples on a sheet
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from adapt_infinity.figures.style import FAINT, INK, PALETTE, PAPER, SHADES, SOFT, cut, put_title, tidy
+from adapt_infinity.reporting.figures.style import FAINT, INK, PALETTE, PAPER, SHADES, SOFT, cut, put_title, tidy
 
 MARKERS = "osD^vPX*"
 _SCORES = LinearSegmentedColormap.from_list("scores", SHADES)

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from adapt_infinity.figures.style import INK, PALETTE, PAPER, SHADES, cut, put_title, tidy
-from adapt_infinity.modalities import PARTS
+from adapt_infinity.model.modality_embeddings import PARTS
+from adapt_infinity.reporting.figures.style import INK, PALETTE, PAPER, SHADES, cut, put_title, tidy
 
 _ALIKE = LinearSegmentedColormap.from_list("alike", SHADES)
 _CHANGE = LinearSegmentedColormap.from_list("change", [PALETTE[1], PAPER, PALETTE[0]])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from adapt_infinity import rooms
+from adapt_infinity import registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,10 @@ class Candidates:
 
 def names() -> list[str]:
     """Every choice there is."""
-    return rooms.names(__name__)
+    return registry.names(__name__)
 
 
 def load(name: str) -> Callable[[Candidates], Int[np.ndarray, "clusters experts"]]:
     """The function `name`; `ValueError` names the known ones."""
-    prefer: Callable[[Candidates], Int[np.ndarray, "clusters experts"]] = rooms.load(__name__, name, "prefer")
+    prefer: Callable[[Candidates], Int[np.ndarray, "clusters experts"]] = registry.load(__name__, name, "prefer")
     return prefer

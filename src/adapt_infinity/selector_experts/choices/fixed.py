@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int
 
-from adapt_infinity.selection.choices import Candidates
+from adapt_infinity.selector_experts.choices import Candidates
 
 
 def prefer(candidates: Candidates) -> Int[np.ndarray, "clusters experts"]:

@@ -8,7 +8,7 @@ entropy, so that the first round chooses as `entropy` does.
 import numpy as np
 from jaxtyping import Int
 
-from adapt_infinity.selection.choices import Candidates
+from adapt_infinity.selector_experts.choices import Candidates
 
 
 def prefer(candidates: Candidates) -> Int[np.ndarray, "clusters experts"]:

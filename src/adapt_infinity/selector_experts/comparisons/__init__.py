@@ -10,16 +10,16 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from adapt_infinity import rooms
-from adapt_infinity.selection.evidence import Evidence
+from adapt_infinity import registry
+from adapt_infinity.selector_experts.context import ScoringContext
 
 
 def names() -> list[str]:
     """Every comparison there is."""
-    return rooms.names(__name__)
+    return registry.names(__name__)
 
 
-def load(name: str) -> Callable[[Evidence], Float[np.ndarray, " n"]]:
+def load(name: str) -> Callable[[ScoringContext], Float[np.ndarray, " n"]]:
     """The function `name`; `ValueError` names the known ones."""
-    score: Callable[[Evidence], Float[np.ndarray, " n"]] = rooms.load(__name__, name, "score")
+    score: Callable[[ScoringContext], Float[np.ndarray, " n"]] = registry.load(__name__, name, "score")
     return score

@@ -3,10 +3,10 @@
 import numpy as np
 from jaxtyping import Float
 
-from adapt_infinity.selection.evidence import Evidence
+from adapt_infinity.selector_experts.context import ScoringContext
 
 
-def score(evidence: Evidence) -> Float[np.ndarray, " n"]:
+def score(evidence: ScoringContext) -> Float[np.ndarray, " n"]:
     """At most 1, where all neighbours are copies; 0 for a sample that is alone in its cluster."""
     there = np.isfinite(evidence.nearest)
     sums = np.where(there, evidence.nearest, 0).sum(axis=1, dtype=np.float64)

@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Float
 
-from adapt_infinity.selection.evidence import Evidence
+from adapt_infinity.selector_experts.context import ScoringContext
 
 
-def score(evidence: Evidence) -> Float[np.ndarray, " n"]:
+def score(evidence: ScoringContext) -> Float[np.ndarray, " n"]:
     """Nats an answer token; 0 for a sample that has just arrived, of which nothing can have been forgotten."""
     return np.nan_to_num(evidence.nll - evidence.previous_nll, nan=0.0)

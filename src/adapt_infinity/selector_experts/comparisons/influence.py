@@ -7,12 +7,12 @@ their mean, so that all pairs cost O(n · dim · skills). Of several skills the 
 import numpy as np
 from jaxtyping import Float
 
-from adapt_infinity.selection.evidence import Evidence
+from adapt_infinity.selector_experts.context import ScoringContext
 
 BLOCK = 16_384
 
 
-def score(evidence: Evidence) -> Float[np.ndarray, " n"]:
+def score(evidence: ScoringContext) -> Float[np.ndarray, " n"]:
     """Mean cosine with the validation samples of the skill that gains most, in [-1, 1]."""
     found = np.empty(len(evidence.cluster))
     for start in range(0, len(found), BLOCK):

@@ -7,9 +7,9 @@ arXiv:2206.07137): low for what is known, and low too for noise that nobody lear
 import numpy as np
 from jaxtyping import Float
 
-from adapt_infinity.selection.evidence import Evidence
+from adapt_infinity.selector_experts.context import ScoringContext
 
 
-def score(evidence: Evidence) -> Float[np.ndarray, " n"]:
+def score(evidence: ScoringContext) -> Float[np.ndarray, " n"]:
     """Nats an answer token; above 0 the reference is better."""
     return evidence.nll - evidence.reference_nll

@@ -4,10 +4,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from adapt_infinity.selection.evidence import Evidence
+from adapt_infinity.selector_experts.context import ScoringContext
 
 
-def score(evidence: Evidence) -> Float[np.ndarray, " n"]:
+def score(evidence: ScoringContext) -> Float[np.ndarray, " n"]:
     """From 0 (lowest of all scores) to 1 (highest of all); samples with equal scores share their mean rank."""
     found = np.zeros(len(evidence.cluster))
     order = np.argsort(evidence.cluster, kind="stable")

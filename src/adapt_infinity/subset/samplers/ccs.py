@@ -7,8 +7,8 @@ from the emptiest to the fullest, so that rare degrees of difficulty are covered
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from adapt_infinity.budgets import equal_shares, shuffled, take
-from adapt_infinity.selection.subset import Members, SubsetParams
+from adapt_infinity.subset.budgets import equal_shares, shuffled, take
+from adapt_infinity.subset.selecting import Members, SubsetParams
 
 TAIL = 0.05  # METHOD section 5: the share that `cut_tails` cuts at either end
 

@@ -11,7 +11,7 @@ import heapq
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
-from adapt_infinity.selection.subset import Members, SubsetParams
+from adapt_infinity.subset.selecting import Members, SubsetParams
 
 BLOCK = 1024
 DECIMALS = 4  # of a gain: copies tie in spite of single precision

@@ -8,7 +8,7 @@ The greatest distance that is left is at most twice the best possible. Costs bud
 import numpy as np
 from jaxtyping import Bool, Int
 
-from adapt_infinity.selection.subset import Members, SubsetParams
+from adapt_infinity.subset.selecting import Members, SubsetParams
 
 DECIMALS = 6  # of a cosine: copies tie in spite of single precision
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Int
 
-from adapt_infinity.selection.subset import Members, SubsetParams
+from adapt_infinity.subset.selecting import Members, SubsetParams
 
 
 def sample(

@@ -8,7 +8,7 @@ under a Gaussian kernel, as small as a single row can (kernel herding, Chen et a
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from adapt_infinity.selection.subset import Members, SubsetParams
+from adapt_infinity.subset.selecting import Members, SubsetParams
 
 BLOCK = 2048  # rows whose kernels are in memory at a time
 DECIMALS = 6  # of what is compared: copies tie in spite of single precision

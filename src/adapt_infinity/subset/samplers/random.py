@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Int
 
-from adapt_infinity.budgets import shuffled
-from adapt_infinity.selection.subset import Members, SubsetParams
+from adapt_infinity.subset.budgets import shuffled
+from adapt_infinity.subset.selecting import Members, SubsetParams
 
 
 def sample(

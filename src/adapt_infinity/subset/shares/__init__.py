@@ -1,6 +1,6 @@
 """Rules that share the budget out over clusters. One file each, with
 
-    weights(ledger) -> one weight a cluster, at least 0; or None where all are equal to the last sample
+    weights(statistics) -> one weight a cluster, at least 0; or None where all are equal to the last sample
 
 A cluster gets budget in proportion to its weight, up to its size (`budgets.weighted_shares`).
 """
@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from adapt_infinity import rooms
+from adapt_infinity import registry
 
 BLOCK = 16_384  # gradient rows read at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ledger:
+class ClusterStatistics:
     """What the rules may read; rows by ascending sample_id."""
 
     code: Int[np.ndarray, " n"]  # each row's cluster: 0, 1, …
@@ -41,24 +41,29 @@ class Ledger:
         return np.bincount(self.code, values, len(self.sizes)) / self.sizes
 
 
+Weights = Callable[[ClusterStatistics], Float[np.ndarray, " clusters"] | None]
+
+
 def names() -> list[str]:
     """Every rule there is."""
-    return rooms.names(__name__)
+    return registry.names(__name__)
 
 
-def load(name: str) -> Callable[[Ledger], Float[np.ndarray, " clusters"] | None]:
+def load(name: str) -> Weights:
     """The function `name`; `ValueError` names the known ones."""
-    weights: Callable[[Ledger], Float[np.ndarray, " clusters"] | None] = rooms.load(__name__, name, "weights")
+    weights: Callable[[ClusterStatistics], Float[np.ndarray, " clusters"] | None] = registry.load(
+        __name__, name, "weights"
+    )
     return weights
 
 
-def centroid_sums(ledger: Ledger) -> Float[np.ndarray, "clusters dim"]:
+def centroid_sums(statistics: ClusterStatistics) -> Float[np.ndarray, "clusters dim"]:
     """The sum of each cluster's gradient rows, block by block."""
-    sums = np.zeros((len(ledger.sizes), ledger.gradients.shape[1]))
-    for start in range(0, len(ledger.code), BLOCK):
-        part = ledger.code[start : start + BLOCK]
+    sums = np.zeros((len(statistics.sizes), statistics.gradients.shape[1]))
+    for start in range(0, len(statistics.code), BLOCK):
+        part = statistics.code[start : start + BLOCK]
         order = np.argsort(part, kind="stable")
         present, starts = np.unique(part[order], return_index=True)
-        rows = ledger.gradients[start : start + BLOCK].astype(np.float64)
+        rows = statistics.gradients[start : start + BLOCK].astype(np.float64)
         sums[present] += np.add.reduceat(rows[order], starts)
     return sums

@@ -8,14 +8,14 @@ has, all clusters weigh the same.
 import numpy as np
 from jaxtyping import Float
 
-from adapt_infinity.selection.shares import Ledger
+from adapt_infinity.subset.shares import ClusterStatistics
 
 
-def weights(ledger: Ledger) -> Float[np.ndarray, " clusters"] | None:
+def weights(statistics: ClusterStatistics) -> Float[np.ndarray, " clusters"] | None:
     """Mean rise of the loss, nats an answer token; a cluster that got better has none."""
-    baseline = ledger.scores["trained_nll"].to_numpy(dtype=np.float64)
+    baseline = statistics.scores["trained_nll"].to_numpy(dtype=np.float64)
     known = np.isfinite(baseline)
     if not known.any():
         return None
-    rise = ledger.column("nll") - np.where(known, baseline, baseline[known].mean())
-    return np.maximum(ledger.mean(rise), 0)
+    rise = statistics.column("nll") - np.where(known, baseline, baseline[known].mean())
+    return np.maximum(statistics.mean(rise), 0)

@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Float
 
-from adapt_infinity.selection.shares import Ledger
+from adapt_infinity.subset.shares import ClusterStatistics
 
 
-def weights(ledger: Ledger) -> Float[np.ndarray, " clusters"]:
+def weights(statistics: ClusterStatistics) -> Float[np.ndarray, " clusters"]:
     """Mean loss now, nats an answer token."""
-    return ledger.mean(ledger.column("nll"))
+    return statistics.mean(statistics.column("nll"))

@@ -3,10 +3,10 @@
 import numpy as np
 from jaxtyping import Float
 
-from adapt_infinity.selection.shares import Ledger
+from adapt_infinity.subset.shares import ClusterStatistics
 
 
-def weights(ledger: Ledger) -> Float[np.ndarray, " clusters"]:
+def weights(statistics: ClusterStatistics) -> Float[np.ndarray, " clusters"]:
     """Standard deviation of EL2N in the cluster."""
-    el2n = ledger.column("el2n")
-    return np.sqrt(ledger.mean((el2n - ledger.mean(el2n)[ledger.code]) ** 2))
+    el2n = statistics.column("el2n")
+    return np.sqrt(statistics.mean((el2n - statistics.mean(el2n)[statistics.code]) ** 2))

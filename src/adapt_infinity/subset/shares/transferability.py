@@ -10,16 +10,16 @@ which is closed: 1 for copies.
 import numpy as np
 from jaxtyping import Float
 
-from adapt_infinity.selection.shares import Ledger, centroid_sums
+from adapt_infinity.subset.shares import ClusterStatistics, centroid_sums
 
 TEMPERATURE = 0.1  # τ, as published
 LARGEST = 50.0  # of the exponents' differences: what is less likely than e^−50 is as good as nothing
 
 
-def weights(ledger: Ledger) -> Float[np.ndarray, " clusters"]:
+def weights(statistics: ClusterStatistics) -> Float[np.ndarray, " clusters"]:
     """Weights that sum to 1."""
-    sums = centroid_sums(ledger)
-    sizes = ledger.sizes.astype(np.float64)
+    sums = centroid_sums(statistics)
+    sizes = statistics.sizes.astype(np.float64)
     lengths = np.linalg.norm(sums, axis=1)
     centroids = sums / np.maximum(lengths, np.finfo(np.float64).tiny)[:, None]
     others = max(len(sizes) - 1, 1)

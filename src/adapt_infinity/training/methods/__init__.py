@@ -2,10 +2,10 @@
 
     Params                                 what can be set, under `methods.<name>` (a frozen dataclass)
     PLAIN                                  the Params with which it is plain fine-tuning, bit for bit
-    start(lesson, state, params) -> Course what it does in each step, given what the round before left it
+    start(lesson, state, params) -> StepCallbacks what it does in each step, given what the round before left it
     choose(ids, memory, params, seed)      optional: other samples in place of some of the chosen, equally many
     shape(vlm, memory, training, params)   optional: the model with an adapter of the method's form (see `adapters/`)
-    CHAINING                               optional: the chaining policies that it can work with
+    ADAPTER_POLICIES                               optional: the adapter policies that it can work with
 
 Any of them goes with any data strategy; `finetune` is the one that does nothing more.
 """
@@ -15,18 +15,18 @@ from dataclasses import fields
 from types import ModuleType
 from typing import Any
 
-from adapt_infinity import rooms
-from adapt_infinity.training import chaining
+from adapt_infinity import registry
+from adapt_infinity.training import adapter_policy
 
 
 def names() -> list[str]:
     """The methods that there are, by file name."""
-    return rooms.names(__name__)
+    return registry.names(__name__)
 
 
 def load(name: str) -> ModuleType:
     """The method `name`; `ValueError` lists those that there are."""
-    return rooms.module(__name__, name)
+    return registry.module(__name__, name)
 
 
 def params_of(name: str, given: Mapping[str, Any]) -> Any:
@@ -43,8 +43,10 @@ def params_of(name: str, given: Mapping[str, Any]) -> Any:
     return method.Params(**own)
 
 
-def check_chaining(name: str, policy: str) -> None:
+def check_adapter_policy(name: str, policy: str) -> None:
     """`ValueError` when the method cannot work with this way of beginning a round."""
-    possible = getattr(load(name), "CHAINING", chaining.POLICIES)
+    possible = getattr(load(name), "ADAPTER_POLICIES", adapter_policy.POLICIES)
     if policy not in possible:
-        raise ValueError(f"training.method={name} needs training.chaining={' or '.join(possible)}, got {policy!r}")
+        raise ValueError(
+            f"training.method={name} needs training.adapter_policy={' or '.join(possible)}, got {policy!r}"
+        )

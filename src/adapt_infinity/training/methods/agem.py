@@ -8,10 +8,10 @@ The memory is what of earlier rounds is still in the pool, so it costs no bytes 
 
 from dataclasses import dataclass
 
-from adapt_infinity.training.lesson import Course, Lesson
+from adapt_infinity.training.context import StepCallbacks, TrainingContext
+from adapt_infinity.training.method_state import MethodState
 from adapt_infinity.training.penalty import Vector
-from adapt_infinity.training.plan import Step
-from adapt_infinity.training.state import MethodState
+from adapt_infinity.training.schedule import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Params:
 PLAIN = Params(memory_batch=0)
 
 
-def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
     """From the second round on: in the first there is nothing to remember."""
 
     def on_gradient(step: Step) -> float:
@@ -39,8 +39,8 @@ def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
         return MethodState("agem")
 
     if params.memory_batch == 0 or len(lesson.memory.ids) == 0:
-        return Course(at_end=at_end)
-    return Course(on_gradient=on_gradient, at_end=at_end)
+        return StepCallbacks(at_end=at_end)
+    return StepCallbacks(on_gradient=on_gradient, at_end=at_end)
 
 
 def project(gradient: Vector, reference: Vector) -> float:

@@ -8,10 +8,10 @@ keeps the logits z at their answer tokens where they were when the samples had j
 
 from dataclasses import dataclass
 
-from adapt_infinity.training import recall
-from adapt_infinity.training.lesson import Course, Lesson
-from adapt_infinity.training.plan import Step
-from adapt_infinity.training.state import MethodState
+from adapt_infinity.training import stored_logits
+from adapt_infinity.training.context import StepCallbacks, TrainingContext
+from adapt_infinity.training.method_state import MethodState
+from adapt_infinity.training.schedule import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +34,20 @@ class Params:
 PLAIN = Params(alpha=0.0, memory=8, memory_batch=2, top=32)
 
 
-def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
     """From the second round on: in the first there is nothing to remember."""
-    known = recall.recalled(state)
+    known = stored_logits.recalled(state)
 
     def on_gradient(step: Step) -> float:
         assert known is not None
-        squared, _ = recall.distance(lesson, known, recall.drawn(lesson, known, params.memory_batch, step))
+        squared, _ = stored_logits.distance(
+            lesson, known, stored_logits.drawn(lesson, known, params.memory_batch, step)
+        )
         term = params.alpha * squared
         term.backward()
         return term.item()
 
     def at_end() -> MethodState:
-        return MethodState("der", recall.remember(lesson, known, params.memory, params.top).tensors())
+        return MethodState("der", stored_logits.remember(lesson, known, params.memory, params.top).tensors())
 
-    return Course(on_gradient=on_gradient, at_end=at_end) if known else Course(at_end=at_end)
+    return StepCallbacks(on_gradient=on_gradient, at_end=at_end) if known else StepCallbacks(at_end=at_end)

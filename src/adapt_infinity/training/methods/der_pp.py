@@ -7,10 +7,10 @@ over two draws of remembered samples, each read again with every step.
 
 from dataclasses import dataclass
 
-from adapt_infinity.training import recall
-from adapt_infinity.training.lesson import Course, Lesson
-from adapt_infinity.training.plan import Step
-from adapt_infinity.training.state import MethodState
+from adapt_infinity.training import stored_logits
+from adapt_infinity.training.context import StepCallbacks, TrainingContext
+from adapt_infinity.training.method_state import MethodState
+from adapt_infinity.training.schedule import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +35,23 @@ class Params:
 PLAIN = Params(alpha=0.0, beta=0.0, memory=8, memory_batch=2, top=32)
 
 
-def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
     """From the second round on: in the first there is nothing to remember."""
-    known = recall.recalled(state)
+    known = stored_logits.recalled(state)
 
     def on_gradient(step: Step) -> float:
         assert known is not None
-        squared, _ = recall.distance(lesson, known, recall.drawn(lesson, known, params.memory_batch, step, 0))
-        _, loss = recall.distance(lesson, known, recall.drawn(lesson, known, params.memory_batch, step, 1))
+        squared, _ = stored_logits.distance(
+            lesson, known, stored_logits.drawn(lesson, known, params.memory_batch, step, 0)
+        )
+        _, loss = stored_logits.distance(
+            lesson, known, stored_logits.drawn(lesson, known, params.memory_batch, step, 1)
+        )
         term = params.alpha * squared + params.beta * loss
         term.backward()
         return term.item()
 
     def at_end() -> MethodState:
-        return MethodState("der_pp", recall.remember(lesson, known, params.memory, params.top).tensors())
+        return MethodState("der_pp", stored_logits.remember(lesson, known, params.memory, params.top).tensors())
 
-    return Course(on_gradient=on_gradient, at_end=at_end) if known else Course(at_end=at_end)
+    return StepCallbacks(on_gradient=on_gradient, at_end=at_end) if known else StepCallbacks(at_end=at_end)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import torch
 
-from adapt_infinity.training.lesson import Course, Lesson
+from adapt_infinity.training.context import StepCallbacks, TrainingContext
+from adapt_infinity.training.method_state import MethodState
+from adapt_infinity.training.parameter_vector import Weights
 from adapt_infinity.training.penalty import Vector
-from adapt_infinity.training.plan import Step
-from adapt_infinity.training.state import MethodState
-from adapt_infinity.training.weights import Weights
+from adapt_infinity.training.schedule import Step
 
 LARGEST = 0.9999  # a β of 1 would never move again
 
@@ -38,7 +38,7 @@ class Params:
 PLAIN = Params(decay=0.0, dynamic=False)
 
 
-def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
     """The average begins where the round begins; the next round goes on from the average."""
     weights = lesson.weights
     moving = {"average": weights.theta.clone()}
@@ -59,7 +59,7 @@ def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
         weights.theta.copy_(average)
         return MethodState("ema")
 
-    return Course(on_step=on_step, at_end=at_end, moving=moving)
+    return StepCallbacks(on_step=on_step, at_end=at_end, moving=moving)
 
 
 def balance(weights: Weights, moving: dict[str, Vector], smallest: float) -> Vector:

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapt_infinity.adapters import eproj
-from adapt_infinity.modalities import read_parts
-from adapt_infinity.model import Vlm, reform
-from adapt_infinity.prompts import encode
-from adapt_infinity.training.chaining import CONTINUE
-from adapt_infinity.training.lesson import Course, Lesson, Memory
+from adapt_infinity.model.adapters import eproj
+from adapt_infinity.model.checkpoint import Vlm, reform
+from adapt_infinity.model.modality_embeddings import embed_modalities
+from adapt_infinity.model.prompts import encode
+from adapt_infinity.training.adapter_policy import CONTINUE
+from adapt_infinity.training.context import ReplayMemory, StepCallbacks, TrainingContext
+from adapt_infinity.training.method_state import MethodState
 from adapt_infinity.training.params import TrainingParams
-from adapt_infinity.training.state import MethodState
 
-CHAINING = (CONTINUE,)  # the LoRA rests: there is nothing to merge
+ADAPTER_POLICIES = (CONTINUE,)  # the LoRA rests: there is nothing to merge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,9 @@ class Params:
 PLAIN = Params(key_steps=0, key_rate=1.0)  # fine-tuning of the projector alone; keys have no part in training
 
 
-def shape(vlm: Vlm, memory: Memory, training: TrainingParams, params: Params) -> Vlm:
+def shape(vlm: Vlm, memory: ReplayMemory, training: TrainingParams, params: Params) -> Vlm:
     """The projector of the task that arrives, in the projector's place; `ValueError` on a base in half precision."""
-    form = vlm.form or {"kind": "eproj", "projector": training.projector, "tasks": []}
+    form = vlm.adapter_type or {"kind": "eproj", "projector": training.projector, "tasks": []}
     if form["projector"] != training.projector:
         raise ValueError(
             f"training.projector must stay {form['projector']!r} through a stream, got {training.projector!r}"
@@ -56,13 +56,13 @@ def shape(vlm: Vlm, memory: Memory, training: TrainingParams, params: Params) ->
     if memory.arrived not in tasks:
         form = {**form, "tasks": [*tasks, memory.arrived]}
         vlm = reform(vlm, form, {**vlm.extras, **eproj.expert(vlm.model, form, len(tasks))})
-    eproj.use(vlm.model, vlm.form, vlm.extras, vlm.own, vlm.form["tasks"].index(memory.arrived))
+    eproj.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, vlm.adapter_type["tasks"].index(memory.arrived))
     return vlm
 
 
-def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
     """Nothing beside the loss; the expert and its keys are the adapter's, not the method's."""
-    vlm, task = lesson.vlm, lesson.vlm.form["tasks"].index(lesson.memory.arrived)
+    vlm, task = lesson.vlm, lesson.vlm.adapter_type["tasks"].index(lesson.memory.arrived)
     own = [sample for sample in lesson.samples if sample.source == lesson.memory.arrived]
     if not own:
         raise ValueError(
@@ -71,15 +71,17 @@ def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
         )
 
     def at_end() -> MethodState:
-        extras = eproj.expert(vlm.model, vlm.form, task)
-        eproj.use(vlm.model, vlm.form, vlm.extras, vlm.own, None)
-        parts = read_parts(vlm, [encode(vlm, sample, lesson.pictures) for sample in own], lesson.params.token_budget)
+        extras = eproj.expert(vlm.model, vlm.adapter_type, task)
+        eproj.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, None)
+        parts = embed_modalities(
+            vlm, [encode(vlm, sample, lesson.pictures) for sample in own], lesson.params.token_budget
+        )
         for part in eproj.PARTS:
             rows: Tensor = getattr(parts, part)
             before = vlm.extras.get(f"key.{task}.{part}", torch.zeros(rows.shape[1])).cpu()
             extras[f"key.{task}.{part}"] = eproj.learn_key(before, rows, params.key_steps, params.key_rate)
         vlm.extras.update(extras)
-        eproj.use(vlm.model, vlm.form, vlm.extras, vlm.own, task)
+        eproj.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, task)
         return MethodState("eproj")
 
-    return Course(at_end=at_end)
+    return StepCallbacks(at_end=at_end)

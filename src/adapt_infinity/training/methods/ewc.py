@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import torch
 
-from adapt_infinity.training.chaining import CONTINUE
-from adapt_infinity.training.lesson import Course, Lesson
+from adapt_infinity.training.adapter_policy import CONTINUE
+from adapt_infinity.training.context import StepCallbacks, TrainingContext
+from adapt_infinity.training.method_state import MethodState
 from adapt_infinity.training.penalty import Quadratic, Vector, carried, fisher
-from adapt_infinity.training.state import MethodState
 
-CHAINING = (CONTINUE,)  # a new adapter has no place for old importances
+ADAPTER_POLICIES = (CONTINUE,)  # a new adapter has no place for old importances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Params:
 PLAIN = Params(strength=0.0, variant="online", decay=1.0, batches=1, batch_size=1)
 
 
-def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
     """The penalty of earlier rounds; from the second round on."""
     weights = lesson.weights
 
@@ -58,9 +58,9 @@ def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
         return MethodState("ewc", kept, {"layout": weights.layout, "round": lesson.round})
 
     if not state.tensors:
-        return Course(at_end=at_end)
+        return StepCallbacks(at_end=at_end)
     importance, anchor = carried(weights, state, "importance", "anchor")
-    return Course(on_gradient=Quadratic(weights, importance, anchor, params.strength).on_gradient, at_end=at_end)
+    return StepCallbacks(on_gradient=Quadratic(weights, importance, anchor, params.strength).on_gradient, at_end=at_end)
 
 
 def combine(old: Vector, anchor: Vector, found: Vector, theta: Vector, params: Params) -> tuple[Vector, Vector]:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from adapt_infinity.training.lesson import Course, Lesson
-from adapt_infinity.training.state import MethodState
+from adapt_infinity.training.context import StepCallbacks, TrainingContext
+from adapt_infinity.training.method_state import MethodState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +14,6 @@ class Params:
 PLAIN = Params()
 
 
-def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
     """Nothing beside the loss."""
-    return Course(at_end=lambda: MethodState("finetune"))
+    return StepCallbacks(at_end=lambda: MethodState("finetune"))

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from adapt_infinity.model import IGNORED, Batch
-from adapt_infinity.training.lesson import Course, Labels, Lesson, Logits
-from adapt_infinity.training.state import MethodState
+from adapt_infinity.model.checkpoint import IGNORED, Batch
+from adapt_infinity.training.context import Labels, Logits, StepCallbacks, TrainingContext
+from adapt_infinity.training.method_state import MethodState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Params:
 PLAIN = Params(strength=0.0, temperature=2.0)
 
 
-def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
     """The teacher is the model as it is now."""
     teacher = lesson.weights.theta.clone()
 
@@ -44,7 +44,7 @@ def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
             before, _ = lesson.read(batch)
         return params.strength * divergence(before, logits, labels, params.temperature)
 
-    return Course(on_batch=on_batch, at_end=lambda: MethodState("lwf"))
+    return StepCallbacks(on_batch=on_batch, at_end=lambda: MethodState("lwf"))
 
 
 def divergence(before: Logits, now: Logits, labels: Labels, temperature: float) -> Tensor:

@@ -5,12 +5,12 @@ last weights.
 
 from dataclasses import dataclass
 
-from adapt_infinity.training.chaining import CONTINUE
-from adapt_infinity.training.lesson import Course, Lesson
+from adapt_infinity.training.adapter_policy import CONTINUE
+from adapt_infinity.training.context import StepCallbacks, TrainingContext
+from adapt_infinity.training.method_state import MethodState
 from adapt_infinity.training.penalty import Quadratic, carried, sensitivity
-from adapt_infinity.training.state import MethodState
 
-CHAINING = (CONTINUE,)  # a new adapter has no place for old importances
+ADAPTER_POLICIES = (CONTINUE,)  # a new adapter has no place for old importances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Params:
 PLAIN = Params(strength=0.0, batches=1, batch_size=1)
 
 
-def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
     """The penalty of earlier rounds; from the second round on."""
     weights = lesson.weights
 
@@ -44,6 +44,6 @@ def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
         return MethodState("mas", kept, {"layout": weights.layout, "round": lesson.round})
 
     if not state.tensors:
-        return Course(at_end=at_end)
+        return StepCallbacks(at_end=at_end)
     importance, anchor = carried(weights, state, "importance", "anchor")
-    return Course(on_gradient=Quadratic(weights, importance, anchor, params.strength).on_gradient, at_end=at_end)
+    return StepCallbacks(on_gradient=Quadratic(weights, importance, anchor, params.strength).on_gradient, at_end=at_end)

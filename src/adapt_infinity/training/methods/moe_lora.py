@@ -5,14 +5,14 @@ al. 2024, arXiv:2403.08350). The loss is plain cross-entropy: what is different 
 
 from dataclasses import dataclass
 
-from adapt_infinity.adapters import moe_lora
-from adapt_infinity.model import Vlm, reform
-from adapt_infinity.training.chaining import CONTINUE
-from adapt_infinity.training.lesson import Course, Lesson, Memory
+from adapt_infinity.model.adapters import moe_lora
+from adapt_infinity.model.checkpoint import Vlm, reform
+from adapt_infinity.training.adapter_policy import CONTINUE
+from adapt_infinity.training.context import ReplayMemory, StepCallbacks, TrainingContext
+from adapt_infinity.training.method_state import MethodState
 from adapt_infinity.training.params import TrainingParams
-from adapt_infinity.training.state import MethodState
 
-CHAINING = (CONTINUE,)  # what a router gates cannot be merged into the base weights
+ADAPTER_POLICIES = (CONTINUE,)  # what a router gates cannot be merged into the base weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +29,21 @@ class Params:
 PLAIN = Params(experts=1)
 
 
-def shape(vlm: Vlm, memory: Memory, training: TrainingParams, params: Params) -> Vlm:
+def shape(vlm: Vlm, memory: ReplayMemory, training: TrainingParams, params: Params) -> Vlm:
     """Cut a plain LoRA into experts; one that is cut already goes on as it is.
 
     `ValueError` when it is cut into another number, or has ranks that rest in the base.
     """
     if vlm.frozen:
         raise ValueError("training.method=moe_lora cannot gate ranks that merge_then_new has merged into the base")
-    cut = vlm.form.get("experts", 1)
-    if vlm.form and cut != params.experts:
+    cut = vlm.adapter_type.get("experts", 1)
+    if vlm.adapter_type and cut != params.experts:
         raise ValueError(f"methods.moe_lora.experts must stay {cut} through a stream, got {params.experts}")
-    if vlm.form or params.experts == 1:  # a softmax over one expert is 1
+    if vlm.adapter_type or params.experts == 1:  # a softmax over one expert is 1
         return vlm
     return reform(vlm, *moe_lora.begin(vlm.model, params.experts))
 
 
-def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
     """Nothing beside the loss."""
-    return Course(at_end=lambda: MethodState("moe_lora"))
+    return StepCallbacks(at_end=lambda: MethodState("moe_lora"))

@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapt_infinity.training.chaining import MERGE
-from adapt_infinity.training.lesson import Course, Lesson
-from adapt_infinity.training.plan import Step
-from adapt_infinity.training.state import MethodState
+from adapt_infinity.training.adapter_policy import MERGE
+from adapt_infinity.training.context import StepCallbacks, TrainingContext
+from adapt_infinity.training.method_state import MethodState
+from adapt_infinity.training.schedule import Step
 
-CHAINING = (MERGE,)  # and with λ = 0 it is fine-tuning under that policy
+ADAPTER_POLICIES = (MERGE,)  # and with λ = 0 it is fine-tuning under that policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Params:
 PLAIN = Params(strength=0.0, norm="l1")
 
 
-def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
     """What the earlier rounds learned is what the model carries at rest."""
     weights = lesson.weights
     now, gradients = weights.named(weights.theta), weights.named(weights.gradient)
@@ -53,7 +53,7 @@ def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
             total += value
         return params.strength * total.item()
 
-    return Course(on_gradient=on_gradient, at_end=lambda: MethodState("o_lora"))
+    return StepCallbacks(on_gradient=on_gradient, at_end=lambda: MethodState("o_lora"))
 
 
 def resting(now: Mapping[str, Tensor], frozen: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adapt_infinity.training.lesson import Course, Lesson, Memory, draw
-from adapt_infinity.training.state import MethodState
+from adapt_infinity.training.context import ReplayMemory, StepCallbacks, TrainingContext, draw
+from adapt_infinity.training.method_state import MethodState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Params:
 PLAIN = Params(share=0.0, memory=0)
 
 
-def choose(ids: np.ndarray, memory: Memory, params: Params, seed: int) -> np.ndarray:
+def choose(ids: np.ndarray, memory: ReplayMemory, params: Params, seed: int) -> np.ndarray:
     """The samples to train on: `ids`, some of them replaced; as many as before, none twice."""
     others = ~np.isin(memory.ids, ids)
     old, sources = memory.ids[others], memory.sources[others]
@@ -44,6 +44,6 @@ def choose(ids: np.ndarray, memory: Memory, params: Params, seed: int) -> np.nda
     return np.concatenate([draw(ids, len(ids) - len(replayed), seed, memory.round), replayed])
 
 
-def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
     """All of it is in the choice."""
-    return Course(at_end=lambda: MethodState("replay"))
+    return StepCallbacks(at_end=lambda: MethodState("replay"))

@@ -16,13 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from adapt_infinity.modalities import PARTS, read_parts
-from adapt_infinity.training.chaining import CONTINUE
-from adapt_infinity.training.lesson import Course, Lesson
+from adapt_infinity.model.modality_embeddings import PARTS, embed_modalities
+from adapt_infinity.training.adapter_policy import CONTINUE
+from adapt_infinity.training.context import StepCallbacks, TrainingContext
+from adapt_infinity.training.method_state import MethodState
 from adapt_infinity.training.penalty import IMPORTANCES, Quadratic, carried
-from adapt_infinity.training.state import MethodState
 
-CHAINING = (CONTINUE,)  # a new adapter has no place for old importances
+ADAPTER_POLICIES = (CONTINUE,)  # a new adapter has no place for old importances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Params:
 PLAIN = Params(strength=0.0, importance="ewc", batches=1, batch_size=1, samples=4)
 
 
-def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
+def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
     """The penalty of earlier rounds, as far as this round's task differs from theirs."""
     weights = lesson.weights
     task = task_vectors(lesson, params.samples)
@@ -65,18 +65,18 @@ def start(lesson: Lesson, state: MethodState, params: Params) -> Course:
         return MethodState("tir", kept, {"layout": weights.layout, "round": lesson.round})
 
     if not state.tensors:
-        return Course(at_end=at_end)
+        return StepCallbacks(at_end=at_end)
     importance, owner, anchor = carried(weights, state, "importance", "owner", "anchor")
     alike = similarity({name: state.tensors[name] for name in PARTS}, task)
     held = importance * (1 - alike.to(importance))[owner.long()]
-    return Course(on_gradient=Quadratic(weights, held, anchor, params.strength).on_gradient, at_end=at_end)
+    return StepCallbacks(on_gradient=Quadratic(weights, held, anchor, params.strength).on_gradient, at_end=at_end)
 
 
-def task_vectors(lesson: Lesson, count: int) -> dict[str, Float[Tensor, " width"]]:
+def task_vectors(lesson: TrainingContext, count: int) -> dict[str, Float[Tensor, " width"]]:
     """The mean image, instruction and answer of what is trained on."""
     rows = [lesson.encoded(sample) for sample in lesson.some(count)]
     lesson.meter.read += sum(len(row) for row in rows)
-    return read_parts(lesson.vlm, rows, lesson.params.token_budget).means()
+    return embed_modalities(lesson.vlm, rows, lesson.params.token_budget).means()
 
 
 def similarity(
