@@ -1,8 +1,17 @@
 """Tables with a row a sample: brought into one order, and read together."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+
+
+def require_columns(table: pd.DataFrame, name: str, columns: Iterable[str]) -> None:
+    """Raise a `ValueError` that names every column that `table` lacks; `name` is the table's name in the message."""
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise ValueError(f"{name} lacks columns: {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
 
 
 def align_rows(table: pd.DataFrame, sample_ids: Int[np.ndarray, " n"]) -> pd.DataFrame:
