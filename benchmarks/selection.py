@@ -215,7 +215,7 @@ def our_kmeans(options: Options) -> Found:
         restarts=options.restarts,
         batch=8192 if "batch" in options.child else 0,
         warm_start=False,
-        engine="torch",
+        backend="torch",
         device="cpu",
         threads=options.threads,
         block=16_384,

@@ -28,7 +28,7 @@ USUAL: dict[str, Any] = {
     "restarts": 8,
     "batch": 0,
     "warm_start": False,
-    "engine": "auto",
+    "backend": "auto",
     "device": "cpu",
     "threads": 1,
     "block": 16_384,
@@ -71,7 +71,7 @@ def searching(rows: np.ndarray, **changes: Any) -> Iterator[tuple[UnitRows, KMea
     with workers(chosen.threads, chosen.block) as each:
         search = KMeansParams(
             each=each,
-            searcher=backends.load(chosen.engine),
+            searcher=backends.load(chosen.backend),
             device=torch.device("cpu"),
             iterations=chosen.iterations,
             tolerance=chosen.tolerance,

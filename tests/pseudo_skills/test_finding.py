@@ -45,7 +45,7 @@ def test_threads_and_blocks_change_no_bit(
     pd.testing.assert_frame_equal(table, expected[dtype], check_exact=True)
 
 
-@pytest.mark.parametrize("changes", [{}, {"batch": 1000}, {"engine": "faiss"}])
+@pytest.mark.parametrize("changes", [{}, {"batch": 1000}, {"backend": "faiss"}])
 def test_repeats_change_no_bit(changes: dict[str, Any]) -> None:
     one, two = (clustered(NOISE, k=20, restarts=1, threads=count, **changes)[0] for count in (1, 2))
     pd.testing.assert_frame_equal(one, two, check_exact=True)
@@ -89,7 +89,7 @@ def test_a_memmap_and_its_copy_are_the_same(tmp_path: Path) -> None:
 
 def test_engines_agree_on_what_is_clear() -> None:
     rows, _ = planted()
-    tables = [clustered(rows, engine=engine)[0] for engine in ("torch", "faiss")]
+    tables = [clustered(rows, backend=backend)[0] for backend in ("torch", "faiss")]
     assert tables[0]["cluster"].tolist() == tables[1]["cluster"].tolist()
     assert tables[0]["similarity"].tolist() == pytest.approx(tables[1]["similarity"].tolist(), abs=1e-6)
 
@@ -180,7 +180,7 @@ def test_without_faiss_the_error_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "faiss", None)
     clustered(np.eye(3), k=2)
     with pytest.raises(ImportError, match=r'pip install "adapt-infinity\[cpu\]"'):
-        clustered(np.eye(3), k=2, engine="faiss")
+        clustered(np.eye(3), k=2, backend="faiss")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -210,7 +210,7 @@ WRONG: list[tuple[str, Any]] = [
     ("tolerance", 1.0),
     ("restarts", 0),
     ("batch", -1),
-    ("engine", "sklearn"),
+    ("backend", "sklearn"),
     ("device", "gpu"),
     ("threads", -1),
     ("block", 0),

@@ -193,9 +193,9 @@ PEAK = """
 import sys
 from pathlib import Path
 import numpy as np, torch
-from adapt_infinity.clustering import engines
-from adapt_infinity.clustering.kmeans import KMeansParams, spherical_kmeans
-from adapt_infinity.clustering.rows import unit_rows, workers
+from adapt_infinity.pseudo_skills import backends
+from adapt_infinity.pseudo_skills.kmeans import KMeansParams, spherical_kmeans
+from adapt_infinity.pseudo_skills.unit_rows import unit_rows, workers
 rows = np.load(sys.argv[1], mmap_mode="r")
 few = rows[:100]
 

@@ -116,7 +116,7 @@ def _search(params: PseudoSkillParams, each: Each) -> KMeansParams:
         raise ValueError(f"pseudo_skills.device is {params.device}, but torch sees {torch.cuda.device_count()} GPUs")
     return KMeansParams(
         each=each,
-        searcher=backends.load(params.engine),
+        searcher=backends.load(params.backend),
         device=device,
         iterations=params.iterations,
         tolerance=params.tolerance,

@@ -26,13 +26,13 @@ class PseudoSkillParams:
     k: int | str  # clusters, at most one for each distinct row; or "auto"
     candidates: Sequence[int]
     sweep_rows: int
-    space: str | Sequence[str]  # files in clustering/spaces
+    space: str | Sequence[str]  # files in pseudo_skills/spaces
     iterations: int
     tolerance: float
     restarts: int
     batch: int
     warm_start: bool
-    engine: str  # a file in clustering/engines, or "auto"
+    backend: str  # a file in pseudo_skills/backends, or "auto"
     device: str
     threads: int
     block: int
@@ -49,9 +49,9 @@ class PseudoSkillParams:
             raise ValueError(f"pseudo_skills.candidates must be rising numbers from 2, got {list(self.candidates)}")
         if not 0 <= self.tolerance < 1:
             raise ValueError(f"pseudo_skills.tolerance must be at least 0 and below 1, got {self.tolerance}")
-        if self.engine not in (AUTO, *backends.names()):
+        if self.backend not in (AUTO, *backends.names()):
             known = ", ".join((AUTO, *backends.names()))
-            raise ValueError(f"pseudo_skills.engine must be one of {known}, got {self.engine!r}")
+            raise ValueError(f"pseudo_skills.backend must be one of {known}, got {self.backend!r}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"pseudo_skills.device must be auto, cpu, cuda or cuda:<n>, got {self.device!r}")
         if not self.views or len(set(self.views)) < len(self.views):

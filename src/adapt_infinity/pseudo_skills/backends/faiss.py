@@ -15,7 +15,7 @@ def searcher(centroids: Float32[Tensor, "k dim"], device: torch.device) -> Neare
     index = faiss.IndexFlatIP(centroids.shape[1])
     if device.type == "cuda":
         if not hasattr(faiss, "StandardGpuResources"):
-            raise ValueError("pseudo_skills.engine: this faiss has no GPU support; use engine: torch or device: cpu")
+            raise ValueError("pseudo_skills.backend: this faiss has no GPU support; use backend: torch or device: cpu")
         index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, index)
     index.add(centroids.cpu().numpy())
     neighbours = min(2, len(centroids))
@@ -33,5 +33,5 @@ def _faiss() -> Any:
     try:
         import faiss
     except ImportError:
-        raise ImportError('pseudo_skills.engine: faiss needs pip install "adapt-infinity[cpu]"') from None
+        raise ImportError('pseudo_skills.backend: faiss needs pip install "adapt-infinity[cpu]"') from None
     return faiss
