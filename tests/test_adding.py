@@ -39,7 +39,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_the_examples_are_found() -> None:
-    assert sorted(EXAMPLES) == ["benchmarks/graders/starts", "experts/margin", "strategies/newest"]
+    assert sorted(EXAMPLES) == ["benchmarks/graders/starts", "features/scores/margin", "strategies/newest"]
     assert "margin" in scores.names()
 
 

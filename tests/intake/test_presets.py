@@ -195,7 +195,7 @@ def test_files_in_the_published_layout(name: str, tmp_path: Path) -> None:
 
 
 def test_the_page_has_every_preset_format_and_option() -> None:
-    page = (PROJECT / "docs/datasets.md").read_text()
+    page = (PROJECT / "docs/intake.md").read_text()
     rows: dict[str, dict[str, str]] = {}
     for title in ("Presets", "Formats"):
         lines = page.split(f"## {title}\n")[1].split("\n## ")[0].splitlines()

@@ -6,7 +6,7 @@ A preset is a YAML file here, found by its name:
     download: [addresses and file names]
     licence: under which terms; what a file in it says goes before what stands here
     layout: which file goes where below the stream's data folder
-    source: {name, format, options, train, test, …}        an entry of `sources`, as docs/data.md has them
+    source: {name, format, options, train, test, …}        an entry of `sources`, as docs/your_data.md has them
     expected: {train: samples, test: samples, note: …}     before anything is rejected; `note` says what is unconfirmed
     cite: the paper
 
