@@ -135,7 +135,7 @@ def ours(folder: Path, rows: int) -> Work:
         entry.save(arrivals)
         assert sum(len(block) for block in rejects) == 0
         path = folder / "runs/round_1/arrivals.parquet/first/arrivals.parquet"
-        pool("pool", None, "first").save(join_pool(Pool(), parquet.opened(path), 1))
+        pool("pool", None, "first").save(join_pool(Pool(), parquet.open_table(path), 1))
 
     def overlaps() -> None:
         (arrivals,) = pool("pool", "first", None).load().shards

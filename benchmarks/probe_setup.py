@@ -12,7 +12,7 @@ from torch import nn
 
 from adapt_infinity.data import parquet
 from adapt_infinity.data.pictures import Pictures
-from adapt_infinity.data.sample import ROWS, Sample, samples_of
+from adapt_infinity.data.sample import SAMPLE_SCHEMA, Sample, samples_of
 from adapt_infinity.embedded.stream import ARRIVALS, EmbeddedStreamParams, write_stream
 from adapt_infinity.features.spec import Spec
 from adapt_infinity.features.worker import ProbeJob
@@ -60,7 +60,12 @@ def prepare(folder: Path, rows: int) -> tuple[list[Sample], ProbeJob]:
     )
     training = training_params(epochs=1, token_budget=TOKENS, cache_mb=0)
     adapter, _, _ = warm_up_adapter(
-        parquet.in_memory(checked[0], ROWS), pictures, checkpoint, model, training, WarmUpParams(samples=32, epochs=1)
+        parquet.in_memory(checked[0], SAMPLE_SCHEMA),
+        pictures,
+        checkpoint,
+        model,
+        training,
+        WarmUpParams(samples=32, epochs=1),
     )
     pool = pd.concat(checked, ignore_index=True).head(rows)
     samples = samples_of(pool.assign(sample_id=range(len(pool))))

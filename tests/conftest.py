@@ -27,7 +27,7 @@ from PIL import Image
 
 from adapt_infinity.data import parquet
 from adapt_infinity.data.pictures import Pictures
-from adapt_infinity.data.sample import ROWS
+from adapt_infinity.data.sample import SAMPLE_SCHEMA
 from adapt_infinity.intake.reading import IntakeParams, Source, check_records, whole
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm, load_vlm, new_adapter
 from adapt_infinity.model.lora import Adapter
@@ -72,7 +72,7 @@ def checked(
 
 def unread(rows: pd.DataFrame) -> ds.Dataset:
     """Rows of samples as a round passes them on: a table that nobody has read yet."""
-    return parquet.in_memory(rows, ROWS)
+    return parquet.in_memory(rows, SAMPLE_SCHEMA)
 
 
 @pytest.fixture

@@ -1,44 +1,49 @@
-"""Samples out of the pool, into a folder that other tools train from: records in their format, pictures beside them.
+"""Export: samples are written to a folder in the record format of another training tool, with their pictures.
 
     <folder>/data.json (or data.jsonl)    the records
-    <folder>/images/3f/3f2a….png          each picture once, under the hash of its bytes
+    <folder>/images/3f/3f2a….png          each picture once, named by the SHA-256 of its bytes
 
-What is exported comes back through intake with the same content hashes. The folder appears when it is whole.
+Intake reads an exported folder back with the same content hashes. The folder is written under a temporary name and
+renamed when it is complete.
 """
 
 import json
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from adapt_infinity.data.pictures import Pictures, suffix
+from adapt_infinity.data.pictures import Pictures, file_extension
 from adapt_infinity.data.sample import Sample, samples_of
 from adapt_infinity.intake import formats
 
 
 def export_samples(blocks: Iterable[pd.DataFrame], pictures: Pictures, format: str, folder: Path) -> int:
-    """Write the samples of the blocks (rows of sample.ROWS) below `folder`, which must not exist; returns how many."""
+    """Write the samples of all blocks (tables with the columns of `SAMPLE_SCHEMA`) to `folder`; returns their number.
+
+    `ValueError` when the format has no `write` function, when `folder` exists, or when a picture cannot be read.
+    """
     if format not in formats.exporters():
-        raise ValueError(f"format {format!r} cannot be written; those that can: {', '.join(formats.exporters())}")
+        raise ValueError(f"format {format!r} cannot be written; formats that can: {', '.join(formats.exporters())}")
     if folder.exists():
-        raise ValueError(f"{folder} is there already; give another folder, or remove it")
-    form = formats.module(format)
-    lines = getattr(form, "LINES", False)
+        raise ValueError(f"{folder} exists already; name another folder, or remove it")
+    module = formats.module(format)
+    lines = getattr(module, "LINES", False)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    count, used = 0, set[str]()
+    count, used_ids = 0, set[str]()
     try:
         with (unfinished / ("data.jsonl" if lines else "data.json")).open("w", encoding="utf-8") as file:
             file.write("" if lines else "[\n")
             for block in tqdm(blocks, "exporting", unit="block", disable=None):
                 for sample, hashes in zip(samples_of(block), block["picture_hashes"], strict=True):
-                    own = _named(sample, used)
-                    record = form.write(own, _copy(own, list(hashes), pictures, unfinished))
+                    renamed = _with_unique_id(sample, used_ids)
+                    record = module.write(renamed, _copy_pictures(sample, list(hashes), pictures, unfinished))
                     file.write("" if lines or not count else ",\n")
                     file.write(json.dumps(record, ensure_ascii=False) + ("\n" if lines else ""))
                     count += 1
@@ -49,19 +54,19 @@ def export_samples(blocks: Iterable[pd.DataFrame], pictures: Pictures, format: s
     return count
 
 
-def _named(sample: Sample, used: set[str]) -> Sample:
-    """The sample, under `source/id` where another source's sample has its id already: ids are unique in a file."""
-    name = sample.source_id if sample.source_id not in used else f"{sample.source}/{sample.source_id}"
-    used.add(name)
-    return Sample(sample.sample_id, sample.source, name, sample.skill, sample.images, sample.turns)
+def _with_unique_id(sample: Sample, used_ids: set[str]) -> Sample:
+    """The sample, with the id `source/id` when another source's sample in the file has the same id."""
+    name = sample.source_id if sample.source_id not in used_ids else f"{sample.source}/{sample.source_id}"
+    used_ids.add(name)
+    return replace(sample, source_id=name)
 
 
-def _copy(sample: Sample, hashes: list[str], pictures: Pictures, folder: Path) -> list[str]:
-    """The sample's pictures put below `folder`, and their paths there."""
+def _copy_pictures(sample: Sample, hashes: list[str], pictures: Pictures, folder: Path) -> list[str]:
+    """Write the sample's pictures below `folder`, and return their paths relative to it."""
     paths = []
     for name, digest in zip(sample.images, hashes, strict=True):
         content = pictures.read(sample.source, name)
-        path = Path("images", digest[:2], digest + suffix(content))
+        path = Path("images", digest[:2], digest + file_extension(content))
         if not (folder / path).exists():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapt_infinity.data.sample import ROWS
+from adapt_infinity.data.sample import SAMPLE_SCHEMA
 from adapt_infinity.intake.overlap import BITS, COLUMNS, KINDS, Likeness, find_overlaps, summarise
 from adapt_infinity.pipelines.nodes import join_arrivals
 from adapt_infinity.pool.pool import Pool, join_pool, remove
 from tests.conftest import intake, unread
 
 NEAR = 10
-NOBODY = pd.DataFrame({name: [] for name in ROWS.names})
+NOBODY = pd.DataFrame({name: [] for name in SAMPLE_SCHEMA.names})
 
 
 def mark(*flipped: int, seed: int = 0) -> bytes:
@@ -32,12 +32,12 @@ def sample(content: str, question: int, *shown: tuple[str, bytes]) -> dict[str, 
         "content_hash": content,
         "question_hash": question,
         "picture_hashes": [digest for digest, _ in shown],
-        "picture_marks": [bits for _, bits in shown],
+        "perceptual_hashes": [bits for _, bits in shown],
     }
 
 
 def rows(*samples: dict[str, Any], first_id: int = 0, source: str = "d1") -> pd.DataFrame:
-    made = pd.DataFrame(list(samples)).reindex(columns=ROWS.names)
+    made = pd.DataFrame(list(samples)).reindex(columns=SAMPLE_SCHEMA.names)
     empty: dict[str, Any] = {name: [[] for _ in samples] for name in ("images", "turns", "references", "repairs")}
     numbered = made.assign(sample_id=range(first_id, first_id + len(samples)), round=1, source=source, skill="s")
     named = [f"{source_id}/{place}" for place, source_id in enumerate(made["source_id"])]
@@ -279,9 +279,9 @@ def plainly(before: list[dict[str, Any]], now: list[dict[str, Any]], tests: list
     """By the definition: each arriving sample against everything that was there before it."""
     everything = [*before, *now]
     seen: tuple[list[bytes], dict[bytes, tuple[int, int]]] = ([], {})
-    led = [[leader(one, *seen, True) for one in sample["picture_marks"]] for sample in everything]
+    led = [[leader(one, *seen, True) for one in sample["perceptual_hashes"]] for sample in everything]
     shown: tuple[list[bytes], dict[bytes, tuple[int, int]]] = ([], {})
-    items = [[leader(one, *shown, True) for one in item["picture_marks"]] for item in tests]
+    items = [[leader(one, *shown, True) for one in item["perceptual_hashes"]] for item in tests]
 
     def asks(one: dict[str, Any], marks: list[Any]) -> tuple[Any, ...]:
         return one["question_hash"], [found and found[0] for found in marks]
@@ -291,7 +291,7 @@ def plainly(before: list[dict[str, Any]], now: list[dict[str, Any]], tests: list
 
     rows: list[tuple] = []
     for place in range(len(before), len(everything)):
-        one, marks = everything[place], [leader(mark, *shown, False) for mark in everything[place]["picture_marks"]]
+        one, marks = everything[place], [leader(mark, *shown, False) for mark in everything[place]["perceptual_hashes"]]
         near = [found for found in marks if found is not None]
         item = first(n for n, t in enumerate(tests) if asked(t) == asked(one))
         alike = first(n for n, t in enumerate(tests) if marks and asks(t, items[n]) == asks(one, marks))

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from adapt_infinity.data.pictures import Pictures, Seen
-from adapt_infinity.data.sample import ROWS
+from adapt_infinity.data.pictures import CheckedPicture, Pictures
+from adapt_infinity.data.sample import SAMPLE_SCHEMA
 from adapt_infinity.intake.reading import Source, check_records
 from adapt_infinity.intake.records import Records
 from adapt_infinity.intake.rejects import REJECTS, general
@@ -45,7 +45,7 @@ def test_a_good_source_passes_whole(toy_source: Source, pictures: Pictures) -> N
 
 def test_both_streams_have_their_columns_whatever_is_in_them(pictures: Pictures) -> None:
     arrivals, rejects = check_records(toy(GOOD), pictures, PARAMS)
-    assert [table.schema for table in arrivals] == [ROWS]
+    assert [table.schema for table in arrivals] == [SAMPLE_SCHEMA]
     assert [table.schema for table in rejects] == [REJECTS]
 
 
@@ -67,11 +67,11 @@ BOMB = "[" * 100_000
         (llava("a", ("Hello?", " \n")), "answer is empty"),
         (llava("a", ("", "Hi.")), "question is empty"),
         (llava("a", ("<image>What?", "Hi."), image="gone.png"), "missing"),
-        (llava("a", ("<image>What?", "Hi."), image="../p0.png"), "leaves its root"),
-        (llava("a", ("<image>What?", "Hi."), image="/etc/passwd"), "leaves its root"),
-        (llava("a", ("<image>What?", "Hi."), image="a/../../p0.png"), "leaves its root"),
+        (llava("a", ("<image>What?", "Hi."), image="../p0.png"), "leads outside its root folder"),
+        (llava("a", ("<image>What?", "Hi."), image="/etc/passwd"), "leads outside its root folder"),
+        (llava("a", ("<image>What?", "Hi."), image="a/../../p0.png"), "leads outside its root folder"),
         (llava("a", ("<image>What?", "Hi."), image="x" * 5000 + ".png"), "OSError"),
-        (llava("a", ("<image>What?", "Hi."), image="http://127.0.0.1:9/p.png"), "is a URL; pictures.allow_urls"),
+        (llava("a", ("<image>What?", "Hi."), image="http://127.0.0.1:9/p.png"), "is a URL; set pictures.allow_urls"),
         (llava("a", ("<image>What?", "Hi."), image="file:///etc/passwd"), "missing"),
         (llava("a", ("<image><image>What?", "Hi."), image="p0.png"), "2 image placeholders but 1 pictures"),
         (llava("a", ("<image>What?", "Hi."), image=["p0.png", "p1.png"]), "1 image placeholders but 2 pictures"),
@@ -189,7 +189,7 @@ def test_hostile_pictures_are_refused(tmp_path: Path) -> None:
     (root / "drawing.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     (root / "folder.png").mkdir()
     reasons = {
-        "link.png": "leaves its root",
+        "link.png": "leads outside its root folder",
         "loop.png": "picture",
         "bomb.png": "DecompressionBombError",
         "large.png": "200x200 pixels, the limit is 10000",
@@ -198,11 +198,11 @@ def test_hostile_pictures_are_refused(tmp_path: Path) -> None:
         "drawing.png": "cannot be decoded",
         "folder.png": "is missing",
         "half\ud83d.png": "",
-        "n\0ul.png": "leaves its root",
+        "n\0ul.png": "leads outside its root folder",
     }
     for name, reason in reasons.items():
         assert reason in refused(root, name), name
-    assert "there is no store" in refused(root, {"bytes": encoded(Image.new("RGB", (5, 5)))})
+    assert "there is no picture store" in refused(root, {"bytes": encoded(Image.new("RGB", (5, 5)))})
 
 
 def test_what_is_done_to_pictures_is_counted(tmp_path: Path) -> None:
@@ -210,17 +210,17 @@ def test_what_is_done_to_pictures_is_counted(tmp_path: Path) -> None:
     exif = turned.getexif()
     exif[0x0112] = 6
     made = {
-        "turned.jpg": (encoded(turned, "JPEG", exif=exif), ["turned upright by its EXIF"]),
+        "turned.jpg": (encoded(turned, "JPEG", exif=exif), ["rotated upright by EXIF"]),
         "palette.png": (encoded(Image.new("P", (4, 2))), ["palette to RGB"]),
         "press.jpg": (encoded(Image.new("CMYK", (4, 2)), "JPEG"), ["CMYK to RGB"]),
         "deep.png": (encoded(Image.fromarray(np.full((2, 2), 30_000, np.uint16))), ["16 bits to RGB"]),
         "grey.png": (encoded(Image.new("L", (4, 2))), ["grey to RGB"]),
         "line.png": (encoded(Image.new("1", (4, 2))), ["black and white to RGB"]),
-        "glass.png": (encoded(Image.new("RGBA", (4, 2))), ["transparency shown on white"]),
-        "greyglass.png": (encoded(Image.new("LA", (4, 2))), ["transparency shown on white", "grey to RGB"]),
+        "glass.png": (encoded(Image.new("RGBA", (4, 2))), ["transparency put on white"]),
+        "greyglass.png": (encoded(Image.new("LA", (4, 2))), ["transparency put on white", "grey to RGB"]),
         "film.gif": (
             encoded(Image.new("L", (4, 2)), "GIF", save_all=True, append_images=[Image.new("L", (4, 2), 200)]),
-            ["first of several frames", "palette to RGB"],
+            ["first of several frames used", "palette to RGB"],
         ),
         "plain.png": (encoded(Image.new("RGB", (4, 2))), []),
     }
@@ -292,7 +292,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 def test_urls_are_fetched_only_where_they_are_allowed(
     tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "is a URL; pictures.allow_urls" in refused(tmp_path, f"{server}/p.png")
+    assert "is a URL; set pictures.allow_urls" in refused(tmp_path, f"{server}/p.png")
     allowed = Pictures({"toy": tmp_path}, 100, tmp_path / "store", allow_urls=True)
     arrivals, _ = checked(toy(shown(f"{server}/p.png")), allowed, PARAMS)
     (name,) = arrivals["images"].item()
@@ -515,7 +515,7 @@ def test_collection_is_put_off_within_a_block_and_nowhere_else(monkeypatch: pyte
     reading, decoding = [], []
 
     class Watched(Pictures):
-        def check(self, source: str, picture: str | bytes) -> Seen:
+        def check(self, source: str, picture: str | bytes) -> CheckedPicture:
             decoding.append(gc.isenabled())
             return super().check(source, picture)
 

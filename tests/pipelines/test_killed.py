@@ -94,12 +94,12 @@ class PoolDrill(Drill):
         ids = range((number - 1) * ROWS, number * ROWS)
         said = [[{"role": "user", "text": "?"}, {"role": "assistant", "text": str(one)}] for one in ids]
         table = pd.DataFrame({"sample_id": ids, "source_id": [f"d{number}{one}" for one in range(ROWS)], "turns": said})
-        rows = parquet.in_memory(table.assign(round=number, source=f"d{number}", skill="s"), sample.ROWS)
+        rows = parquet.in_memory(table.assign(round=number, source=f"d{number}", skill="s"), sample.SAMPLE_SCHEMA)
         if number % 2:
             return rows
         file = self.folder / f"arrivals-{number}.parquet"  # as intake has written it: it gets a second name
         parquet.write(file, [rows.to_table()])
-        return parquet.opened(file)
+        return parquet.open_table(file)
 
     def _whole(self) -> tuple[str, Any]:
         """The newest version and its pool, each byte of which is checked, and each sample."""

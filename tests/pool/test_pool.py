@@ -43,7 +43,7 @@ def arrivals(source: str, count: int, first_id: int = 0, round: int = 1) -> pd.D
             "content_hash": [f"{number:064x}" for number in ids],
             "question_hash": np.arange(first_id, first_id + count),
             "picture_hashes": [[f"{number:064x}"] * (number % 3) for number in ids],
-            "picture_marks": [[bytes(30)] * (number % 3) for number in ids],
+            "perceptual_hashes": [[bytes(30)] * (number % 3) for number in ids],
             "repairs": [[] for _ in ids],
         }
     )
@@ -177,7 +177,7 @@ def test_what_is_in_a_file_already_is_not_written_twice(tmp_path: Path) -> None:
     """Arrivals that intake has written get a second name in the store."""
     rows = tmp_path / "arrivals.parquet"
     parquet.write(rows, [unread(arrivals("a", 3)).to_table()])
-    store, version = saved(tmp_path, join_pool(Pool(), parquet.opened(rows), 1))
+    store, version = saved(tmp_path, join_pool(Pool(), parquet.open_table(rows), 1))
     assert (store / version["shards"][0]["file"]).samefile(rows)
 
 
@@ -360,6 +360,6 @@ def test_the_head_of_a_table_is_its_first_rows(tmp_path: Path) -> None:
     """From a file or from memory, and all of it where it is shorter."""
     table = pa.table({"number": range(50_000)})
     parquet.write(tmp_path / "numbers.parquet", [table])
-    for opened in (parquet.opened(tmp_path / "numbers.parquet"), ds.InMemoryDataset(table)):
-        for rows in (1, 100, parquet.GROUP + 1, 60_000):
+    for opened in (parquet.open_table(tmp_path / "numbers.parquet"), ds.InMemoryDataset(table)):
+        for rows in (1, 100, parquet.ROW_GROUP + 1, 60_000):
             assert parquet.head(opened, rows).equals(table.slice(0, rows))

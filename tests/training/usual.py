@@ -86,7 +86,7 @@ class Toy:
         path = self.folder / f"{name}.parquet"
         if not path.exists():
             parquet.write(path, [unread(arrivals).to_table()])
-        return parquet.opened(path)
+        return parquet.open_table(path)
 
     @property
     def all_pictures(self) -> Pictures:

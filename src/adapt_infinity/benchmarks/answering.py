@@ -52,7 +52,7 @@ def pick_items(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Up to `items_per_skill` test items of every skill, drawn by seed, and the test records that had to be rejected.
 
-    Columns: those of sample.ROWS (sample_id: the item's number) and grader. `ValueError` when a skill has no grader: an
+    Columns: SAMPLE_SCHEMA (sample_id: the item's number) and grader. `ValueError` when a skill has no grader: an
     ungraded skill would be a silent hole in R.
     """
     readable = PromptCheck(load_reader(base_model, model_params), pictures)

@@ -1,21 +1,24 @@
-"""Sample and Turn: one instruction-tuning conversation, as every room of this project speaks of it.
+"""Sample and Turn: one instruction-tuning conversation, and the schema of a table with one row per sample.
 
-A picture's place in the text is the placeholder `<image>`, as in LLaVA's JSON. A sample is identified by
-`sample_id` (given by the pool, unique for ever) and by `content_hash` (what it says and shows, whoever brought it).
+The placeholder `<image>` in the text says where a picture belongs, as in LLaVA's JSON. Two fields identify a sample:
+`sample_id` is given by the pool and never reused; `content_hash` is equal for samples of equal text and pictures,
+whatever their source.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
 
-IMAGE = "<image>"
+from adapt_infinity.data.tables import require_columns
+
+IMAGE = "<image>"  # the placeholder of a picture
 
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("text", pa.string())]))
-# a sample as a row of a table: of the arrivals, of the pool
-ROWS = pa.schema(
+# tables of samples: the arrivals, the shards of the pool, the benchmark items
+SAMPLE_SCHEMA = pa.schema(
     [
         ("sample_id", pa.int64()),
         ("round", pa.int32()),
@@ -24,19 +27,19 @@ ROWS = pa.schema(
         ("skill", pa.string()),
         ("images", pa.list_(pa.string())),
         ("turns", TURNS),
-        ("references", pa.list_(pa.string())),  # further right answers of a test item
-        ("content_hash", pa.string()),  # words and pictures
-        ("question_hash", pa.int64()),  # words of the questions, less case and punctuation
-        ("picture_hashes", pa.list_(pa.string())),
-        ("picture_marks", pa.list_(pa.binary())),  # perceptual
-        ("repairs", pa.list_(pa.string())),
+        ("references", pa.list_(pa.string())),  # all correct answers of a test item that has several
+        ("content_hash", pa.string()),  # of the text and the pictures
+        ("question_hash", pa.int64()),  # of the questions' words, without case and punctuation
+        ("picture_hashes", pa.list_(pa.string())),  # SHA-256 of each picture file, in hexadecimal
+        ("perceptual_hashes", pa.list_(pa.binary())),  # of each picture; see data/pictures.py
+        ("repairs", pa.list_(pa.string())),  # what intake changed, in words
     ]
 )
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One thing said."""
+    """One message of a conversation."""
 
     role: Literal["user", "assistant"]
     text: str
@@ -44,7 +47,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Sample:
-    """One conversation with its pictures; `images` are paths below the root of `source`."""
+    """One conversation with its pictures.
+
+    `images` are paths below the root folder of `source`, or names in the picture store (data/pictures.py).
+    """
 
     sample_id: int
     source: str
@@ -54,13 +60,17 @@ class Sample:
     turns: tuple[Turn, ...]
 
     def without_images(self) -> "Sample":
-        """The same words with every picture and placeholder taken out (METHOD: image grounding, `drop`)."""
-        bare = tuple(Turn(turn.role, _drop_placeholders(turn.text)) for turn in self.turns)
-        return Sample(self.sample_id, self.source, self.source_id, self.skill, (), bare)
+        """The same text without pictures and placeholders, for image grounding (docs/method.md, section 2)."""
+        turns = tuple(Turn(turn.role, _drop_placeholders(turn.text)) for turn in self.turns)
+        return replace(self, images=(), turns=turns)
 
 
 def samples_of(rows: pd.DataFrame) -> list[Sample]:
-    """The samples that rows of the pool (or of the benchmark items) describe, in their order."""
+    """The samples in a table with the columns of `SAMPLE_SCHEMA`, in the order of its rows.
+
+    `ValueError` when a column is missing.
+    """
+    require_columns(rows, "a table of samples", ["sample_id", "source", "source_id", "skill", "images", "turns"])
     return [
         Sample(
             sample_id=int(row["sample_id"]),
@@ -75,10 +85,13 @@ def samples_of(rows: pd.DataFrame) -> list[Sample]:
 
 
 def content_hash(turns: list[dict[str, str]], image_hashes: list[str]) -> str:
-    """SHA-256 (hex) of the words and of the pictures' bytes: equal for equal samples whatever their names."""
-    said = "".join([f"{turn['role']} {len(turn['text'])} {turn['text']}" for turn in turns])
-    shown = b"".join(map(bytes.fromhex, image_hashes))
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass") + shown).hexdigest()
+    """SHA-256 (in hexadecimal) of a conversation's text and of the SHA-256 hashes of its pictures.
+
+    Ids, skills and file names do not enter it.
+    """
+    text = "".join([f"{turn['role']} {len(turn['text'])} {turn['text']}" for turn in turns])
+    pictures = b"".join(map(bytes.fromhex, image_hashes))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass") + pictures).hexdigest()
 
 
 def _drop_placeholders(text: str) -> str:

@@ -80,7 +80,7 @@ class PoolDataset(AtomicDataset):
         fault = quick_fault(place, entry)
         if fault:
             raise ValueError(f"pool part {fault}; `kedro pool verify` checks all of them")
-        return Part(entry["round"], parquet.opened(place), entry)
+        return Part(entry["round"], parquet.open_table(place), entry)
 
 
 def faults(store: Path, version: dict[str, Any]) -> Iterator[str]:

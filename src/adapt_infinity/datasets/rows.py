@@ -16,7 +16,7 @@ class RowsDataset(AtomicDataset):
     """A stream of tables in, a table that has not been read yet out."""
 
     def read(self, path: Path) -> ds.Dataset:
-        return parquet.opened(path)
+        return parquet.open_table(path)
 
     def write(self, data: Iterator[pa.Table], path: Path) -> None:
         parquet.write(path, data)

@@ -38,7 +38,7 @@ SCOPE = {kind: scope for scope, kinds in KINDS.items() for kind in kinds}
 RANK = {kind: rank for rank, kind in enumerate([kind for kinds in KINDS.values() for kind in kinds])}
 LEAKS = ("item",)  # kinds that put a test item's answer among the training data
 COLUMNS = ["sample_id", "source_id", "scope", "kind", "other", "bits"]
-COMPARED = ["content_hash", "question_hash", "picture_hashes", "picture_marks"]
+COMPARED = ["content_hash", "question_hash", "picture_hashes", "perceptual_hashes"]
 BITS = 240
 NONE = np.empty(0, np.int64)
 
@@ -128,7 +128,7 @@ def _blocks(everything: Pool) -> Iterator[tuple[int, pa.RecordBatch]]:
     """What is compared of all rows, in their order, each block with the place of its first row."""
     first = 0
     for part in everything.shards:
-        for batch in part.rows.to_batches(columns=COMPARED, batch_readahead=parquet.AHEAD, fragment_readahead=1):
+        for batch in part.rows.to_batches(columns=COMPARED, batch_readahead=parquet.READAHEAD, fragment_readahead=1):
             yield first, batch
             first += len(batch)
 
@@ -179,7 +179,7 @@ class _Items:
         self.alike: dict[tuple[int, ...], int] = {}  # question and leaders of the pictures
         self.by_hash: dict[str, int] = {}
         self.by_leader: dict[int, int] = {}
-        columns = ("sample_id", "question_hash", "picture_hashes", "picture_marks")
+        columns = ("sample_id", "question_hash", "picture_hashes", "perceptual_hashes")
         for number, question, hashes, marks in zip(*(items[column] for column in columns), strict=True):
             leaders = [self.likeness.add(mark)[0] for mark in marks]
             self.same.setdefault((question, *hashes), number)
@@ -223,9 +223,9 @@ class _Items:
 
 def _with_pictures(batch: pa.RecordBatch) -> Iterator[tuple[int, int, list[bytes]]]:
     """Row, question hash and marks of every sample that has pictures."""
-    lengths = pc.fill_null(batch["picture_marks"].value_lengths(), 0).to_numpy(zero_copy_only=False)
+    lengths = pc.fill_null(batch["perceptual_hashes"].value_lengths(), 0).to_numpy(zero_copy_only=False)
     for row in np.flatnonzero(lengths).tolist():
-        yield row, batch["question_hash"][row].as_py(), batch["picture_marks"][row].as_py()
+        yield row, batch["question_hash"][row].as_py(), batch["perceptual_hashes"][row].as_py()
 
 
 def _columns(found: list[tuple[int, int, int]]) -> np.ndarray:

@@ -27,8 +27,8 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from adapt_infinity.data.pictures import Pictures, Seen
-from adapt_infinity.data.sample import ROWS, Sample, Turn, content_hash
+from adapt_infinity.data.pictures import CheckedPicture, Pictures
+from adapt_infinity.data.sample import SAMPLE_SCHEMA, Sample, Turn, content_hash
 from adapt_infinity.intake import formats
 from adapt_infinity.intake.conversation import check_unicode, in_order, question_hash
 from adapt_infinity.intake.formats import Conversation
@@ -95,7 +95,7 @@ def check_records(
     known_ids: Set[str] = frozenset(),
     readable: Readable | None = None,
 ) -> tuple[Iterator[pa.Table], Iterator[pa.Table]]:
-    """Arrivals (schema sample.ROWS, in file order, ids from `first_id`) and rejects (schema REJECTS), as two streams.
+    """Arrivals (schema SAMPLE_SCHEMA, in file order, ids from `first_id`) and rejects (schema REJECTS), as two streams.
 
     Nothing is read until the arrivals are drained; the rejects are known after that. A record is rejected when it
     cannot be read, when turns do not alternate from user to assistant, an answer or question is empty, placeholders and
@@ -142,7 +142,7 @@ class _Reading:
         self._source, self._pictures, self._params, self._round = source, pictures, params, round
         self._next_id, self._used, self._readable = first_id, used_ids, readable
         self._parse = formats.load(source.format, source.options)
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, CheckedPicture] = {}
         self._numbers: Counter[str] = Counter()
         self._rejects = Rejects(source.name)
         self._conversations = self._arrived = 0
@@ -206,12 +206,12 @@ class _Reading:
 
     def _check_pictures(
         self, candidates: list[_Candidate], pool: ThreadPoolExecutor
-    ) -> dict[str | bytes, Seen | ValueError]:
+    ) -> dict[str | bytes, CheckedPicture | ValueError]:
         """What each distinct picture of a block turned out to be, or why it is none; decoded side by side."""
         wanted = dict.fromkeys(image for candidate in candidates for image in candidate.conversation.images)
         if not wanted:
             return {}
-        known: dict[str | bytes, Seen | ValueError] = {
+        known: dict[str | bytes, CheckedPicture | ValueError] = {
             image: self._seen[image] for image in wanted if isinstance(image, str) and image in self._seen
         }
         fresh = [image for image in wanted if image not in known]
@@ -220,24 +220,28 @@ class _Reading:
         if len(self._seen) > REMEMBERED:
             self._seen.clear()
         self._seen |= {
-            image: seen for image, seen in checked.items() if isinstance(seen, Seen) and isinstance(image, str)
+            image: seen
+            for image, seen in checked.items()
+            if isinstance(seen, CheckedPicture) and isinstance(image, str)
         }
         return known | checked
 
-    def _check_picture(self, image: str | bytes) -> Seen | ValueError:
+    def _check_picture(self, image: str | bytes) -> CheckedPicture | ValueError:
         try:
             return self._pictures.check(self._source.name, image)
         except ValueError as error:
             return error
 
-    def _row(self, candidate: _Candidate, seen: Mapping[str | bytes, Seen | ValueError]) -> tuple[Any, ...] | None:
-        """The row of a candidate, in the order of ROWS, or None once it has been rejected."""
+    def _row(
+        self, candidate: _Candidate, seen: Mapping[str | bytes, CheckedPicture | ValueError]
+    ) -> tuple[Any, ...] | None:
+        """The row of a candidate, in the order of SAMPLE_SCHEMA, or None once it has been rejected."""
         conversation, turns, repairs = candidate.conversation, candidate.turns, candidate.repairs
         if not self._arrived:
             repairs = [*self._source.repairs, *repairs]
         try:
             source_id = self._own_id(candidate.source_id, repairs)
-            shown: list[Seen] = []
+            shown: list[CheckedPicture] = []
             for image in conversation.images:
                 found = seen[image]
                 if isinstance(found, ValueError):
@@ -268,7 +272,7 @@ class _Reading:
             content_hash(turns, hashes),
             question_hash(turns),
             hashes,
-            [picture.mark for picture in shown],
+            [picture.perceptual_hash for picture in shown],
             repairs,
         )
         self._next_id += 1
@@ -315,8 +319,11 @@ def _collection(on: bool) -> Iterator[None]:
 
 
 def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
-    columns = zip(*rows, strict=True) if rows else [()] * len(ROWS)
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, ROWS, strict=True)], schema=ROWS)
+    columns = zip(*rows, strict=True) if rows else [()] * len(SAMPLE_SCHEMA)
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, SAMPLE_SCHEMA, strict=True)],
+        schema=SAMPLE_SCHEMA,
+    )
 
 
 def _id_of(record: Any) -> str:

@@ -22,7 +22,7 @@ import pyarrow.dataset as ds
 from jaxtyping import Bool, Int
 
 from adapt_infinity.data import parquet
-from adapt_infinity.data.sample import ROWS
+from adapt_infinity.data.sample import SAMPLE_SCHEMA
 
 INDEX = ["sample_id", "round", "source", "skill"]
 REMOVED, RESTORED = "removed", "restored"
@@ -67,7 +67,7 @@ class Pool:
     def arrived(self) -> pd.DataFrame:
         """The index (INDEX) of every row that ever arrived, by ascending sample_id."""
         tables = [part.rows.to_table(columns=INDEX) for part in self.shards]
-        empty = pa.schema([ROWS.field(name) for name in INDEX]).empty_table()
+        empty = pa.schema([SAMPLE_SCHEMA.field(name) for name in INDEX]).empty_table()
         return pa.concat_tables([empty, *tables]).to_pandas()
 
     @cached_property
@@ -107,7 +107,7 @@ class Pool:
             raise ValueError(f"there is no sample {ids[(ids < 0) | (ids >= self.size)][0]}; ids run to {self.size - 1}")
         firsts = np.cumsum([0, *[part.size for part in self.shards]])
         shard = np.searchsorted(firsts, ids, side="right") - 1
-        schema = ROWS if columns is None else pa.schema([ROWS.field(name) for name in columns])
+        schema = SAMPLE_SCHEMA if columns is None else pa.schema([SAMPLE_SCHEMA.field(name) for name in columns])
         found, places = [schema.empty_table()], []
         for number in np.unique(shard):
             mine = np.flatnonzero(shard == number)
@@ -127,7 +127,7 @@ class Pool:
         waiting: list[pa.Table] = []
         held = 0
         for part in self.shards:
-            for batch in part.rows.to_batches(batch_readahead=parquet.AHEAD, fragment_readahead=1):
+            for batch in part.rows.to_batches(batch_readahead=parquet.READAHEAD, fragment_readahead=1):
                 mask = self.present[first : first + batch.num_rows]
                 first += batch.num_rows
                 waiting.append(pa.table(batch).filter(pa.array(mask)))
@@ -146,7 +146,7 @@ def start_pool() -> Pool:
 
 
 def join_pool(kept: Pool, arrivals: ds.Dataset, round: int) -> Pool:
-    """Arrivals (schema ROWS) join the survivors as a shard of their own.
+    """Arrivals (schema SAMPLE_SCHEMA) join the survivors as a shard of their own.
 
     `ValueError` when a source_id arrives that its source has brought before: an id names one sample for ever.
     """

@@ -20,13 +20,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float32, Int
 
-from adapt_infinity.data.tables import align_rows, expert_scores
+from adapt_infinity.data.tables import align_rows
 from adapt_infinity.pruning import rules
 from adapt_infinity.pruning.bound_cascade import LADDERS, choose_device, ladder
 from adapt_infinity.pruning.cosines import grid_rows
 from adapt_infinity.pruning.nearest import Neighbours, Tally
 from adapt_infinity.pruning.protection import is_protected, protected_shares
 from adapt_infinity.pseudo_skills.feature_source import Features
+from adapt_infinity.selector_experts.expert_scores import expert_scores
 from adapt_infinity.subset.budgets import shuffled, take
 
 RANKINGS = ("centroid", "expert", "random")

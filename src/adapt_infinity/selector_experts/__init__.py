@@ -5,5 +5,6 @@ comparisons/          scores that compare a sample with its past, a reference mo
 context.py            what a comparison can use
 reference_reading.py  the pool read by a reference model, and validation samples read by the current one
 choosing.py           the expert of each cluster
+expert_scores.py      the score of each sample by the expert of its cluster
 choices/              rules that choose it, one file each
 """

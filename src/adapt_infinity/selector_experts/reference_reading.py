@@ -12,7 +12,7 @@ import pandas as pd
 
 from adapt_infinity.data import parquet
 from adapt_infinity.data.pictures import Pictures
-from adapt_infinity.data.sample import ROWS
+from adapt_infinity.data.sample import SAMPLE_SCHEMA
 from adapt_infinity.features.probe import ProbeParams, probe_pool
 from adapt_infinity.features.store import ProbeStore
 from adapt_infinity.intake.reading import IntakeParams, Source, check_records, whole
@@ -79,7 +79,7 @@ def read_targets(
     rows = pd.concat([whole(arrivals) for arrivals in checked], ignore_index=True)
     drawn = rows.sample(frac=1, random_state=params.seed).groupby("skill").head(params.targets_per_skill).sort_index()
     drawn = drawn.assign(sample_id=np.arange(len(drawn)))
-    read = Pool((Part(0, parquet.in_memory(drawn, ROWS)),))
+    read = Pool((Part(0, parquet.in_memory(drawn, SAMPLE_SCHEMA)),))
     once = replace(probe_params, image_grounding=False)
     stream = probe_pool(read, pictures, base_model, previous_adapter, probe_store, model_params, once, round)
     blocks = [rows for _, rows, _ in stream.blocks()]

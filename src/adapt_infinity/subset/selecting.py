@@ -14,8 +14,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from adapt_infinity import registry
-from adapt_infinity.data.tables import align_rows, expert_scores
+from adapt_infinity.data.tables import align_rows
 from adapt_infinity.pseudo_skills.feature_source import Features
+from adapt_infinity.selector_experts.expert_scores import expert_scores
 from adapt_infinity.subset import shares
 from adapt_infinity.subset.budgets import Rule, at_least, equal_shares, shuffled, take, weighted_shares
 from adapt_infinity.subset.constraints import Constraints, Mask, fill
