@@ -19,33 +19,12 @@ from kedro.pipeline import Pipeline
 from adapt_infinity import __version__
 from adapt_infinity.intake.overlap import summarise
 from adapt_infinity.intake.rejects import general
+from adapt_infinity.kedro_internals import load_path
 from adapt_infinity.manifest import Manifest, manifest_path, parameters_hash, round_folder, write_json, write_manifest
 from adapt_infinity.session import inputs_without_arrival
 from adapt_infinity.study.round_cost import peak_memory_gb, round_cost
 
 log = logging.getLogger(__name__)
-
-FIGURES = (
-    "score_heat_map",
-    "forgetting_curves",
-    "task_similarity_map",
-    "subset_composition",
-    "cluster_map",
-    "cluster_sheet",
-    "k_sweep_figure",
-    "arrival_samples",
-)
-TABLES = (
-    "score_matrix",
-    "measures",
-    "cluster_cards",
-    "cluster_experts",
-    "cluster_links",
-    "k_sweep",
-    "training_log",
-    "task_similarity",
-    "overlaps",
-)
 
 
 class StageClock:
@@ -139,24 +118,24 @@ class RoundHooks:
         from rich.console import Console
 
         from adapt_infinity.reporting.metrics import round_metrics, undefined_tags
+        from adapt_infinity.reporting.results import FIGURES, TABLES
         from adapt_infinity.reporting.table import closing_table
 
         made = pipeline.all_outputs()
         summary = self._summarise(made, pipeline.inputs(), catalog)
         self._run.log_metrics(round_metrics(summary))
         self._run.log_tags(undefined_tags(summary.measures))
-        for name in sorted(made & set(TABLES)):
+        for name in sorted(made & TABLES.keys()):
             self._run.log_table(catalog.load(name), name)
-        for name in sorted(made & set(FIGURES)):
+        for name in sorted(made & FIGURES.keys()):
             entry = catalog[name]
             assert isinstance(entry, AbstractVersionedDataset)
-            self._run.log_artifact(Path(entry._get_load_path()), "figures")
+            self._run.log_artifact(load_path(entry), "figures")
         Console().print(closing_table(summary))
 
     def _summarise(self, made: set[str], read: set[str], catalog: DataCatalog) -> Any:
-        from adapt_infinity.benchmarks.measures import measure
+        from adapt_infinity.benchmarks.measures import first_rounds_of_skills, measure
         from adapt_infinity.benchmarks.routing import judge_routing
-        from adapt_infinity.pipelines.nodes import own_skills
         from adapt_infinity.reporting.table import RoundSummary
 
         params = self._params()
@@ -167,7 +146,7 @@ class RoundHooks:
             round=params["round"],
             score_matrix=scores,
             measures=catalog.load("measures") if "measures" in made else measure(scores, {}, {}),
-            own_skills=own_skills(kept, params["planned_skills"]),
+            own_skills=first_rounds_of_skills(kept, params["planned_skills"]),
             rare_skills=frozenset(self._rare_skills()),
             **intake_facts(made, catalog),
             pool_before=len(catalog.load("pool")) if "pool" in made | read else 0,

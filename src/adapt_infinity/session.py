@@ -23,6 +23,7 @@ from kedro.validation.exceptions import ParameterValidationError
 
 from adapt_infinity import strategies
 from adapt_infinity.intake.records import files
+from adapt_infinity.kedro_internals import conf_source, config, project_path, set_runtime_params, versioned_catalog
 from adapt_infinity.manifest import OF_GENESIS, PREVIOUS, manifest_path, pins, read_manifest
 
 SPLITS = ("train", "validation", "test")
@@ -68,7 +69,7 @@ class RoundSession(KedroSession):
     def _prepare(self, names: list[str]) -> dict[str, str]:
         """Make what is missing and return the versions to load."""
         if names == ["genesis"]:
-            self._store["runtime_params"] = {**self._runtime_params(), "round": 0}
+            set_runtime_params(self, {**self._runtime_params(), "round": 0})
             self.make_data()
             return {}
         if not any(is_round(name) for name in names):
@@ -76,7 +77,7 @@ class RoundSession(KedroSession):
         if len(names) > 1:
             raise ValueError(f"a round is run by itself, not together with others: {', '.join(names)}")
         preset = getattr(strategies.load(strategies.of_pipeline(names[0])), "PRESETS", {})
-        self._store["runtime_params"] = strategies.merged(preset, self._runtime_params())
+        set_runtime_params(self, strategies.merged(preset, self._runtime_params()))
         round = self._round()
         self.make_data()
         previous = self._manifest_path(round - 1)
@@ -107,7 +108,7 @@ class RoundSession(KedroSession):
         return asked
 
     def _manifest_path(self, round: int) -> Path:
-        return manifest_path(self._project_path, self.stream(), round)
+        return manifest_path(project_path(self), self.stream(), round)
 
     def stream(self) -> str:
         """The stream's name: --params=stream=… or globals.yml."""
@@ -117,7 +118,7 @@ class RoundSession(KedroSession):
     def sources(self) -> tuple[Path, list[dict[str, Any]]]:
         """The stream's data folder, and its sources."""
         declared = self._globals()
-        root = self._project_path / str(self._runtime_params().get("data") or declared["data"])
+        root = project_path(self) / str(self._runtime_params().get("data") or declared["data"])
         return root, [dict(source) for source in declared["sources"]]
 
     def make_data(self) -> None:
@@ -134,7 +135,7 @@ class RoundSession(KedroSession):
     def _nested(self, names: list[str]) -> None:
         """Run another pipeline first, in a session of its own, under the same configuration."""
         with open_session(
-            self._project_path, self.store.get("env"), self._runtime_params(), self._conf_source
+            project_path(self), self.store.get("env"), self._runtime_params(), conf_source(self)
         ) as session:
             session.run(pipeline_names=names)
 
@@ -142,7 +143,7 @@ class RoundSession(KedroSession):
         return dict(self.store.get("runtime_params") or {})
 
     def _globals(self) -> dict[str, Any]:
-        return dict(self._get_config_loader()["globals"])
+        return dict(config(self)["globals"])
 
 
 def inputs_without_arrival(pipeline: Pipeline) -> list[str]:
@@ -172,9 +173,7 @@ def open_round(
     if manifest is None:
         raise ValueError(f"round {round} of stream {stream!r} is not complete; run `kedro run --params=round={round}`")
     asked = {"seed": manifest.seed, **(params or {}), "stream": stream, "round": round}
-    catalog = open_session(project, env, asked).load_context()._get_catalog(load_versions=manifest.versions)
-    assert isinstance(catalog, DataCatalog)
-    return catalog
+    return versioned_catalog(open_session(project, env, asked).load_context(), manifest.versions)
 
 
 def is_round(name: str) -> bool:

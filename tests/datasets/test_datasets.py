@@ -19,6 +19,7 @@ from adapt_infinity.datasets import (
     SourcesDataset,
     TableDataset,
 )
+from adapt_infinity.kedro_internals import load_path
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_vlm
 from adapt_infinity.model.lora import Adapter
 from adapt_infinity.pool.pool import Pool, join_pool, remove
@@ -72,11 +73,11 @@ def test_an_adapter_folder_is_pefts_own(
     assert loaded.record == warm_adapter.record
     assert all(torch.equal(loaded.tensors[name], tensor) for name, tensor in warm_adapter.tensors.items())
     ours = load_vlm(base_model, model_params, loaded)
-    theirs = PeftModel.from_pretrained(load_vlm(base_model, model_params).model, str(dataset._get_load_path()))
+    theirs = PeftModel.from_pretrained(load_vlm(base_model, model_params).model, str(load_path(dataset)))
     tokens = torch.arange(5, 15).unsqueeze(0)
     with torch.no_grad():
         assert torch.equal(ours.model(input_ids=tokens).logits, theirs.eval()(input_ids=tokens).logits)
-    suffixes = {path.suffix for path in Path(dataset._get_load_path()).iterdir()}
+    suffixes = {path.suffix for path in load_path(dataset).iterdir()}
     assert suffixes <= {".json", ".safetensors", ".md"}  # never a pickle
 
 

@@ -19,22 +19,12 @@ from adapt_infinity.manifest import PREVIOUS
 from adapt_infinity.model.checkpoint import Checkpoint
 from adapt_infinity.model.lora import Adapter, write_adapter
 from adapt_infinity.pipeline_registry import register_pipelines
+from adapt_infinity.pipelines.stages import node
+from adapt_infinity.reporting.results import FIGURES, STAGES, TABLES
 from adapt_infinity.session import RoundSession, open_session
 from adapt_infinity.study.costs import ModelSize, probe_flops
 from adapt_infinity.study.round_cost import model_size, selection_flops
 from tests.conftest import PROJECT
-
-STAGES = [
-    "intake",
-    "pool",
-    "features",
-    "pseudo_skills",
-    "selector_experts",
-    "subset",
-    "training",
-    "pruning",
-    "benchmarks",
-]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +44,7 @@ def test_the_round_has_its_stages_in_order(registered: dict[str, Pipeline]) -> N
     whole = registered["round"]
     assert registered["__default__"] is whole
     found = [str(node.namespace) for node in whole.nodes]
-    assert list(dict.fromkeys(sorted(found, key=STAGES.index))) == STAGES
+    assert sorted(set(found), key=STAGES.index) == list(STAGES)
     depth = {stage: max(_depth(whole, name) for name in _handed_on(whole, stage)) for stage in STAGES}
     in_order = ["intake", "pool", "features", "pseudo_skills", "selector_experts", "subset", "training", "benchmarks"]
     assert [depth[stage] for stage in in_order] == sorted(depth[stage] for stage in in_order)
@@ -75,6 +65,37 @@ def test_nothing_is_in_memory_and_nothing_is_unused(registered: dict[str, Pipeli
     declared = {name for name in catalog.keys() if not name.startswith("params:") and name != "parameters"}  # noqa: SIM118
     assert entries == declared
     assert not [name for name in entries if isinstance(catalog[name], MemoryDataset)]
+
+
+def test_figures_and_tables_lie_in_the_layer_of_their_stage(
+    registered: dict[str, Pipeline], catalog: DataCatalog
+) -> None:
+    makers = {name: node.namespace for node in registered["round"].nodes for name in node.outputs}
+    for name, result in [*FIGURES.items(), *TABLES.items()]:
+        layer = f"{STAGES.index(result.stage) + 1} {result.stage.replace('_', ' ')}"
+        assert makers[name] == result.stage, name
+        metadata = getattr(catalog[name], "metadata", None)
+        assert str(metadata["kedro-viz"]["layer"]).replace("-", " ") == layer, name
+
+
+@pytest.mark.parametrize("strategy", strategies.names())
+def test_a_round_shows_the_figures_whose_inputs_it_has(registered: dict[str, Pipeline], strategy: str) -> None:
+    whole = registered[f"round_{strategy}"]
+    chosen = strategies.load(strategy)
+    clusters = any("clusters" in inspect.signature(part).parameters for part in (chosen.select, chosen.keep))
+    for name, figure in FIGURES.items():
+        assert (name in whole.all_outputs()) == (clusters or not figure.of_clusters), name
+
+
+def test_a_node_reads_what_its_arguments_are_named_after() -> None:
+    def function(pool: int, round: int, subset_params: int, params: int) -> int:
+        return pool
+
+    made = node(function, "found", params="params:probe")
+    assert made.inputs == ["pool", "params:round", "params:subset", "params:probe"]
+    assert made.name == "function"
+    with pytest.raises(ValueError, match="function has no argument 'parms'; it has pool, round, subset_params, params"):
+        node(function, "found", parms="params:probe")
 
 
 def test_the_manifest_pins_what_is_read_of_the_round_before(registered: dict[str, Pipeline]) -> None:
@@ -145,7 +166,7 @@ def test_everything_that_is_read_in_order_to_choose_is_charged() -> None:
     catalog = DataCatalog({name: MemoryDataset(table) for name, table in tables.items()})
     size, params = ModelSize(layers=4, weights=100, adapter=10), {"probe": {"proxy": ""}, "round": 2}
     assert selection_flops(size, features, set(), catalog, params) == 200 * (30 + 15)
-    assert selection_flops(size, features, {"targets"}, catalog, params) == 200 * (45 + 7)
+    assert selection_flops(size, features, {"targets"}, catalog.load, params) == 200 * (45 + 7)
     assert selection_flops(size, features, set(tables), catalog, params) == 200 * (45 + 7 + 20)
     shortlisted = {**tables, "pool_rows": pd.DataFrame({"sample_id": [0, 4, 5], "round": [1, 2, 2]})}
     catalog = DataCatalog({name: MemoryDataset(table) for name, table in shortlisted.items()})
@@ -160,7 +181,7 @@ def test_a_reading_by_a_proxy_is_charged_with_the_proxys_size(
     write_adapter(warm_adapter, tmp_path / "proxy")
     probe = {"proxy": str(base_model.location), "proxy_adapter": str(tmp_path / "proxy")}
     small, large = model_size(base_model, warm_adapter), ModelSize(layers=4, weights=10**9, adapter=10**6)
-    found = selection_flops(large, features, set(), DataCatalog({}), {"probe": probe})
+    found = selection_flops(large, features, set(), DataCatalog({}).load, {"probe": probe})
     assert found == probe_flops(small, features.spec["spec"], 10) > 0
 
 

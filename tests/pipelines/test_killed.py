@@ -48,7 +48,8 @@ class Intake(Drill):
     def _dataset(self, version: str | None) -> Any:
         from kedro.io.core import Version
 
-        from adapt_infinity.datasets.rows import RowsDataset
+        from adapt_infinity.kedro_internals import load_path
+from adapt_infinity.datasets.rows import RowsDataset
 
         return RowsDataset(filepath=str(self.folder / "arrivals.parquet"), version=Version(None, version))
 
@@ -73,7 +74,7 @@ class Intake(Drill):
         table = newest.load().to_table()
         assert table["source_id"].to_pylist() == [str(number) for number in range(RECORDS)]
         (steps,) = {turns[1]["text"] for turns in table["turns"].to_pylist()}
-        return Path(newest._get_load_path()).parent.name, int(steps)
+        return load_path(newest).parent.name, int(steps)
 
 
 class PoolDrill(Drill):
@@ -106,7 +107,7 @@ class PoolDrill(Drill):
         from adapt_infinity.datasets.pool import faults
 
         newest = self._dataset(None)
-        place = Path(newest._get_load_path())
+        place = load_path(newest)
         assert list(faults(self.folder / "pool", json.loads(place.read_text()))) == []
         pool = newest.load()
         rows = pool.fetch(range(pool.size), ["sample_id", "source_id", "turns"])

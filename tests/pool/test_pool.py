@@ -21,6 +21,7 @@ from adapt_infinity.data import parquet
 from adapt_infinity.datasets import PoolDataset, atomic
 from adapt_infinity.datasets import pool as on_disk
 from adapt_infinity.datasets.pool import faults, quick_fault
+from adapt_infinity.kedro_internals import load_path
 from adapt_infinity.pool.pool import Pool, join_pool, known_ids, pruned_in, remove, restore
 from tests.conftest import unread
 
@@ -164,7 +165,7 @@ def saved(folder: Path, pool: Pool, round: int = 1) -> tuple[Path, dict[str, Any
     """The store, and the version that was written."""
     made = dataset(folder, round)
     made.save(pool)
-    version: dict[str, Any] = json.loads(Path(made._get_load_path()).read_text())
+    version: dict[str, Any] = json.loads(load_path(made).read_text())
     return folder / "pool", version
 
 

@@ -105,7 +105,7 @@ def test_a_list_that_cannot_be_kept_is_an_error(listed: list[int | str], message
 
 
 def test_a_strategy_that_removes_a_listed_sample_stops_the_round() -> None:
-    from adapt_infinity.pipelines.nodes import prune_pool as leave
+    from adapt_infinity.pruning.protection import prune_after_training as leave
 
     log = pd.DataFrame({"loss": [1.0]})
     with pytest.raises(ValueError, match=r"removes samples that pruning\.must_keep lists: \[2\]"):

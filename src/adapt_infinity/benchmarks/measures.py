@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from adapt_infinity.pool.pool import Pool
+
 COLUMNS = ["view", "measure", "value", "undefined", "formula", "normaliser"]
 
 
@@ -34,6 +36,16 @@ def own_rounds(arrivals: pd.DataFrame, column: str) -> dict[str, int]:
     """
     first = arrivals.groupby(column, sort=False)["round"].min().sort_values(kind="stable")
     return {str(name): int(start) for name, start in first.items()}
+
+
+def first_rounds_of_skills(pool: Pool, planned_skills: Mapping[str, int]) -> dict[str, int]:
+    """The first round that trains each skill: as it happened or, for skills that are still to arrive, as planned."""
+    return {**planned_skills, **own_rounds(pool.arrived, "skill")}
+
+
+def measure_round(score_matrix: pd.DataFrame, pool: Pool, planned_skills: dict[str, int]) -> pd.DataFrame:
+    """Every measure after this round; see `measure`. Own rounds count all that ever arrived, pruned or not."""
+    return measure(score_matrix, own_rounds(pool.arrived, "source"), first_rounds_of_skills(pool, planned_skills))
 
 
 def as_matrix(score_matrix: pd.DataFrame, column: str) -> tuple[Float[np.ndarray, "rounds columns"], list[str]]:

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from kedro.framework.cli.utils import _split_params, env_option
+from kedro.framework.cli.utils import env_option
+
+from adapt_infinity.kedro_internals import split_params
 
 
 @click.command()
@@ -18,7 +20,7 @@ from kedro.framework.cli.utils import _split_params, env_option
 )
 @click.option("--stream", default="", help="The name under which results are kept; default: the stream's own.")
 @click.option("--seed", default=0, show_default=True, help="Seed of everything that is drawn.")
-@click.option("--params", default="", callback=_split_params, help="Further parameters, as for `kedro run`.")
+@click.option("--params", default="", callback=split_params, help="Further parameters, as for `kedro run`.")
 @click.option("--again", is_flag=True, help="Run rounds that are complete already once more.")
 @env_option
 def lifelong(

@@ -6,9 +6,9 @@ from inspect import signature
 from typing import Any
 
 import click
-from kedro.framework.cli.utils import _split_params
 
 from adapt_infinity.cli._stream import Stream, of_a_stream, show
+from adapt_infinity.kedro_internals import split_params
 
 
 @click.group()
@@ -113,7 +113,7 @@ def restore(round_: int | None, samples: str, stream: str, env: str | None) -> N
 
 @pool.command()
 @click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
-@click.option("--params", default="", callback=_split_params, help="As in `kedro run`: pruning.pool_size=1000,…")
+@click.option("--params", default="", callback=split_params, help="As in `kedro run`: pruning.pool_size=1000,…")
 @click.option("--pairs", "shown", default=8, show_default=True, help="Pairs of samples to show.")
 @of_a_stream
 def prune(dry_run: bool, params: dict[str, Any], shown: int, stream: str, env: str | None) -> None:
@@ -122,7 +122,7 @@ def prune(dry_run: bool, params: dict[str, Any], shown: int, stream: str, env: s
         raise click.ClickException("pruning belongs to the round, `kedro run`; --dry-run says what it would remove")
     from kedro.validation.exceptions import ParameterValidationError
 
-    from adapt_infinity.pipelines.stages import PARAMETERS
+    from adapt_infinity.pipelines.stages import entry_of
     from adapt_infinity.pruning.preview import pairs, reasons, totals
     from adapt_infinity.pruning.protection import must_keep_rows
     from adapt_infinity.strategies import load
@@ -134,7 +134,7 @@ def prune(dry_run: bool, params: dict[str, Any], shown: int, stream: str, env: s
         listed = must_keep_rows(joined, asked.must_keep, asked.pool_size, chosen.project)
         keep = load(_strategy(chosen.manifest(chosen.last).pipeline)).keep
         read = signature(keep).parameters
-        entries = {name: catalog.load(PARAMETERS.get(name, name)) for name in read if name != "must_keep"}
+        entries = {name: catalog.load(entry_of(name)) for name in read if name != "must_keep"}
         removals = keep(**entries, **({"must_keep": listed} if "must_keep" in read else {}))
     except (ValueError, ParameterValidationError) as error:
         raise click.ClickException(str(error)) from error

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
-from kedro.framework.cli.utils import _split_params, env_option
+from kedro.framework.cli.utils import env_option
 from omegaconf import OmegaConf
 
+from adapt_infinity.kedro_internals import split_params
 from adapt_infinity.study.grid import ZERO_SHOT, Cell, cells
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _variants(context: click.Context, option: click.Parameter, given: Sequence[s
 @click.option("--name", default="study", show_default=True, help="Of the study, and of its streams' folders.")
 @click.option("--against", default="random", show_default=True, help="The strategy that others are compared with.")
 @click.option("--workers", default=2, show_default=True, help="Cells at a time; one thread and one GPU each.")
-@click.option("--params", default="", callback=_split_params, help="Further parameters, as for `kedro run`.")
+@click.option("--params", default="", callback=split_params, help="Further parameters, as for `kedro run`.")
 @click.option("--variant", multiple=True, callback=_variants, help="NAME:PARAMS; what strategy+NAME sets. Repeatable.")
 @click.option("--table", is_flag=True, help="Run nothing; make the page of what is there.")
 @env_option

@@ -14,6 +14,8 @@ from typing import Any
 
 from kedro.io.core import AbstractVersionedDataset, Version
 
+from adapt_infinity.kedro_internals import load_path
+
 
 class AtomicDataset(AbstractVersionedDataset[Any, Any]):
     """Base of this project's datasets; a subclass reads and writes one path, a file or a folder."""
@@ -33,7 +35,7 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
         """Put `data` at `path`, which does not exist yet."""
 
     def load(self) -> Any:
-        return self.read(Path(self._get_load_path()))
+        return self.read(load_path(self))
 
     def save(self, data: Any) -> None:
         place, path = Path(self._filepath), Path(self._get_save_path())
@@ -42,7 +44,7 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
             self.write(data, temporary)
 
     def _exists(self) -> bool:
-        return Path(self._get_load_path()).exists()
+        return load_path(self).exists()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "version": self._version}

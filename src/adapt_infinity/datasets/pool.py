@@ -21,6 +21,7 @@ from kedro_datasets._typing import TablePreview
 from adapt_infinity.data import parquet
 from adapt_infinity.datasets.atomic import AtomicDataset, put, unfinished
 from adapt_infinity.datasets.tables import preview_rows
+from adapt_infinity.kedro_internals import load_path
 from adapt_infinity.pool.pool import Part, Pool
 
 ENTRIES = ("pool.json", "kept_pool.json")  # files that are versions of a pool
@@ -53,7 +54,7 @@ class PoolDataset(AtomicDataset):
         return preview_rows(pool.rows(pool.index["sample_id"].head(nrows).to_numpy()), nrows)
 
     def _exists(self) -> bool:
-        return self._found(Path(self._get_load_path())).exists()
+        return self._found(load_path(self)).exists()
 
     def _found(self, path: Path) -> Path:
         """The version's file here, or, for a version of another round, there: `--load-versions=pool:VERSION`."""

@@ -1,4 +1,4 @@
-"""The embedded stream and the embedded model: what a laptop needs to try everything, made from nothing."""
+"""The embedded stream and the embedded model, made from nothing: all that a laptop needs to try the project."""
 
 from kedro.pipeline import Pipeline
 
@@ -9,12 +9,18 @@ def create_stream_pipeline() -> Pipeline:
     """Write the embedded stream's datasets (JSON and pictures)."""
     from adapt_infinity.pipelines.nodes import plan_embedded_stream
 
-    return Pipeline([stage("embedded_stream", node(plan_embedded_stream, "params:embedded_stream", "embedded_stream"))])
+    return Pipeline([stage("embedded_stream", node(plan_embedded_stream, "embedded_stream"))])
 
 
 def create_model_pipeline() -> Pipeline:
     """Pre-train the embedded model on the primitives and save it as a Hugging Face checkpoint with its card."""
-    from adapt_infinity.pipelines.nodes import pretrain_embedded_model
+    from adapt_infinity.embedded.pretraining import pretrain
 
-    inputs = "params:embedded_model params:embedded_stream"
-    return Pipeline([stage("embedded_model", node(pretrain_embedded_model, inputs, "embedded_checkpoint"))])
+    made = node(
+        pretrain,
+        "embedded_checkpoint",
+        name="pretrain_embedded_model",
+        params="params:embedded_model",
+        stream="params:embedded_stream",
+    )
+    return Pipeline([stage("embedded_model", made)])

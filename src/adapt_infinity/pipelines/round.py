@@ -1,4 +1,4 @@
-"""One round of lifelong instruction tuning, as METHOD section 1 tells it.
+"""One round of lifelong instruction tuning (docs/method.md, section 1).
 
     pool_t     = kept_{t-1} ∪ D_t            intake, pool
     features   = model_{t-1} reads pool_t    features
@@ -18,43 +18,26 @@ from types import ModuleType
 
 from kedro.pipeline import Node, Pipeline
 
-from adapt_infinity.pipelines.stages import by_signature, node, stage
+from adapt_infinity.pipelines.stages import node, stage
 
-OUTCOMES = [
-    "rejects",
-    "arrival_samples",
-    "adapter",
-    "training_log",
-    "method_state",
-    "kept_pool",
-    "measures",
-    "score_heat_map",
-    "forgetting_curves",
-    "task_similarity_map",
-]
-INSIGHT = ["subset_composition"]
-CLUSTER_INSIGHT = [  # for a strategy that clusters
-    "cluster_cards",
-    "cluster_experts",
-    "cluster_links",
-    "cluster_map",
-    "cluster_sheet",
-    "k_sweep_figure",
-]
+RESULTS = ["rejects", "adapter", "method_state", "kept_pool"]  # of every round, beside what it shows
 
 
 def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     """The round under a data strategy (a file name in `strategies/`)."""
     from adapt_infinity import strategies
     from adapt_infinity.benchmarks.answering import answer_items, grade_round
+    from adapt_infinity.benchmarks.measures import measure_round
     from adapt_infinity.benchmarks.task_similarity import compare_tasks, describe_task
     from adapt_infinity.features.probe import probe_pool
-    from adapt_infinity.pipelines import nodes
+    from adapt_infinity.intake.arrivals import find_arrival_overlaps, read_arrivals
+    from adapt_infinity.pipelines.nodes import join_arrivals, list_must_keep
     from adapt_infinity.pool.pool import index
+    from adapt_infinity.pruning.protection import prune_after_training
     from adapt_infinity.pseudo_skills.cards import describe_clusters
     from adapt_infinity.pseudo_skills.finding import cluster_questions, find_pseudo_skills
     from adapt_infinity.pseudo_skills.matching import match_clusters
-    from adapt_infinity.reporting.figures import k_sweep_figure, subset_composition, task_similarity_map
+    from adapt_infinity.reporting.results import shown_in_round
     from adapt_infinity.selector_experts.choosing import choose_experts
     from adapt_infinity.selector_experts.reference_reading import read_reference, read_targets
     from adapt_infinity.selector_experts.scoring import score_samples
@@ -62,144 +45,94 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     from adapt_infinity.training.round import train_adapter
 
     chosen = strategies.load(strategy)
-    first = hasattr(chosen, "shortlist")  # the strategy prunes before it reads
-    joined = "joined_pool" if first else "pool"
-    must_keep = node(nodes.list_must_keep, f"{joined} project params:pruning", "must_keep")
-    start = getattr(chosen, "START", "previous")  # whose adapter, and what its method left, the round trains on
+    prunes_first = hasattr(chosen, "shortlist")  # the strategy prunes before the probe reads
+    joined = "joined_pool" if prunes_first else "pool"
+    must_keep = node(list_must_keep, "must_keep", pool=joined)
+    start = getattr(chosen, "START", "previous")  # whose adapter and method state the round starts from
     round = Pipeline(
         [
             stage(
                 "intake",
-                node(
-                    nodes.read_arrivals,
-                    "arriving_source pictures previous_kept_pool base_model params:intake params:model params:round",
-                    "arrivals rejects",
-                ),
-                node(
-                    nodes.find_arrival_overlaps,
-                    "arrivals previous_kept_pool benchmark_items params:intake",
-                    "overlaps",
-                ),
-                node(nodes.draw_arrival_samples, "arrivals pictures params:seed", "arrival_samples"),
+                node(read_arrivals, ["arrivals", "rejects"]),
+                node(find_arrival_overlaps, "overlaps"),
+                *figures_of("intake"),
             ),
             stage(
                 "pool",
-                node(
-                    nodes.join_arrivals,
-                    "previous_kept_pool arrivals overlaps params:intake params:round",
-                    joined,
-                ),
-                *([must_keep, *shortlist_nodes(chosen)] if first else []),
-                node(index, "pool", "pool_rows", "index_pool"),
+                node(join_arrivals, joined),
+                *([must_keep, *shortlist_nodes(chosen)] if prunes_first else []),
+                node(index, "pool_rows", name="index_pool"),
             ),
-            stage(
-                "features",
-                node(
-                    probe_pool,
-                    "pool pictures base_model previous_adapter probe_store params:model params:probe params:round",
-                    "features",
-                ),
-            ),
+            stage("features", node(probe_pool, "features", params="params:probe")),
             stage(
                 "pseudo_skills",
-                node(
-                    find_pseudo_skills,
-                    "features pool previous_clusters params:pseudo_skills",
-                    "clusters k_sweep",
-                ),
-                node(cluster_questions, "pool params:pseudo_skills", "question_clusters"),
-                node(match_clusters, "clusters previous_clusters", "cluster_links"),
-                node(
-                    describe_clusters,
-                    "features pool clusters cluster_links k_sweep params:pseudo_skills",
-                    "cluster_cards",
-                ),
-                node(k_sweep_figure, "k_sweep", "k_sweep_figure", "draw_k_sweep"),
-                node(nodes.draw_cluster_sheet, "cluster_cards pool pictures", "cluster_sheet"),
+                node(find_pseudo_skills, ["clusters", "k_sweep"], params="params:pseudo_skills"),
+                node(cluster_questions, "question_clusters", params="params:pseudo_skills"),
+                node(match_clusters, "cluster_links"),
+                node(describe_clusters, "cluster_cards", params="params:pseudo_skills"),
+                *figures_of("pseudo_skills"),
             ),
             stage(
                 "selector_experts",
-                node(
-                    read_reference,
-                    "pool pictures base_model probe_store params:model params:probe params:selector_experts "
-                    "params:round",
-                    "reference_scores",
-                ),
-                node(
-                    read_targets,
-                    "validation_sources pictures base_model previous_adapter probe_store params:intake params:model "
-                    "params:probe params:selector_experts params:round",
-                    "targets",
-                ),
-                node(
-                    score_samples,
-                    "features clusters previous_scores previous_subset reference_scores targets "
-                    "params:selector_experts",
-                    "scores",
-                ),
-                node(
-                    choose_experts,
-                    "clusters scores previous_scores previous_subset params:selector_experts params:round",
-                    "cluster_experts",
-                ),
+                node(read_reference, "reference_scores", params="params:selector_experts"),
+                node(read_targets, "targets", params="params:selector_experts"),
+                node(score_samples, "scores", params="params:selector_experts"),
+                node(choose_experts, "cluster_experts", params="params:selector_experts"),
             ),
             stage(
                 "subset",
-                node(list_requests, "pool project params:subset", "requests"),
-                by_signature(chosen.select, "select_subset", "subset"),
-                node(subset_composition, "subset", "subset_composition"),
-                node(nodes.draw_cluster_map, "features clusters subset params:seed", "cluster_map"),
+                node(list_requests, "requests", params="params:subset"),
+                node(chosen.select, "subset", name="select_subset"),
+                *figures_of("subset"),
             ),
             stage(
                 "training",
                 node(
                     train_adapter,
-                    f"pool subset pictures base_model {start}_adapter {start}_method_state checkpoints params:model "
-                    "params:training params:methods params:round",
-                    "adapter training_log method_state",
+                    ["adapter", "training_log", "method_state"],
+                    params="params:training",
+                    method_params="params:methods",
+                    previous_adapter=f"{start}_adapter",
+                    previous_method_state=f"{start}_method_state",
                 ),
             ),
             stage(
                 "pruning",
-                *([] if first else [must_keep]),
-                by_signature(chosen.keep, "choose_removals", "removals"),
-                node(nodes.prune_pool, "pool removals must_keep training_log params:round", "kept_pool"),
+                *([] if prunes_first else [must_keep]),
+                node(chosen.keep, "removals", name="choose_removals"),
+                node(prune_after_training, "kept_pool", name="prune_pool"),
             ),
             stage(
                 "benchmarks",
-                node(
-                    answer_items,
-                    "benchmark_items pictures base_model adapter params:model params:benchmarks",
-                    "answers",
-                ),
-                node(grade_round, "answers params:round previous_score_matrix", "score_matrix"),
-                node(nodes.measure_round, "score_matrix pool params:planned_skills", "measures"),
-                node(
-                    describe_task,
-                    "pool pictures base_model previous_task_vectors params:model params:benchmarks params:round",
-                    "task_vectors",
-                ),
-                node(compare_tasks, "task_vectors", "task_similarity"),
-                node(task_similarity_map, "task_similarity score_matrix", "task_similarity_map", "draw_tasks"),
-                node(nodes.draw_scores, "score_matrix pool params:planned_skills", "score_heat_map"),
-                node(nodes.draw_forgetting, "score_matrix pool params:planned_skills", "forgetting_curves"),
+                node(answer_items, "answers", params="params:benchmarks"),
+                node(grade_round, "score_matrix"),
+                node(measure_round, "measures"),
+                node(describe_task, "task_vectors", params="params:benchmarks"),
+                node(compare_tasks, "task_similarity"),
+                *figures_of("benchmarks"),
             ),
         ]
     )
     read = {name for function in (chosen.select, chosen.keep) for name in signature(function).parameters}
-    return round.to_outputs(*OUTCOMES, *INSIGHT, *(CLUSTER_INSIGHT if "clusters" in read else []))
+    return round.to_outputs(*RESULTS, *shown_in_round(of_clusters="clusters" in read))
+
+
+def figures_of(stage: str) -> list[Node]:
+    """The nodes that draw a stage's figures."""
+    from adapt_infinity.reporting.results import FIGURES
+
+    return [node(figure.draw, name, name=f"draw_{name}") for name, figure in FIGURES.items() if figure.stage == stage]
 
 
 def shortlist_nodes(chosen: ModuleType) -> list[Node]:
-    """For a strategy that prunes first: a cheap reading of what has joined, and what leaves before the probe."""
-    from adapt_infinity.pipelines import nodes
+    """For a strategy that prunes first: a cheap reading of the joined pool, and what leaves it before the probe."""
+    from adapt_infinity.features.modalities import embed_modalities_of_pool
     from adapt_infinity.pool.pool import index
+    from adapt_infinity.pruning.protection import remove_from_pool
 
     return [
-        node(index, "joined_pool", "joined_rows", "index_joined_pool"),
-        node(
-            nodes.embed_modalities_of_pool, "joined_pool pictures base_model params:model params:probe", "joined_parts"
-        ),
-        by_signature(chosen.shortlist, "shortlist_pool", "shortlist_removals"),
-        node(nodes.prune_first, "joined_pool shortlist_removals must_keep params:round", "pool"),
+        node(index, "joined_rows", name="index_joined_pool", pool="joined_pool"),
+        node(embed_modalities_of_pool, "joined_parts"),
+        node(chosen.shortlist, "shortlist_removals", name="shortlist_pool"),
+        node(remove_from_pool, "pool", name="prune_first", pool="joined_pool", removals="shortlist_removals"),
     ]

@@ -1,4 +1,4 @@
-"""How a stage becomes a box: nodes under the stage's name, datasets and parameters under their own."""
+"""How the nodes of a round are declared: inputs by argument name, and one box per stage in Kedro-Viz."""
 
 import inspect
 from collections.abc import Callable
@@ -6,32 +6,32 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-PARAMETERS = {
-    "round": "params:round",
-    "subset_params": "params:subset",
-    "pruning_params": "params:pruning",
-    "shortlist_params": "params:shortlist",
-    "pseudo_skills_params": "params:pseudo_skills",
-}
+VALUES = ("round", "seed", "planned_skills")  # arguments that read the parameter of the same name
 
 
 def stage(name: str, *nodes: Node) -> Pipeline:
-    """The nodes as one named box in Kedro-Viz; nothing else is renamed."""
+    """The nodes as one box named after the stage in Kedro-Viz. Catalog entries and parameters keep their names."""
     return Pipeline(list(nodes), namespace=name, prefix_datasets_with_namespace=False)
 
 
-def node(function: Callable[..., Any], inputs: str, outputs: str, name: str = "") -> Node:
-    """A node named after its function; inputs and outputs are catalog names, separated by blanks."""
-    made = outputs.split()
-    return Node(
-        function,
-        inputs=inputs.split(),
-        outputs=made[0] if len(made) == 1 else made,
-        name=name or function.__name__,
-    )
+def node(function: Callable[..., Any], outputs: str | list[str], *, name: str = "", **inputs: str) -> Node:
+    """A node that reads what the arguments of `function` are named after, and is named after `function`.
+
+    An argument `x_params` reads `params:x`, an argument in `VALUES` the parameter of its name, and any other argument
+    the catalog entry of its name. `inputs` says what an argument with another name reads. `ValueError` when `inputs`
+    names an argument that the function does not have.
+    """
+    arguments = inspect.signature(function).parameters
+    for unknown in inputs.keys() - arguments.keys():
+        raise ValueError(f"{function.__name__} has no argument {unknown!r}; it has {', '.join(arguments) or 'none'}")
+    read = {argument: inputs.get(argument, entry_of(argument)) for argument in arguments}
+    return Node(function, inputs=read or None, outputs=outputs, name=name or function.__name__)
 
 
-def by_signature(function: Callable[..., Any], name: str, outputs: str) -> Node:
-    """A node whose inputs are the function's argument names: a strategy pays for what it names, and no more."""
-    inputs = [PARAMETERS.get(argument, argument) for argument in inspect.signature(function).parameters]
-    return node(function, " ".join(inputs), outputs, name)
+def entry_of(argument: str) -> str:
+    """The catalog entry or parameter that an argument of this name reads."""
+    if argument in VALUES:
+        return f"params:{argument}"
+    if argument.endswith("_params"):
+        return f"params:{argument.removesuffix('_params')}"
+    return argument

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
-from adapt_infinity.pool.pool import Pool
+from adapt_infinity.pool.pool import Pool, remove
 from adapt_infinity.pool.references import resolve
 from adapt_infinity.subset.budgets import at_least, equal_shares
 
@@ -28,6 +28,25 @@ def must_keep_rows(pool: Pool, listed: list[int | str], pool_size: int, project:
     if len(ids) > pool_size:
         raise ValueError(f"{KEY} lists {len(ids)} samples, more than pruning.pool_size = {pool_size}")
     return pool.arrived.iloc[ids][["sample_id", "source", "skill"]].reset_index(drop=True)
+
+
+def remove_from_pool(pool: Pool, removals: pd.DataFrame, must_keep: pd.DataFrame, round: int) -> Pool:
+    """The pool without the samples of `removals`, for good.
+
+    `ValueError` when one of them is listed in `pruning.must_keep`: a strategy must not remove it.
+    """
+    lost = np.intersect1d(removals["sample_id"], must_keep["sample_id"])
+    if len(lost):
+        raise ValueError(f"the strategy removes samples that {KEY} lists: {lost[:5].tolist()}")
+    return remove(pool, removals, round)
+
+
+def prune_after_training(
+    pool: Pool, removals: pd.DataFrame, must_keep: pd.DataFrame, training_log: pd.DataFrame, round: int
+) -> Pool:
+    """The pool that the next round starts from. Pruning is permanent, so it waits until the round has trained."""
+    assert len(training_log) > 0, "a round that has not trained prunes nothing"
+    return remove_from_pool(pool, removals, must_keep, round)
 
 
 def is_protected(sample_ids: Int[np.ndarray, " n"], must_keep: pd.DataFrame) -> Bool[np.ndarray, " n"]:
