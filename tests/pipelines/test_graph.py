@@ -125,11 +125,11 @@ UNTYPED = ("params:round", "params:seed", "params:planned_skills", "params:metho
 @pytest.mark.parametrize("name", ["genesis", "round", "embedded_stream", "embedded_model"])
 def test_parameters_are_typed(registered: dict[str, Pipeline], name: str) -> None:
     """A typo in a stage's parameters stops the run before any node: each is read into a dataclass of its own."""
-    for node in registered[name].nodes:
-        hints = inspect.signature(node.func).parameters.values()
-        for entry, hint in zip(node.inputs, hints, strict=True):
+    for made in registered[name].nodes:
+        hints = inspect.signature(made.func).parameters.values()
+        for entry, hint in zip(made.inputs, hints, strict=True):
             if entry.startswith("params:") and entry not in UNTYPED:
-                assert hasattr(hint.annotation, "__dataclass_fields__"), (node.name, entry)
+                assert hasattr(hint.annotation, "__dataclass_fields__"), (made.name, entry)
 
 
 def test_a_typo_in_a_methods_settings_is_found_before_any_node() -> None:
@@ -165,12 +165,12 @@ def test_everything_that_is_read_in_order_to_choose_is_charged() -> None:
     }
     catalog = DataCatalog({name: MemoryDataset(table) for name, table in tables.items()})
     size, params = ModelSize(layers=4, weights=100, adapter=10), {"probe": {"proxy": ""}, "round": 2}
-    assert selection_flops(size, features, set(), catalog, params) == 200 * (30 + 15)
+    assert selection_flops(size, features, set(), catalog.load, params) == 200 * (30 + 15)
     assert selection_flops(size, features, {"targets"}, catalog.load, params) == 200 * (45 + 7)
-    assert selection_flops(size, features, set(tables), catalog, params) == 200 * (45 + 7 + 20)
+    assert selection_flops(size, features, set(tables), catalog.load, params) == 200 * (45 + 7 + 20)
     shortlisted = {**tables, "pool_rows": pd.DataFrame({"sample_id": [0, 4, 5], "round": [1, 2, 2]})}
     catalog = DataCatalog({name: MemoryDataset(table) for name, table in shortlisted.items()})
-    assert selection_flops(size, features, set(tables), catalog, params) == 200 * (45 + 7 + 20), "5 was never read"
+    assert selection_flops(size, features, set(tables), catalog.load, params) == 200 * (45 + 7 + 20), "5 was never read"
 
 
 def test_a_reading_by_a_proxy_is_charged_with_the_proxys_size(

@@ -48,8 +48,7 @@ class Intake(Drill):
     def _dataset(self, version: str | None) -> Any:
         from kedro.io.core import Version
 
-        from adapt_infinity.kedro_internals import load_path
-from adapt_infinity.datasets.rows import RowsDataset
+        from adapt_infinity.datasets.rows import RowsDataset
 
         return RowsDataset(filepath=str(self.folder / "arrivals.parquet"), version=Version(None, version))
 
@@ -70,6 +69,8 @@ from adapt_infinity.datasets.rows import RowsDataset
         return lambda: self._dataset(version).save(arrivals)
 
     def look(self) -> tuple[str, int]:
+        from adapt_infinity.kedro_internals import load_path
+
         newest = self._dataset(None)
         table = newest.load().to_table()
         assert table["source_id"].to_pylist() == [str(number) for number in range(RECORDS)]
@@ -105,6 +106,7 @@ class PoolDrill(Drill):
     def _whole(self) -> tuple[str, Any]:
         """The newest version and its pool, each byte of which is checked, and each sample."""
         from adapt_infinity.datasets.pool import faults
+        from adapt_infinity.kedro_internals import load_path
 
         newest = self._dataset(None)
         place = load_path(newest)
