@@ -276,7 +276,7 @@ def our_pruning(options: Options) -> Found:
     import pandas as pd
     import torch
 
-    from adapt_infinity.pruning.removals import PruningParams, prune_pool
+    from adapt_infinity.pruning.removals import PruningParams, choose_removals_by_cluster
 
     torch.set_num_threads(options.threads)
     rows, skill, original = load(options)
@@ -296,7 +296,9 @@ def our_pruning(options: Options) -> Found:
     )
     nothing = pd.DataFrame({"sample_id": np.zeros(0, np.int64)})
     since = time.perf_counter()
-    removals = prune_pool(pool_rows, clusters, rows, pd.DataFrame({"sample_id": ids}), nothing, nothing, params)
+    removals = choose_removals_by_cluster(
+        pool_rows, clusters, rows, pd.DataFrame({"sample_id": ids}), nothing, nothing, params
+    )
     seconds = time.perf_counter() - since
     known = removals[removals["duplicate_of"] >= 0]
     return {"seconds": seconds, **pruned(known["sample_id"].to_numpy(), known["duplicate_of"].to_numpy(), original)}

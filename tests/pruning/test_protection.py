@@ -1,4 +1,4 @@
-"""What is protected stays: listed samples always, small clusters as long as the pool size allows."""
+"""Protected rows stay: listed samples always, small clusters as long as the pool size allows."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from adapt_infinity.pool.pool import remove
 from adapt_infinity.pruning import rules
 from adapt_infinity.pruning.protection import must_keep_rows, protected_shares
-from adapt_infinity.pruning.removals import drop_at_random, prune_pool
+from adapt_infinity.pruning.removals import choose_removals_by_cluster, drop_at_random
 from adapt_infinity.subset.budgets import equal_shares
 from tests.pool.test_pool import pool_of, removals
 from tests.pruning.test_removals import params, stage
@@ -20,7 +20,7 @@ SIZES = st.lists(st.integers(0, 12), min_size=1, max_size=8)
 
 
 @given(SIZES, st.integers(0, 60))
-def test_without_floors_shares_are_equal(sizes: list[int], pool_size: int) -> None:
+def test_without_minimums_shares_are_equal(sizes: list[int], pool_size: int) -> None:
     counts = np.array(sizes)
     shares = protected_shares(counts, np.zeros_like(counts), pool_size)
     assert shares.tolist() == equal_shares(counts, pool_size).tolist()
@@ -28,22 +28,22 @@ def test_without_floors_shares_are_equal(sizes: list[int], pool_size: int) -> No
 
 @given(SIZES, st.data(), st.integers(0, 14))
 @settings(max_examples=200)
-def test_shares_are_exact_and_keep_what_they_must(sizes: list[int], data: st.DataObject, min_cluster: int) -> None:
+def test_shares_are_exact_and_keep_the_required_rows(sizes: list[int], data: st.DataObject, min_cluster: int) -> None:
     counts = np.array(sizes)
-    must = np.array([data.draw(st.integers(0, size)) for size in sizes])
-    pool_size = data.draw(st.integers(int(must.sum()), int(counts.sum()) + 3))
-    shares = protected_shares(counts, must, pool_size, min_cluster)
+    required = np.array([data.draw(st.integers(0, size)) for size in sizes])
+    pool_size = data.draw(st.integers(int(required.sum()), int(counts.sum()) + 3))
+    shares = protected_shares(counts, required, pool_size, min_cluster)
     assert shares.sum() == min(pool_size, counts.sum())
-    assert ((must <= shares) & (shares <= counts)).all()
+    assert ((required <= shares) & (shares <= counts)).all()
     small = counts <= min_cluster
-    if counts[small].sum() + must[~small].sum() <= pool_size:
+    if counts[small].sum() + required[~small].sum() <= pool_size:
         assert (shares[small] == counts[small]).all()
     else:
-        assert (shares[~small] == must[~small]).all()
+        assert (shares[~small] == required[~small]).all()
 
 
 def test_small_clusters_by_hand() -> None:
-    """9, 3 and 2 rows share 6 as 2, 2, 2; protected up to 3, the large one has 1; of 4, it has none and they share."""
+    """Groups of 9, 3 and 2 rows share 6 as 2, 2, 2. With min_cluster 3 they share it as 1, 3, 2, and 4 as 0, 2, 2."""
     sizes, none = np.array([9, 3, 2]), np.zeros(3, dtype=int)
     assert protected_shares(sizes, none, 6).tolist() == [2, 2, 2]
     assert protected_shares(sizes, none, 6, min_cluster=3).tolist() == [1, 3, 2]
@@ -55,33 +55,33 @@ def test_small_clusters_by_hand() -> None:
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.data())
 @settings(max_examples=30, deadline=None)
 def test_listed_samples_are_never_pruned(rule: str, cluster: list[int], data: st.DataObject) -> None:
-    """Even where all rows are copies of one another."""
+    """They stay even where all rows are copies of one another."""
     ids = stage([0.0] * len(cluster))[0]["sample_id"].tolist()
     listed = data.draw(st.lists(st.sampled_from(ids), unique=True))
     pool_size = data.draw(st.integers(max(1, len(listed)), len(ids) + 2))
     tables = stage([0.0] * len(cluster), cluster, listed)
-    lost = prune_pool(*tables, params(pool_size, rule=rule, ranking="centroid"))
-    assert len(ids) - len(lost) == min(pool_size, len(ids))
-    assert not set(lost["sample_id"]) & set(listed)
+    removed = choose_removals_by_cluster(*tables, params(pool_size, rule=rule, ranking="centroid"))
+    assert len(ids) - len(removed) == min(pool_size, len(ids))
+    assert not set(removed["sample_id"]) & set(listed)
     drawn = drop_at_random(tables[0], np.array(cluster), tables[-1], pool_size, [0])
     assert len(ids) - len(drawn) == min(pool_size, len(ids))
     assert not set(drawn["sample_id"]) & set(listed)
 
 
 @pytest.mark.parametrize("rule", rules.names())
-def test_of_a_pair_the_listed_one_stays(rule: str) -> None:
-    """Although the other is ranked before it; and the other names it."""
-    lost = prune_pool(*stage([0.0, 90.0, 0.0], must_keep=[25]), params(2, rule=rule))
-    assert lost[["sample_id", "duplicate_of"]].values.tolist() == [[5, 25]]
+def test_of_a_pair_the_listed_row_stays(rule: str) -> None:
+    """It stays although the other row is ranked before it, and the removed row names it as its duplicate."""
+    removed = choose_removals_by_cluster(*stage([0.0, 90.0, 0.0], must_keep=[25]), params(2, rule=rule))
+    assert removed[["sample_id", "duplicate_of"]].values.tolist() == [[5, 25]]
 
 
 def test_small_clusters_lose_nothing() -> None:
     tables = stage([float(row) for row in range(12)], [0] * 8 + [1] * 3 + [2])
-    lost = prune_pool(*tables, params(6, min_cluster=3))
-    assert lost["cluster"].value_counts().to_dict() == {0: 6}
+    removed = choose_removals_by_cluster(*tables, params(6, min_cluster=3))
+    assert removed["cluster"].value_counts().to_dict() == {0: 6}
 
 
-def test_names_become_rows() -> None:
+def test_references_become_rows() -> None:
     pool = pool_of(4, 3)
     rows = must_keep_rows(pool, ["d2/d21", 0], 2, Path())
     assert rows.values.tolist() == [[0, "d1", "s"], [5, "d2", "s"]]
@@ -97,7 +97,7 @@ def test_names_become_rows() -> None:
         ([0, 1, 3], "pruning.must_keep lists 3 samples, more than pruning.pool_size = 2"),
     ],
 )
-def test_a_list_that_cannot_be_kept_is_an_error(listed: list[int | str], message: str) -> None:
+def test_an_impossible_must_keep_list_is_an_error(listed: list[int | str], message: str) -> None:
     pool = remove(pool_of(4), removals([2]), 2)
     with pytest.raises(ValueError, match=message) as error:
         must_keep_rows(pool, listed, 2, Path())

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adapt_infinity.pruning.removals import prune_pool
+from adapt_infinity.pruning.removals import choose_removals_by_cluster
 from adapt_infinity.pseudo_skills.finding import cluster_rows
 from adapt_infinity.pseudo_skills.matching import start_clusters
 from adapt_infinity.selector_experts.choosing import choose_experts
@@ -72,4 +72,4 @@ def one_round(
     wanted = subset_params(BUDGET, sampler=sampler)
     subset = select_subset(pool_rows, clusters, scores, features, experts, NO_REQUESTS, wanted)
     pruning = pruning_params(POOL, ranking="centroid", block=1024)
-    return subset, prune_pool(pool_rows, clusters, rows, scores, experts, must_keep, pruning)
+    return subset, choose_removals_by_cluster(pool_rows, clusters, rows, scores, experts, must_keep, pruning)

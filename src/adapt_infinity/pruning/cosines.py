@@ -1,13 +1,14 @@
-"""Cosines that are exact, and therefore the same at any block size, number of threads, order of rows or device.
+"""Exact cosines, which are therefore the same at any block size, number of threads, order of rows or device.
 
-Single precision rounds every sum, and a matrix product adds in an order of its own at every shape. Rounding the result
+Single precision rounds every sum, and a matrix product adds in a different order at every shape. Rounding the result
 to six decimals hides that from most decisions, not from all. So rows are put on a grid first: divided by their length
 in double precision, then rounded to whole multiples of 2⁻²⁴, which single precision holds without loss (entries are at
 most 1). A product of two entries is then a multiple of 2⁻⁴⁸, and a partial sum of a row's products stays below 2
 (Cauchy-Schwarz): 49 bits, of which double precision has 53. No addition rounds, so no order of additions matters.
 
-The grid moves a cosine by about 2e-8, less than single precision does when it multiplies (5e-8 at 1,024 columns). What
-is compared is the exact sum, rounded to six decimals, so that copies tie, and what differs from them by less.
+The grid moves a cosine by about 2e-8, less than the error of a product in single precision (5e-8 at 1,024 columns).
+The values that are compared are the exact sums rounded to six decimals, so that copies, and pairs that differ by less
+than that, are equal.
 """
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 
 GRID = 2.0**24  # steps from 0 to 1
 DECIMALS = 6
-AT_ONCE = 2**22  # numbers held in double precision at a time
+MAX_DOUBLES = 2**22  # numbers held in double precision at a time
 
 
 def grid_rows(
@@ -25,14 +26,15 @@ def grid_rows(
     rows: Int[np.ndarray, " members"],
     sample_ids: Int[np.ndarray, " members"],
 ) -> Float32[np.ndarray, "members hidden"]:
-    """The embeddings of one cluster's rows with length 1, on the grid; a row of zeros stays one.
+    """The embeddings of one cluster's rows with length 1, on the grid; a row of zeros stays a row of zeros.
 
-    Read and divided some rows at a time; a row's length is summed by itself, so its neighbours do not show in it. A
-    row that is not finite is a `ValueError` that names the samples.
+    `embeddings` has one row per pool sample; `rows` are the row numbers of the cluster's members, `sample_ids` their
+    ids. Rows are read and divided in chunks; the length of a row does not depend on the other rows of its chunk.
+    `ValueError` names the samples whose embedding is not finite.
     """
     unit = np.empty((len(rows), embeddings.shape[1]), dtype=np.float32)
     bad: list[int] = []
-    step = max(1, AT_ONCE // max(1, embeddings.shape[1]))
+    step = max(1, MAX_DOUBLES // max(1, embeddings.shape[1]))
     for start in range(0, len(rows), step):
         part = embeddings[rows[start : start + step]].astype(np.float64)
         lengths = np.sqrt(np.square(part).sum(axis=1, keepdims=True))
@@ -48,9 +50,9 @@ def grid_rows(
 def pair_cosines(
     rows: Float32[np.ndarray, "members hidden"], left: Int[np.ndarray, " pairs"], right: Int[np.ndarray, " pairs"]
 ) -> Float64[np.ndarray, " pairs"]:
-    """The cosine of each pair of rows on the grid."""
+    """The exact cosine, rounded to six decimals, of each pair of rows on the grid."""
     cosines = np.empty(len(left), dtype=np.float64)
-    step = max(1, AT_ONCE // max(1, rows.shape[1]))
+    step = max(1, MAX_DOUBLES // max(1, rows.shape[1]))
     for start in range(0, len(left), step):
         part = slice(start, start + step)
         cosines[part] = np.multiply(rows[left[part]], rows[right[part]], dtype=np.float64).sum(axis=1)
@@ -64,21 +66,24 @@ def products(
     double: bool,
     block: int,
 ) -> Float[Tensor, "left right"]:
-    """Inner products of some rows with others, in double or single precision, `block` columns at a time."""
+    """Inner products of the rows `left` with the rows `right`, in double or single precision.
+
+    `block` columns are computed at a time; `left` and `right` ascend.
+    """
     table = torch.empty((len(left), len(right)), dtype=torch.float64 if double else torch.float32, device=rows.device)
-    these = _chosen(rows, left)
+    these = _rows_at(rows, left)
     for start in range(0, len(right), block):
-        table[:, start : start + block] = _product(these, _chosen(rows, right[start : start + block]), table.dtype)
+        table[:, start : start + block] = _product(these, _rows_at(rows, right[start : start + block]), table.dtype)
     return table
 
 
 def rounded(cosines: Float64[np.ndarray, " *shape"]) -> Float64[np.ndarray, " *shape"]:
-    """To six decimals; never changes the order of two values, at most joins them."""
-    return np.round(cosines, DECIMALS) + 0.0  # -0 is 0
+    """Rounded to six decimals; two values keep their order or become equal."""
+    return np.round(cosines, DECIMALS) + 0.0  # -0 becomes 0
 
 
-def _chosen(rows: Float[Tensor, "members width"], places: Int[np.ndarray, " n"]) -> Float[Tensor, "n width"]:
-    """The rows at ascending places; without a copy where they lie side by side."""
+def _rows_at(rows: Float[Tensor, "members width"], places: Int[np.ndarray, " n"]) -> Float[Tensor, "n width"]:
+    """The rows at ascending places; without a copy where the places are consecutive."""
     if places[-1] - places[0] + 1 == len(places):
         return rows[int(places[0]) : int(places[-1]) + 1]
     return rows[torch.from_numpy(places).to(rows.device)]

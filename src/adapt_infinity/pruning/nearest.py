@@ -1,6 +1,7 @@
-"""Who is nearest to whom in one cluster, exactly: shortlisted by a screen's bounds, then verified (screening.py).
+"""Exact nearest neighbours among the rows of one cluster: shortlisted by upper bounds, then verified.
 
-Memory is the cluster's rows, a block of bounds (block · members) and a shortlist a row; never members².
+The bounds come from bound_cascade.py, the exact cosines from cosines.py. Memory holds the cluster's rows, one block of
+bounds (block · members) and one shortlist per row; never members².
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int
 from torch import Tensor
 
-from adapt_infinity.pruning.bound_cascade import Screen
+from adapt_infinity.pruning.bound_cascade import Bounds
 from adapt_infinity.pruning.cosines import pair_cosines, rounded
 
 
@@ -18,66 +19,72 @@ from adapt_infinity.pruning.cosines import pair_cosines, rounded
 class Shortlists:
     """For each row the candidates with the highest bounds, the highest first; filled up with -1 and -inf.
 
-    No candidate that is not listed has a cosine above the last bound of the row.
+    The cosine of a row to a candidate that is not listed is at most the last bound of the row.
     """
 
-    neighbours: Int[np.ndarray, "rows nearest"]
-    bounds: Float64[np.ndarray, "rows nearest"]
+    neighbours: Int[np.ndarray, "rows listed"]
+    bounds: Float64[np.ndarray, "rows listed"]
 
 
 @dataclass
-class Tally:
+class SearchCounts:
     """How much was computed, for the log."""
 
-    looked_up: int = 0  # rows whose nearest row was sought
+    lookups: int = 0  # rows whose nearest row was searched for
     verified: int = 0  # cosines computed exactly, one by one
-    misled: int = 0  # rows for which the first of the shortlist is less similar than another
+    misordered: int = 0  # lookups in which the candidate with the highest bound was not the most similar row
 
-    def told(self) -> str:
-        """In a line."""
+    def summary(self) -> str:
+        """One line of the log."""
         return (
-            f"pruning: {self.verified:,} cosines verified in {self.looked_up:,} look-ups; in {self.misled:,} of them "
-            "the screen's order alone would have named a less similar row"
+            f"pruning: {self.verified:,} cosines verified in {self.lookups:,} lookups; in {self.misordered:,} of them "
+            "the order of the bounds alone would have given a less similar row"
         )
 
 
 class Neighbours:
-    """Who is nearest to whom in one cluster, exactly: screened first, then verified. Rows are in rank order."""
+    """Nearest-neighbour queries among the rows of one cluster, which are in rank order.
+
+    `rows` have length 1 and lie on the grid of cosines.py; `cascade` is bound_cascade.build_cascade of them; `block` is
+    the number of rows whose bounds are computed at a time.
+    """
 
     def __init__(
         self,
         rows: Float32[np.ndarray, "members hidden"],
-        screens: list[Screen],
+        cascade: list[Bounds],
         block: int,
-        nearest: int,
-        tally: Tally,
+        shortlist_size: int,
+        counts: SearchCounts,
     ) -> None:
-        self.rows, self.screens, self.block, self.nearest, self.tally = rows, screens, block, nearest, tally
-        everyone = np.arange(len(rows))
-        self.ceiling = float(pair_cosines(rows, everyone, everyone).max(initial=0))  # no cosine of two rows is above
+        self.rows, self.cascade, self.block = rows, cascade, block
+        self.shortlist_size, self.counts = shortlist_size, counts
+        all_rows = np.arange(len(rows))
+        self.highest = float(pair_cosines(rows, all_rows, all_rows).max(initial=0))  # no cosine of two rows is above
 
     def shortlist(
         self,
         level: int,
         rows: Int[np.ndarray, " rows"],
         candidates: Int[np.ndarray, " candidates"],
-        before: bool,
+        earlier_only: bool,
     ) -> Shortlists:
-        """By one screen's bounds; both ascending. With `before`, only candidates ranked before the row count."""
-        screen = self.screens[level]
-        found = Shortlists(
-            np.full((len(rows), self.nearest), -1), np.full((len(rows), self.nearest), -np.inf, dtype=np.float64)
-        )
+        """The candidates of each row with the highest bounds at one level of the cascade; both arguments ascend.
+
+        With `earlier_only`, only candidates that are ranked before the row are listed.
+        """
+        shape = (len(rows), self.shortlist_size)
+        found = Shortlists(np.full(shape, -1), np.full(shape, -np.inf, dtype=np.float64))
         for start in range(0, len(rows), self.block):
             part = rows[start : start + self.block]
-            here = candidates[: np.searchsorted(candidates, part[-1])] if before else candidates
+            here = candidates[: np.searchsorted(candidates, part[-1])] if earlier_only else candidates
             if len(here) == 0:
                 continue
-            table = screen.bounds(part, here, self.block)
-            if before:
-                _hide_from(table, np.searchsorted(here, part))
-            values, places = torch.topk(table, min(self.nearest, len(here)), dim=1)
-            bounds = np.minimum(rounded(values.double().cpu().numpy() + screen.slack), self.ceiling)
+            table = self.cascade[level].upper_bounds(part, here, self.block)
+            if earlier_only:
+                _mask_from(table, np.searchsorted(here, part))
+            values, places = torch.topk(table, min(self.shortlist_size, len(here)), dim=1)
+            bounds = np.minimum(rounded(values.double().cpu().numpy() + self.cascade[level].slack), self.highest)
             width = bounds.shape[1]
             found.bounds[start : start + len(part), :width] = bounds
             found.neighbours[start : start + len(part), :width] = np.where(
@@ -88,7 +95,10 @@ class Neighbours:
     def verify(
         self, rows: Int[np.ndarray, " rows"], lists: Shortlists, allowed: Bool[np.ndarray, " members"]
     ) -> tuple[Float64[np.ndarray, " rows"], Int[np.ndarray, " rows"]]:
-        """The highest exact cosine to an allowed listed row, and to which (of equals the first-ranked); -inf and -1."""
+        """The highest exact cosine of each row to an allowed listed row, and that row; -inf and -1 if there is none.
+
+        Of equally similar rows the first-ranked is returned.
+        """
         usable = (lists.neighbours >= 0) & allowed[lists.neighbours]
         cosines = np.full(usable.shape, -np.inf)
         first = usable.argmax(axis=1)
@@ -99,54 +109,58 @@ class Neighbours:
         self._fill(cosines, rows, lists, usable & ~wanted & (lists.bounds >= promising[:, None]))
         best = cosines.max(axis=1, initial=-np.inf)
         ties = np.where((cosines == best[:, None]) & usable, lists.neighbours, len(self.rows))
-        witness = ties.min(axis=1, initial=len(self.rows))
-        self.tally.looked_up += len(rows)
-        self.tally.misled += int((promising < best).sum())
-        return best, np.where(witness < len(self.rows), witness, -1)
+        nearest = ties.min(axis=1, initial=len(self.rows))
+        self.counts.lookups += len(rows)
+        self.counts.misordered += int((promising < best).sum())
+        return best, np.where(nearest < len(self.rows), nearest, -1)
 
     def _fill(
         self,
-        cosines: Float64[np.ndarray, "rows nearest"],
+        cosines: Float64[np.ndarray, "rows listed"],
         rows: Int[np.ndarray, " rows"],
         lists: Shortlists,
-        wanted: Bool[np.ndarray, "rows nearest"],
+        wanted: Bool[np.ndarray, "rows listed"],
     ) -> None:
+        """Write the exact cosines of the wanted pairs into `cosines`."""
         row, place = np.nonzero(wanted)
         cosines[row, place] = pair_cosines(self.rows, rows[row], lists.neighbours[row, place])
-        self.tally.verified += len(row)
+        self.counts.verified += len(row)
 
     def most_similar(
-        self, rows: Int[np.ndarray, " rows"], candidates: Int[np.ndarray, " candidates"], before: bool
+        self, rows: Int[np.ndarray, " rows"], candidates: Int[np.ndarray, " candidates"], earlier_only: bool
     ) -> tuple[Int[np.ndarray, " rows"], Float64[np.ndarray, " rows"]]:
-        """For each row the most similar candidate, of equals the first-ranked, and their cosine; both ascending."""
-        twins, cosines = np.full(len(rows), -1), np.full(len(rows), -np.inf)
+        """For each row the most similar candidate and their cosine; of equals the first-ranked; both arguments ascend.
+
+        With `earlier_only`, only candidates that are ranked before the row count.
+        """
+        found, cosines = np.full(len(rows), -1), np.full(len(rows), -np.inf)
         pending = np.arange(len(rows))
-        everyone = np.ones(len(self.rows), dtype=bool)
-        for level in range(len(self.screens) - 1):
-            lists = self.shortlist(level, rows[pending], candidates, before)
-            best, witness = self.verify(rows[pending], lists, everyone)
-            twins[pending], cosines[pending] = witness, best
-            pending = pending[best <= lists.bounds[:, -1]]  # one that is not listed may be as similar
+        all_rows = np.ones(len(self.rows), dtype=bool)
+        for level in range(len(self.cascade) - 1):
+            lists = self.shortlist(level, rows[pending], candidates, earlier_only)
+            best, nearest = self.verify(rows[pending], lists, all_rows)
+            found[pending], cosines[pending] = nearest, best
+            pending = pending[best <= lists.bounds[:, -1]]  # a row that is not listed may be as similar
         for start in range(0, len(pending), self.block):
             part = pending[start : start + self.block]
-            twins[part], cosines[part] = self._first_highest(rows[part], candidates, before)
-        return twins, cosines
+            found[part], cosines[part] = self._most_similar_exact(rows[part], candidates, earlier_only)
+        return found, cosines
 
-    def _first_highest(
-        self, rows: Int[np.ndarray, " rows"], candidates: Int[np.ndarray, " candidates"], before: bool
+    def _most_similar_exact(
+        self, rows: Int[np.ndarray, " rows"], candidates: Int[np.ndarray, " candidates"], earlier_only: bool
     ) -> tuple[Int[np.ndarray, " rows"], Float64[np.ndarray, " rows"]]:
-        """As `most_similar`, from the exact screen alone."""
-        table = self.screens[-1].bounds(rows, candidates, self.block)
-        if before:
-            _hide_from(table, np.searchsorted(candidates, rows))
+        """As `most_similar`, from the exact level of the cascade alone."""
+        table = self.cascade[-1].upper_bounds(rows, candidates, self.block)
+        if earlier_only:
+            _mask_from(table, np.searchsorted(candidates, rows))
         cosines = rounded(table.cpu().numpy())
         place = cosines.argmax(axis=1)
         highest = cosines[np.arange(len(rows)), place]
         return np.where(np.isfinite(highest), candidates[place], -1), highest
 
 
-def _hide_from(table: Float[Tensor, "rows columns"], firsts: Int[np.ndarray, " rows"]) -> None:
-    """Write -inf over each row from a column on; `firsts` ascend, so what lies before the first of them is safe."""
+def _mask_from(table: Float[Tensor, "rows columns"], firsts: Int[np.ndarray, " rows"]) -> None:
+    """Write -inf into each row of the table from the column `firsts[row]` on; `firsts` ascend."""
     first = int(firsts[0])
     columns = torch.arange(first, table.shape[1], device=table.device)
     hidden = columns[None, :] >= torch.from_numpy(firsts).to(table.device)[:, None]

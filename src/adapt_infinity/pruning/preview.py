@@ -1,4 +1,4 @@
-"""What removals come to, for whoever has to decide whether they are the right ones."""
+"""A preview of removals: tables and lines that help a person decide whether they are the right ones."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,11 +9,14 @@ import pandas as pd
 from adapt_infinity.pool.pool import Pool
 
 QUANTILES = {"lowest": 0.0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "highest": 1.0}
-WORDS = 80  # characters shown of a question, and of an answer
+MAX_CHARACTERS = 80  # shown of a question, and of an answer
 
 
 def totals(pool_rows: pd.DataFrame, removals: pd.DataFrame, by: str) -> pd.DataFrame:
-    """For each value of a column of `pool_rows`: samples in the pool, leaving, their share, and left."""
+    """One row per value of the column `by` of `pool_rows`: in pool, leave, share (that leaves), stay.
+
+    `pool_rows` has the columns sample_id and `by`; `removals` is a table of removals.py.
+    """
     leaves = pool_rows["sample_id"].isin(removals["sample_id"])
     counts = pool_rows.assign(leaves=leaves).groupby(by)["leaves"].agg(["size", "sum"])
     return pd.DataFrame(
@@ -28,7 +31,10 @@ def totals(pool_rows: pd.DataFrame, removals: pd.DataFrame, by: str) -> pd.DataF
 
 
 def reasons(removals: pd.DataFrame) -> pd.DataFrame:
-    """How many leave for which reason, and quantiles of the similarity to what they duplicate ("-": there is none)."""
+    """One row per reason: how many samples leave, and quantiles of the similarity to the samples that they duplicate.
+
+    A quantile is "-" where no sample of that reason has a similarity.
+    """
     rows = []
     for reason, group in removals.groupby("reason"):
         known = group["similarity"].dropna()
@@ -43,25 +49,28 @@ def reasons(removals: pd.DataFrame) -> pd.DataFrame:
 
 
 def pairs(pool: Pool, removals: pd.DataFrame, count: int) -> Iterator[str]:
-    """Some leaving samples, from the most to the least similar, each with what it duplicates, in two lines."""
+    """Two lines for each of at most `count` leaving samples: the sample, and the sample that it duplicates.
+
+    They are spread evenly from the most to the least similar pair.
+    """
     known = removals[removals["duplicate_of"] >= 0].sort_values(["similarity", "sample_id"], ascending=[False, True])
     shown = known.iloc[np.unique(np.linspace(0, len(known) - 1, min(count, len(known))).round().astype(int))]
     leaving = set(removals["sample_id"])
-    words = ["source", "source_id", "turns"]
-    ours = pool.fetch(shown["sample_id"].to_numpy(), words).to_pylist()
-    theirs = pool.fetch(shown["duplicate_of"].to_numpy(), words).to_pylist()
-    for row, mine, twin in zip(shown.itertuples(), ours, theirs, strict=True):
+    columns = ["source", "source_id", "turns"]
+    removed = pool.fetch(shown["sample_id"].to_numpy(), columns).to_pylist()
+    duplicated = pool.fetch(shown["duplicate_of"].to_numpy(), columns).to_pylist()
+    for row, sample, original in zip(shown.itertuples(), removed, duplicated, strict=True):
         fate = "leaves too" if row.duplicate_of in leaving else "stays"
-        yield f"{row.similarity:.4f}  leaves      {row.sample_id}  {_told(mine)}"
-        yield f"        {fate:<10}  {row.duplicate_of}  {_told(twin)}"
+        yield f"{row.similarity:.4f}  leaves      {row.sample_id}  {_describe(sample)}"
+        yield f"        {fate:<10}  {row.duplicate_of}  {_describe(original)}"
 
 
-def _told(sample: Mapping[str, Any]) -> str:
-    """Where a sample is from, its first question and the answer, shortened."""
-    said = {turn["role"]: " ".join(turn["text"].split()) for turn in sample["turns"][1::-1]}
-    asked, answer = (_short(said.get(role, "")) for role in ("user", "assistant"))
-    return f"{sample['source']}/{sample['source_id']}: {asked} → {answer}"
+def _describe(sample: Mapping[str, Any]) -> str:
+    """The source of a sample, its first question and the answer, shortened."""
+    texts = {turn["role"]: " ".join(turn["text"].split()) for turn in sample["turns"][1::-1]}
+    question, answer = (_shorten(texts.get(role, "")) for role in ("user", "assistant"))
+    return f"{sample['source']}/{sample['source_id']}: {question} → {answer}"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= WORDS else f"{text[:WORDS]}…"
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"

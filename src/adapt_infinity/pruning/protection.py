@@ -1,4 +1,4 @@
-"""What must not be pruned: samples that the user lists, and small clusters."""
+"""Protection from pruning: samples that the user lists in `pruning.must_keep`, and small clusters."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
+from adapt_infinity.data.tables import require_columns
 from adapt_infinity.pool.pool import Pool, remove
 from adapt_infinity.pool.references import resolve
 from adapt_infinity.subset.budgets import at_least, equal_shares
@@ -14,10 +15,11 @@ KEY = "pruning.must_keep"
 
 
 def must_keep_rows(pool: Pool, listed: list[int | str], pool_size: int, project: Path) -> pd.DataFrame:
-    """The samples that `pruning.must_keep` lists, a row each: sample_id, source, skill.
+    """One row per sample that `pruning.must_keep` lists: sample_id, source, skill.
 
-    `ValueError`, in one line, for a name of no sample, for a sample that has already left the pool (the list cannot
-    bring it back), and for more samples than the pool may keep.
+    `listed` are ids or references as pool/references.py reads them; `project` is the folder of relative file names.
+    `ValueError` for a reference to no sample, for a sample that has already left the pool (the list cannot bring it
+    back), and for more samples than `pool_size`.
     """
     ids = resolve(pool, listed, key=KEY, project=project)
     gone = ids[~pool.present[ids]]
@@ -31,42 +33,47 @@ def must_keep_rows(pool: Pool, listed: list[int | str], pool_size: int, project:
 
 
 def remove_from_pool(pool: Pool, removals: pd.DataFrame, must_keep: pd.DataFrame, round: int) -> Pool:
-    """The pool without the samples of `removals`, for good.
+    """The pool without the samples of `removals` (column sample_id), which leave permanently in this round.
 
-    `ValueError` when one of them is listed in `pruning.must_keep`: a strategy must not remove it.
+    `ValueError` when `removals` contains a sample that `must_keep` lists: a strategy must not remove it.
     """
-    lost = np.intersect1d(removals["sample_id"], must_keep["sample_id"])
-    if len(lost):
-        raise ValueError(f"the strategy removes samples that {KEY} lists: {lost[:5].tolist()}")
+    forbidden = np.intersect1d(removals["sample_id"], must_keep["sample_id"])
+    if len(forbidden):
+        raise ValueError(f"the strategy removes samples that {KEY} lists: {forbidden[:5].tolist()}")
     return remove(pool, removals, round)
 
 
 def prune_after_training(
     pool: Pool, removals: pd.DataFrame, must_keep: pd.DataFrame, training_log: pd.DataFrame, round: int
 ) -> Pool:
-    """The pool that the next round starts from. Pruning is permanent, so it waits until the round has trained."""
+    """The pool that the next round starts from: `remove_from_pool`, once the round has trained.
+
+    Pruning is permanent, so it must not happen in a round whose training fails.
+    """
     assert len(training_log) > 0, "a round that has not trained prunes nothing"
     return remove_from_pool(pool, removals, must_keep, round)
 
 
 def is_protected(sample_ids: Int[np.ndarray, " n"], must_keep: pd.DataFrame) -> Bool[np.ndarray, " n"]:
-    """Whether each sample is listed."""
+    """Whether each sample is one of those that `must_keep` (column sample_id) lists."""
+    require_columns(must_keep, "must_keep", ["sample_id"])
     return np.isin(sample_ids, must_keep["sample_id"].to_numpy())
 
 
 def protected_shares(
-    sizes: Int[np.ndarray, " groups"], must: Int[np.ndarray, " groups"], pool_size: int, min_cluster: int = 0
+    sizes: Int[np.ndarray, " groups"], required: Int[np.ndarray, " groups"], pool_size: int, min_cluster: int = 0
 ) -> Int[np.ndarray, " groups"]:
-    """How many rows each group keeps: equal shares of `pool_size`, but none below its floor. They add up exactly.
+    """How many rows each group keeps: equal shares of `pool_size`, but none below the group's minimum.
 
-    A group's floor is the rows of it that must stay (`must`), or all its rows if it has no more than `min_cluster`.
-    What the floors take, larger groups go without, down to their own must-keeps. When the floors do not fit together,
-    `pool_size` wins: groups above `min_cluster` are left with their must-keeps, and those that it protects share the
-    rest equally, again none below its must-keeps.
+    The shares add up to min(pool_size, all rows). The minimum of a group is the number of its rows that must stay
+    (`required`), or all its rows if it has at most `min_cluster` rows. Larger groups give up what the minimums need,
+    down to their own required rows. If the minimums together exceed `pool_size`, then groups with more than
+    `min_cluster` rows keep only their required rows, and the small groups share the rest equally, again none below its
+    required rows.
     """
-    assert must.sum() <= pool_size
+    assert required.sum() <= pool_size
     small = sizes <= min_cluster
-    floors = np.where(small, sizes, must)
+    floors = np.where(small, sizes, required)
     if floors.sum() > pool_size:
-        floors, sizes = must, floors
+        floors, sizes = required, floors
     return at_least(lambda some, budget: equal_shares(sizes[some], budget), floors, pool_size)

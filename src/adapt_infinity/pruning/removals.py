@@ -1,15 +1,17 @@
-"""Cluster-wise permanent pruning (METHOD section 7), after SemDeDup (Abbas et al. 2023, arXiv:2303.09540).
+"""Removals: which rows leave the pool permanently, by similarity inside each cluster or at random.
 
-Every cluster keeps its share of the pool size (protection.py: equal shares, so large clusters lose more), and loses
-the rows that resemble, by the cosine of their embeddings, a row ranked before them. M_j is the highest cosine of row j
-to an earlier-ranked row; what counts as such, and who goes first, is the rule's (rules/).
+By similarity (docs/method.md, section 7) after SemDeDup (Abbas et al. 2023, arXiv:2303.09540): every cluster keeps its
+share of the pool size (protection.py: equal shares, so large clusters lose more) and loses the rows that resemble, by
+the cosine of their embeddings, a row ranked before them. M_j is the highest cosine of row j to an earlier-ranked row;
+which earlier rows count, and which row is removed first, is decided by the rule (rules/).
 
 Samples that must be kept come first in the ranking and never leave. Ties are broken by sample_id, and cosines are
-exact (cosines.py), so the outcome depends on the rows and the parameters alone: not on the order in which rows are
-listed, nor on block size, screening, threads or device.
+exact (cosines.py), so the result depends on the rows and the parameters alone: not on the order of the rows, and not on
+block size, screening, threads or device.
 
-A cluster of n rows costs n²/2 cosines for M and lost · kept for the twins, coarse ones (screening.py), of which few are
-computed again exactly. In memory: its rows in single precision, O(block · n) cosines, and a shortlist a row.
+A cluster of n rows costs n²/2 cosines for M and removed · kept cosines for the duplicates. These are coarse cosines
+(bound_cascade.py), of which few are computed again exactly. Memory holds the cluster's rows in single precision,
+O(block · n) cosines, and one shortlist per row.
 """
 
 import logging
@@ -20,19 +22,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float32, Int
 
-from adapt_infinity.data.tables import align_rows
+from adapt_infinity.data.tables import align_rows, require_columns
 from adapt_infinity.pruning import rules
-from adapt_infinity.pruning.bound_cascade import LADDERS, choose_device, ladder
+from adapt_infinity.pruning.bound_cascade import CASCADES, build_cascade, choose_device
 from adapt_infinity.pruning.cosines import grid_rows
-from adapt_infinity.pruning.nearest import Neighbours, Tally
+from adapt_infinity.pruning.nearest import Neighbours, SearchCounts
 from adapt_infinity.pruning.protection import is_protected, protected_shares
 from adapt_infinity.pseudo_skills.feature_source import Features
 from adapt_infinity.selector_experts.expert_scores import expert_scores
 from adapt_infinity.subset.budgets import shuffled, take
 
 RANKINGS = ("centroid", "expert", "random")
-SCREENINGS = ("auto", *LADDERS)
-NEAREST = 16  # rows in a shortlist
+SCREENINGS = ("auto", *CASCADES)
+SHORTLIST_SIZE = 16
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class PruningParams:
     rule: str  # a file in pruning/rules
     ranking: str  # who comes first: centroid (farthest from it), expert (highest score) or random
     min_cluster: int  # a cluster of at most so many rows loses none while others have rows to lose; 0 = off
-    must_keep: list[int | str]  # samples that are never pruned: naming.py
+    must_keep: list[int | str]  # samples that are never pruned: ids or references (pool/references.py)
     screening: str  # how candidates are found: auto, none, single, half or projection
     device: str  # auto, cpu, cuda, cuda:1, …
     block: int  # rows whose cosines are computed at a time
@@ -64,7 +66,7 @@ class PruningParams:
             raise ValueError(f"pruning.must_keep must be a list of samples, got {self.must_keep!r}")
 
 
-def prune_pool(
+def choose_removals_by_cluster(
     pool_rows: pd.DataFrame,
     clusters: pd.DataFrame,
     embeddings: Float[np.ndarray, "n hidden"],
@@ -73,31 +75,40 @@ def prune_pool(
     must_keep: pd.DataFrame,
     params: PruningParams,
 ) -> pd.DataFrame:
-    """The rows that leave the pool for good, so that at most `pool_size` stay; none if it is not larger.
+    """One row per sample that leaves the pool, so that at most `pool_size` stay, sorted by sample_id.
 
-    `embeddings` are rows in the order of `scores` (need not be unit; may be a memmap, of which one cluster is read at
-    a time). `must_keep` names rows that stay (see protection.py); `params.must_keep` is not read again. Columns:
-    sample_id, source, cluster, duplicate_of and similarity (the row it resembles and their cosine; -1 and NaN where its
-    cluster keeps no row at all), reason. An embedding that is not finite is a `ValueError` that names the sample.
+    Inputs: `pool_rows` (sample_id, source), `clusters` (sample_id, cluster, similarity to the centroid), `scores`
+    (sample_id, and the experts' columns when `ranking` is expert), each with one row per sample of the pool;
+    `embeddings` has the rows of `scores`. `must_keep` has the column sample_id. `cluster_experts` (cluster, expert,
+    chosen) is read when `ranking` is expert.
+
+    Columns: sample_id, source, cluster, duplicate_of (the sample that it resembles, -1 if its cluster keeps no row),
+    similarity (their cosine, NaN if its cluster keeps no row), reason. `ValueError` names a missing column, and the
+    samples whose embedding or score is not finite.
     """
-    assert len(pool_rows) == len(clusters) == len(scores) == len(embeddings)
+    require_columns(pool_rows, "pool_rows", ["sample_id", "source"])
+    require_columns(clusters, "clusters", ["sample_id", "cluster", "similarity"])
+    require_columns(scores, "scores", ["sample_id"])
+    lengths = [len(table) for table in (pool_rows, clusters, scores, embeddings)]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"pool_rows, clusters, scores and embeddings must have equally many rows, got {lengths}")
     device = choose_device(params.device)
     ids = np.sort(pool_rows["sample_id"].to_numpy())
-    known = align_rows(clusters, ids)
+    by_id = align_rows(clusters, ids)
     protected = is_protected(ids, must_keep)
-    labels, code, sizes = np.unique(known["cluster"].to_numpy(), return_inverse=True, return_counts=True)
-    must = np.bincount(code[protected], minlength=len(sizes))
-    budgets = protected_shares(sizes, must, params.pool_size, params.min_cluster)
+    labels, code, sizes = np.unique(by_id["cluster"].to_numpy(), return_inverse=True, return_counts=True)
+    required = np.bincount(code[protected], minlength=len(sizes))
+    budgets = protected_shares(sizes, required, params.pool_size, params.min_cluster)
     row_of = np.argsort(scores["sample_id"].to_numpy(), kind="stable")
 
-    rank_keys = _rank_keys(known, align_rows(scores, ids), cluster_experts, params)
+    rank_keys = _rank_keys(by_id, align_rows(scores, ids), cluster_experts, params)
     order = np.lexsort((ids, rank_keys, ~protected, code))
     removed = np.zeros(len(ids), dtype=bool)
     duplicate_of = np.full(len(ids), -1)
     similarity = np.full(len(ids), np.nan, dtype=np.float32)
-    thin_out = rules.load(params.rule)
-    tally = Tally()
-    for end, size, budget, first in zip(np.cumsum(sizes), sizes, budgets, must, strict=True):
+    prune_cluster = rules.load(params.rule)
+    counts = SearchCounts()
+    for end, size, budget, first in zip(np.cumsum(sizes), sizes, budgets, required, strict=True):
         if budget == size:
             continue
         members = order[end - size : end]
@@ -105,14 +116,15 @@ def prune_pool(
         if budget == 0:
             continue
         rows = grid_rows(embeddings, row_of[members], ids[members])
-        neighbours = Neighbours(rows, ladder(rows, params.screening, device), params.block, NEAREST, tally)
-        kept, twin, cosine = thin_out(neighbours, int(budget), int(first))
+        cascade = build_cascade(rows, params.screening, device)
+        neighbours = Neighbours(rows, cascade, params.block, SHORTLIST_SIZE, counts)
+        kept, duplicates, cosine = prune_cluster(neighbours, int(budget), int(first))
         removed[members[kept]] = False
-        lost = members[~kept]
-        duplicate_of[lost] = np.where(twin >= 0, ids[members[twin]], -1)
-        similarity[lost] = cosine
-    if tally.looked_up:
-        log.info(tally.told())
+        leaving = members[~kept]
+        duplicate_of[leaving] = np.where(duplicates >= 0, ids[members[duplicates]], -1)
+        similarity[leaving] = cosine
+    if counts.lookups:
+        log.info(counts.summary())
 
     why = np.array(["its cluster keeps no row", f"redundant ({params.rule})"], dtype=object)
     return _table(
@@ -134,70 +146,83 @@ def prune_redundant(
     must_keep: pd.DataFrame,
     pruning_params: PruningParams,
 ) -> pd.DataFrame:
-    """Rows that resemble a kept one of their cluster leave, down to the pool size (METHOD section 7)."""
-    judged = align_rows(scores, features.sample_ids)
-    return prune_pool(pool_rows, clusters, features.embeddings, judged, cluster_experts, must_keep, pruning_params)
+    """Removals of rows that resemble another row of their cluster, down to the pool size (docs/method.md, section 7).
+
+    The table of `choose_removals_by_cluster`; `features` gives the embeddings.
+    """
+    aligned = align_rows(scores, features.sample_ids)
+    embeddings = features.embeddings
+    return choose_removals_by_cluster(
+        pool_rows, clusters, embeddings, aligned, cluster_experts, must_keep, pruning_params
+    )
 
 
 def prune_uniformly(
     pool_rows: pd.DataFrame, round: int, must_keep: pd.DataFrame, pruning_params: PruningParams
 ) -> pd.DataFrame:
-    """Rows leave at random, down to the pool size; of `pruning_params` only pool_size and seed are read."""
+    """Removals drawn at random from the whole pool, down to the pool size; of `pruning_params` only pool_size and seed
+    are read. The table of `drop_at_random`.
+    """
     one_group = np.zeros(len(pool_rows), dtype=np.int64)
     return drop_at_random(pool_rows, one_group, must_keep, pruning_params.pool_size, [pruning_params.seed, round])
 
 
 def nothing_removed() -> pd.DataFrame:
-    """The table of removals without a row."""
-    nobody = np.zeros(0, dtype=np.int64)
-    return _table(nobody, np.zeros(0, dtype=object), nobody, nobody, np.zeros(0, np.float32), np.zeros(0, dtype=object))
+    """A table of removals without any row."""
+    none, text = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object)
+    return _table(none, text, none, none, np.zeros(0, np.float32), text)
 
 
 def drop_at_random(
     pool_rows: pd.DataFrame, groups: Int[np.ndarray, " n"], must_keep: pd.DataFrame, pool_size: int, seeds: list[int]
 ) -> pd.DataFrame:
-    """Removals of strategies that compare no rows: equal shares of the pool over `groups`, uniform in each.
+    """Removals for strategies that compare no rows: equal shares of the pool over `groups`, uniform inside each group.
 
-    The rows that `must_keep` names stay; a group with many of them keeps more than its share. The table of
-    `prune_pool`: cluster and duplicate_of are -1, similarity is NaN because there is none.
+    `pool_rows` has the columns sample_id and source; `groups` has one entry per row, numbers from 0. The rows that
+    `must_keep` (column sample_id) lists stay; a group with many of them keeps more than its share. The same seeds give
+    the same rows. The columns are those of `choose_removals_by_cluster`; cluster and duplicate_of are -1 and similarity
+    is NaN, because no rows were compared. `ValueError` names a missing column.
     """
+    require_columns(pool_rows, "pool_rows", ["sample_id", "source"])
     ids = pool_rows["sample_id"].to_numpy()
     protected, sizes = is_protected(ids, must_keep), np.bincount(groups)
     shares = protected_shares(sizes, np.bincount(groups[protected], minlength=len(sizes)), pool_size)
     queue = shuffled(ids, np.random.default_rng(seeds))
     kept = take(groups, shares, queue[np.argsort(~protected[queue], kind="stable")])
-    lost = pool_rows.loc[~kept, ["sample_id", "source"]].sort_values("sample_id")
-    nothing = np.full(len(lost), -1)
+    removed = pool_rows.loc[~kept, ["sample_id", "source"]].sort_values("sample_id")
+    none = np.full(len(removed), -1)
     return _table(
-        lost["sample_id"].to_numpy(),
-        lost["source"].to_numpy(),
-        nothing,
-        nothing,
-        np.full(len(lost), np.nan, dtype=np.float32),
-        np.full(len(lost), "drawn at random", dtype=object),
+        removed["sample_id"].to_numpy(),
+        removed["source"].to_numpy(),
+        none,
+        none,
+        np.full(len(removed), np.nan, dtype=np.float32),
+        np.full(len(removed), "drawn at random", dtype=object),
     )
 
 
 def _rank_keys(
-    known: pd.DataFrame, scores: pd.DataFrame, cluster_experts: pd.DataFrame, params: PruningParams
+    clusters: pd.DataFrame, scores: pd.DataFrame, cluster_experts: pd.DataFrame, params: PruningParams
 ) -> Float[np.ndarray, " n"]:
-    """A number for each row, by ascending sample_id: in a cluster, the lower one is ranked before."""
+    """One number per row, by ascending sample_id: inside a cluster, the row with the lower number is ranked first."""
     if params.ranking == "centroid":
-        return known["similarity"].to_numpy(dtype=np.float64)
+        return clusters["similarity"].to_numpy(dtype=np.float64)
     if params.ranking == "random":
-        return np.random.default_rng([params.seed]).random(len(known))
-    return -expert_scores(known, cluster_experts, scores)[2]
+        return np.random.default_rng([params.seed]).random(len(clusters))
+    require_columns(cluster_experts, "cluster_experts", ["cluster", "expert", "chosen"])
+    require_columns(scores, "scores", cluster_experts.loc[cluster_experts["chosen"], "expert"].unique())
+    return -expert_scores(clusters, cluster_experts, scores)[2]
 
 
 def _table(
-    sample_ids: Int[np.ndarray, " lost"],
+    sample_ids: Int[np.ndarray, " removed"],
     source: np.ndarray,
-    cluster: Int[np.ndarray, " lost"],
-    duplicate_of: Int[np.ndarray, " lost"],
-    similarity: Float32[np.ndarray, " lost"],
+    cluster: Int[np.ndarray, " removed"],
+    duplicate_of: Int[np.ndarray, " removed"],
+    similarity: Float32[np.ndarray, " removed"],
     reason: np.ndarray,
 ) -> pd.DataFrame:
-    """The contract's columns, by sample_id."""
+    """A table of removals, with the same columns and types whatever the way of choosing them."""
     return pd.DataFrame(
         {
             "sample_id": sample_ids.astype(np.int64),

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from adapt_infinity.data.tables import align_rows
-from adapt_infinity.pruning.removals import PruningParams, nothing_removed, prune_pool
+from adapt_infinity.pruning.removals import PruningParams, choose_removals_by_cluster, nothing_removed
 from adapt_infinity.pruning.removals import prune_redundant as keep
 from adapt_infinity.pseudo_skills.finding import cluster_rows
 from adapt_infinity.pseudo_skills.matching import start_clusters
@@ -55,4 +55,6 @@ def shortlist(
     clusters, _ = cluster_rows({"embeddings": vectors}, ids, params, start_clusters())
     down_to = replace(pruning_params, pool_size=shortlist_params.pool_size, ranking="centroid")
     nobody = pd.DataFrame({"cluster": [], "expert": [], "chosen": []})
-    return prune_pool(joined_rows, clusters, vectors, pd.DataFrame({"sample_id": ids}), nobody, must_keep, down_to)
+    return choose_removals_by_cluster(
+        joined_rows, clusters, vectors, pd.DataFrame({"sample_id": ids}), nobody, must_keep, down_to
+    )

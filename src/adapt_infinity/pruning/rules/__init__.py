@@ -1,9 +1,10 @@
-"""Rules of pruning: which rows of a cluster leave. One file each, with
+"""Pruning rules: which rows of one cluster leave. One file per rule, each with the function
 
-thin_out(neighbours, budget, protected) -> kept, twin, cosine
+prune_cluster(neighbours, budget, protected) -> kept, duplicate_of, cosine
 
-`neighbours` knows the cluster's rows in rank order, of which the first `protected` must stay; `budget` of them are
-kept. For each row that is lost, in rank order: the row it duplicates and their cosine.
+`neighbours` answers nearest-neighbour queries about the cluster's rows, which are in rank order; the first `protected`
+rows must stay; `budget` is the number of rows to keep. `kept` has one entry per row. `duplicate_of` and `cosine` have
+one entry per removed row, in rank order: the row that it duplicates, and the cosine of the two.
 """
 
 from typing import Any
@@ -12,10 +13,10 @@ from adapt_infinity import registry
 
 
 def names() -> list[str]:
-    """The rules that there are, by file name."""
+    """All rules, by file name."""
     return registry.names(__name__)
 
 
 def load(name: str) -> Any:
-    """The rule `name`; `ValueError` lists those that there are."""
-    return registry.load(__name__, name, "thin_out")
+    """`prune_cluster` of the rule `name`; `ValueError` lists the known rules."""
+    return registry.load(__name__, name, "prune_cluster")

@@ -1,22 +1,23 @@
-"""Greedy: M over the earlier-ranked rows that are *still kept* (METHOD section 7).
+"""Greedy pruning: M compares a row with the earlier-ranked rows that are *still kept* (docs/method.md, section 7).
 
-The row with the highest M is removed (of equal ones, the row ranked last), the M of those that resembled it is taken
-anew, and so on until the budget is met. So the budget is met exactly without a threshold to be found, of any pair the
-later-ranked row goes, the first-ranked row stays, and none goes for resembling one already gone. (Adding the row
-farthest from those kept, step by step, would be as exact, but the ranking would then decide nothing beyond the first
-row.) A lost row's twin is the most similar of the rows kept in the end.
+The row with the highest M is removed (of equal ones, the row ranked last). The M of the rows that resembled it is then
+computed again, and so on until the budget is met. Therefore: the budget is met exactly, without a threshold to be
+found; of any pair of duplicates the later-ranked row is removed; the first-ranked row stays; and no row is removed for
+resembling a row that is already gone. (Adding the row farthest from the kept rows, step by step, would be exact too,
+but then the ranking would decide nothing except the first row.) A removed row is reported as a duplicate of the most
+similar row that is kept in the end.
 """
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
 from adapt_infinity.pruning.nearest import Neighbours
-from adapt_infinity.pruning.search import Search
+from adapt_infinity.pruning.search import RedundancySearch
 
 
-def thin_out(
+def prune_cluster(
     neighbours: Neighbours, budget: int, protected: int
-) -> tuple[Bool[np.ndarray, " members"], Int[np.ndarray, " lost"], Float64[np.ndarray, " lost"]]:
-    """Lose the row with the highest M among the kept, again and again."""
-    kept = Search(neighbours, protected, among_kept=True).thin_out(budget)
-    return kept, *neighbours.most_similar(np.flatnonzero(~kept), np.flatnonzero(kept), before=False)
+) -> tuple[Bool[np.ndarray, " members"], Int[np.ndarray, " removed"], Float64[np.ndarray, " removed"]]:
+    """Remove the row with the highest M among the kept rows, again and again."""
+    kept = RedundancySearch(neighbours, protected, among_kept=True).prune(budget)
+    return kept, *neighbours.most_similar(np.flatnonzero(~kept), np.flatnonzero(kept), earlier_only=False)
