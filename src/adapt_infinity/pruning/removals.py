@@ -209,8 +209,6 @@ def _rank_keys(
         return clusters["similarity"].to_numpy(dtype=np.float64)
     if params.ranking == "random":
         return np.random.default_rng([params.seed]).random(len(clusters))
-    require_columns(cluster_experts, "cluster_experts", ["cluster", "expert", "chosen"])
-    require_columns(scores, "scores", cluster_experts.loc[cluster_experts["chosen"], "expert"].unique())
     return -expert_scores(clusters, cluster_experts, scores)[2]
 
 
