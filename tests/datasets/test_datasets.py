@@ -50,7 +50,7 @@ def test_a_past_pool_rebuilds_and_parts_are_shared(tmp_path: Path) -> None:
         loaded = PoolDataset(filepath=str(tmp_path / f"round_{number}/pool.json"), version=NOW).load()
         assert loaded.fetch(np.arange(loaded.size)) == pool.fetch(np.arange(pool.size))
         assert loaded.present.tolist() == pool.present.tolist()
-        assert loaded.record.equals(pool.record)
+        assert loaded.ledger_table.equals(pool.ledger_table)
 
 
 def test_an_altered_shard_is_found(tmp_path: Path) -> None:

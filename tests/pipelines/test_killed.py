@@ -159,7 +159,7 @@ class Removed(PoolDrill):
         newest, pool = self._whole()
         steps = len(pool.ledger)
         assert pool.present.tolist() == [place >= 3 * steps for place in range(ROWS)]
-        assert pool.record["reason"].tolist() == [f"step {place // 3 + 1}" for place in range(3 * steps)]
+        assert pool.ledger_table["reason"].tolist() == [f"step {place // 3 + 1}" for place in range(3 * steps)]
         return newest, steps
 
 

@@ -1,4 +1,4 @@
-"""The pool: nothing that ever arrived is lost, and an id names one sample for ever."""
+"""The pool: no sample that ever arrived is lost, and a sample id is never reused; in memory and on disk."""
 
 import json
 import shutil
@@ -22,12 +22,12 @@ from adapt_infinity.datasets import PoolDataset, atomic
 from adapt_infinity.datasets import pool as on_disk
 from adapt_infinity.datasets.pool import faults, quick_fault
 from adapt_infinity.kedro_internals import load_path
-from adapt_infinity.pool.pool import Pool, join_pool, known_ids, pruned_in, remove, restore
+from adapt_infinity.pool.pool import Pool, join_pool, known_ids, remove, removed_in_round, restore
 from tests.conftest import unread
 
 
 def arrivals(source: str, count: int, first_id: int = 0, round: int = 1) -> pd.DataFrame:
-    """Rows as intake hands them over, each with words of its own."""
+    """Arrivals as intake writes them, each with a different text."""
     ids = range(first_id, first_id + count)
     return pd.DataFrame(
         {
@@ -55,7 +55,7 @@ def removals(ids: list[int]) -> pd.DataFrame:
 
 
 def pool_of(*counts: int) -> Pool:
-    """Arrivals of so many rows, one after another."""
+    """A pool of several arrivals with the given numbers of rows."""
     pool = Pool()
     for number, count in enumerate(counts, start=1):
         pool = join_pool(pool, unread(arrivals(f"d{number}", count, pool.size, number)), number)
@@ -64,38 +64,48 @@ def pool_of(*counts: int) -> Pool:
 
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 6), st.sets(st.integers(0, 40))), min_size=1, max_size=6))
-def test_pool_and_ledger_are_all_that_ever_arrived(rounds: list[tuple[int, set[int]]]) -> None:
+def test_pool_and_ledger_together_hold_all_arrivals(rounds: list[tuple[int, set[int]]]) -> None:
     pool = Pool()
-    for number, (count, leaving) in enumerate(rounds, start=1):
+    for number, (count, removed) in enumerate(rounds, start=1):
         before = pool
         pool = join_pool(pool, unread(arrivals(f"d{number}", count, pool.size, number)), number)
         assert pool.size == before.size + count
         joined = pool
-        pool = remove(pool, removals(sorted(leaving & set(pool.index["sample_id"]))), number)
-        assert pool.shards == joined.shards  # what was written stays as it is
-    everything = [*pool.index["sample_id"], *pool.record["sample_id"]]
+        pool = remove(pool, removals(sorted(removed & set(pool.index["sample_id"]))), number)
+        assert pool.shards == joined.shards  # shards are never changed
+    everything = [*pool.index["sample_id"], *pool.ledger_table["sample_id"]]
     assert sorted(everything) == list(range(sum(count for count, _ in rounds)))
 
 
-def test_an_id_that_arrives_twice_is_refused() -> None:
+def test_a_source_id_that_arrives_twice_is_refused() -> None:
     pool = pool_of(2)
     with pytest.raises(ValueError, match="2 arriving ids were already used by their source in an earlier round"):
         join_pool(pool, unread(arrivals("d1", 2, first_id=2)), 2)
 
 
-def test_another_source_may_use_the_same_ids() -> None:
+def test_missing_and_unknown_columns_are_named() -> None:
+    lacking = unread(arrivals("d1", 2)).to_table().drop_columns(["skill", "turns"])
+    with pytest.raises(ValueError, match="the table of arrivals lacks columns: skill, turns"):
+        join_pool(Pool(), ds.InMemoryDataset(lacking), 1)
+    with pytest.raises(ValueError, match="the table of removed samples lacks columns: sample_id"):
+        remove(pool_of(2), pd.DataFrame({"id": [0]}), 1)
+    with pytest.raises(ValueError, match="the pool has no column 'kind'; its columns: sample_id, "):
+        pool_of(2).fetch([0], ["kind", "skill"])
+
+
+def test_two_sources_may_use_the_same_ids() -> None:
     other = arrivals("d1", 2, first_id=2).assign(source="d2")
     pool = join_pool(pool_of(2), unread(other), 2)
     assert known_ids(pool, "d1").to_pylist() == known_ids(pool, "d2").to_pylist() == ["d10", "d11"]
 
 
 @pytest.mark.parametrize("first_id", [0, 1, 3])
-def test_ids_are_places(first_id: int) -> None:
-    with pytest.raises(AssertionError, match="ids are places"):
+def test_sample_ids_must_continue_those_of_the_pool(first_id: int) -> None:
+    with pytest.raises(AssertionError, match="sample ids count arrivals"):
         join_pool(pool_of(2), unread(arrivals("d2", 2, first_id)), 2)
 
 
-def test_only_what_is_there_can_leave_and_only_what_left_can_come_back() -> None:
+def test_only_present_samples_can_be_removed_and_only_removed_ones_restored() -> None:
     pool = remove(pool_of(3), removals([1]), 1)
     for wrong in ([1], [3], [-1]):
         with pytest.raises(ValueError, match=rf"not in the pool: \[{wrong[0]}\]"):
@@ -103,19 +113,19 @@ def test_only_what_is_there_can_leave_and_only_what_left_can_come_back() -> None
     for wrong in ([0], [3], [-1]):
         with pytest.raises(ValueError, match=rf"in the pool already, or never arrived: \[{wrong[0]}\]"):
             restore(pool, wrong, 2, "a mistake")
-    with pytest.raises(ValueError, match="a sample is removed twice at once"):
+    with pytest.raises(ValueError, match="a sample is listed twice among those to be removed"):
         remove(pool, removals([0, 0]), 2)
 
 
-def test_what_comes_back_is_on_record() -> None:
+def test_restorations_are_recorded_in_the_ledger() -> None:
     pool = remove(pool_of(4), removals([1, 2]), 1)
-    assert pruned_in(pool, 1).tolist() == [1, 2]
+    assert removed_in_round(pool, 1).tolist() == [1, 2]
     pool = restore(pool, [2], 2, "a mistake")
     assert pool.index["sample_id"].tolist() == [0, 2, 3]
-    assert pruned_in(pool, 1).tolist() == [1]
+    assert removed_in_round(pool, 1).tolist() == [1]
     pool = remove(pool, removals([2]), 3)
     assert pool.index["sample_id"].tolist() == [0, 3]
-    assert pool.record[["sample_id", "round", "action"]].values.tolist() == [
+    assert pool.ledger_table[["sample_id", "round", "action"]].values.tolist() == [
         [1, 1, "removed"],
         [2, 1, "removed"],
         [2, 2, "restored"],
@@ -136,16 +146,16 @@ def test_rows_are_fetched_in_any_order(counts: list[int], data: st.DataObject) -
 
 
 @pytest.mark.parametrize("wrong", [-1, 5])
-def test_what_never_arrived_cannot_be_fetched(wrong: int) -> None:
+def test_an_unknown_sample_id_cannot_be_fetched(wrong: int) -> None:
     with pytest.raises(ValueError, match=f"there is no sample {wrong}; ids run to 4"):
         pool_of(2, 3).fetch([0, wrong])
 
 
 @settings(max_examples=40)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=4), st.sets(st.integers(0, 36)), st.integers(1, 11))
-def test_windows_are_the_rows_of_the_pool(counts: list[int], leaving: set[int], size: int) -> None:
+def test_the_windows_together_are_the_rows_of_the_pool(counts: list[int], removed: set[int], size: int) -> None:
     pool = pool_of(*counts)
-    pool = remove(pool, removals(sorted(leaving & set(range(pool.size)))), 9)
+    pool = remove(pool, removals(sorted(removed & set(range(pool.size)))), 9)
     windows = list(pool.windows(size))
     assert all(len(window) == size for window in windows[:-1])
     found = [row for window in windows for row in window["sample_id"].tolist()]
@@ -162,27 +172,27 @@ def dataset(folder: Path, round: int, version: str | None = "now") -> PoolDatase
 
 
 def saved(folder: Path, pool: Pool, round: int = 1) -> tuple[Path, dict[str, Any]]:
-    """The store, and the version that was written."""
+    """The folder of the pool's parts, and the version that was written."""
     made = dataset(folder, round)
     made.save(pool)
     version: dict[str, Any] = json.loads(load_path(made).read_text())
     return folder / "pool", version
 
 
-def test_a_version_of_another_round_is_found(tmp_path: Path) -> None:
+def test_a_version_saved_by_another_round_is_found(tmp_path: Path) -> None:
     saved(tmp_path, pool_of(3), 1)
     assert dataset(tmp_path, 7).load().size == 3
 
 
-def test_what_is_in_a_file_already_is_not_written_twice(tmp_path: Path) -> None:
-    """Arrivals that intake has written get a second name in the store."""
+def test_arrivals_that_have_a_file_are_linked_and_not_written_again(tmp_path: Path) -> None:
+    """The file that intake wrote gets a second name among the pool's parts."""
     rows = tmp_path / "arrivals.parquet"
     parquet.write(rows, [unread(arrivals("a", 3)).to_table()])
     store, version = saved(tmp_path, join_pool(Pool(), parquet.open_table(rows), 1))
     assert (store / version["shards"][0]["file"]).samefile(rows)
 
 
-def test_every_way_to_lose_a_part_is_found(tmp_path: Path) -> None:
+def test_missing_and_altered_parts_are_found(tmp_path: Path) -> None:
     pool = remove(pool_of(40, 30), removals([1]), 2)
     store, version = saved(tmp_path, pool)
     assert list(faults(store, version)) == []
@@ -202,13 +212,13 @@ def test_every_way_to_lose_a_part_is_found(tmp_path: Path) -> None:
         flipped = bytearray(whole)
         flipped[len(whole) // 3] ^= 1
         place.write_bytes(flipped)
-        assert quick_fault(place, entry) == ""  # its size is right: only reading tells
+        assert quick_fault(place, entry) == ""  # the size is right, so only reading the file finds it
         assert list(faults(store, version)) == [f"{entry['file']} has been altered: its hash is not the one on record"]
         place.write_bytes(whole)
     assert list(faults(store, version)) == []
 
 
-def test_a_rotten_page_is_an_error_when_it_is_read_and_never_data(tmp_path: Path) -> None:
+def test_reading_a_corrupted_page_is_an_error(tmp_path: Path) -> None:
     pool = pool_of(200)
     store, version = saved(tmp_path, pool)
     (entry,) = version["shards"]
@@ -218,25 +228,25 @@ def test_a_rotten_page_is_an_error_when_it_is_read_and_never_data(tmp_path: Path
     expected = pool.fetch(np.arange(200))
     found = 0
     for at in range(4, len(whole) - footer, 211):
-        rotten = bytearray(whole)
-        rotten[at] ^= 0x10
-        place.write_bytes(rotten)
+        corrupted = bytearray(whole)
+        corrupted[at] ^= 0x10
+        place.write_bytes(corrupted)
         try:
             read = dataset(tmp_path, 1).load().fetch(np.arange(200))
         except (OSError, pa.ArrowException):
             found += 1
         else:
-            assert read == expected, f"byte {at} changed what is read"  # a byte that says nothing, of a page's header
+            assert read == expected, f"byte {at} changed what is read"  # an unused byte of a page's header
     assert found > 10
 
 
 class Broken(Exception):  # noqa: N818
-    """A write that ends in the middle."""
+    """Raised in the middle of a write."""
 
 
 @dataclass
 class Model:
-    """The pool in plain Python: who arrived, in what order, and who is there."""
+    """The pool in plain Python: the ids that arrived, in order, and whether each is in the pool."""
 
     arrived: list[str] = field(default_factory=list)
     present: list[bool] = field(default_factory=list)
@@ -247,7 +257,7 @@ class Model:
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """Arrivals, prunings, restorations, loads and crashes in any order; and no version ever changes."""
+    """Arrivals, removals, restorations, loads and crashes in any order never change a saved version."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -278,18 +288,18 @@ class PoolMachine(RuleBasedStateMachine):
         self._move(draw, True)
 
     @rule(draw=st.data())
-    def bring_back(self, draw: st.DataObject) -> None:
+    def restore_samples(self, draw: st.DataObject) -> None:
         self._move(draw, False)
 
-    def _move(self, draw: st.DataObject, leaving: bool) -> None:
-        there = [place for place, present in enumerate(self.model.present) if present == leaving]
-        ids = sorted(draw.draw(st.sets(st.sampled_from(there)))) if there else []
+    def _move(self, draw: st.DataObject, removing: bool) -> None:
+        candidates = [number for number, present in enumerate(self.model.present) if present == removing]
+        ids = sorted(draw.draw(st.sets(st.sampled_from(candidates)))) if candidates else []
         model = self.model.copy()
-        for place in ids:
-            model.present[place] = not leaving
+        for number in ids:
+            model.present[number] = not removing
         model.ledger += len(ids)
         round = len(self.pool.shards)
-        moved = remove(self.pool, removals(ids), round) if leaving else restore(self.pool, ids, round, "why not")
+        moved = remove(self.pool, removals(ids), round) if removing else restore(self.pool, ids, round, "why not")
         self._adopt(moved, model)
 
     @rule()
@@ -299,7 +309,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(after=st.integers(0, 4))
     def save_and_break(self, after: int) -> None:
-        """A write that ends somewhere in the middle leaves no version, and what was there stays."""
+        """A write that fails in the middle leaves no version, and earlier versions stay as they were."""
         patch = pytest.MonkeyPatch()
         left = [after]
 
@@ -324,23 +334,23 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.versions)
     @rule(draw=st.data())
     def load(self, draw: st.DataObject) -> None:
-        """Go on from any version, as a round that starts anew does; from an old one, another history begins."""
+        """Continue from any version, as a new round does; an old version starts a different history."""
         number = draw.draw(st.integers(0, len(self.versions) - 1))
         self._adopt(self._at(number).load(), self.versions[number][0].copy())
 
     @invariant()
-    def the_pool_is_what_the_model_says(self) -> None:
+    def the_pool_equals_the_model(self) -> None:
         pool, model = self.pool, self.model
         assert pool.arrived["sample_id"].tolist() == list(range(len(model.arrived)))
         assert pool.present.tolist() == model.present
         assert len(pool) == sum(model.present) == len(pool.index)
-        assert len(pool.record) == model.ledger
-        last = pool.record.groupby("sample_id")["action"].last()
+        assert len(pool.ledger_table) == model.ledger
+        last = pool.ledger_table.groupby("sample_id")["action"].last()
         gone = set(last.index[last == "removed"])
         assert sorted([*pool.index["sample_id"], *gone]) == list(range(len(model.arrived)))
 
     @invariant()
-    def every_version_is_what_it_was(self) -> None:
+    def saved_versions_do_not_change(self) -> None:
         for number in {len(self.versions) - 1, len(self.versions) // 2, 0} if self.versions else ():
             model, rows = self.versions[number]
             loaded = self._at(number).load()
@@ -349,7 +359,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert loaded.present.tolist() == model.present
 
     @invariant()
-    def nothing_half_written_lies_about(self) -> None:
+    def no_temporary_file_remains(self) -> None:
         assert not list(self.folder.rglob("*.tmp"))
 
 
@@ -358,7 +368,7 @@ TestPoolMachine.settings = settings(max_examples=20, stateful_step_count=12)
 
 
 def test_the_head_of_a_table_is_its_first_rows(tmp_path: Path) -> None:
-    """From a file or from memory, and all of it where it is shorter."""
+    """From a file and from memory; the whole table when it is shorter."""
     table = pa.table({"number": range(50_000)})
     parquet.write(tmp_path / "numbers.parquet", [table])
     for opened in (parquet.open_table(tmp_path / "numbers.parquet"), ds.InMemoryDataset(table)):

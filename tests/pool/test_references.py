@@ -1,4 +1,4 @@
-"""Naming samples: three notations, one meaning, and every mistake a line that names it."""
+"""References to samples: three notations for the same samples, and one line of error that names each mistake."""
 
 from pathlib import Path
 
@@ -15,35 +15,35 @@ from tests.pool.test_pool import arrivals, pool_of, removals
 POOL = pool_of(4, 3)  # samples 0 to 3 are d1/d10 to d1/d13, 4 to 6 are d2/d20 to d2/d22
 
 
-def test_a_number_and_a_name_are_the_same_sample() -> None:
+def test_a_number_and_a_source_id_refer_to_the_same_sample() -> None:
     ids = resolve(POOL, [5, "5", "d2/d21", "d1/d10"])
     assert ids.tolist() == [0, 5]
     assert ids.dtype == np.int64
 
 
-def test_nothing_listed_is_nothing() -> None:
+def test_an_empty_list_refers_to_no_sample() -> None:
     for pool in (POOL, Pool()):
         assert resolve(pool, []).tolist() == []
 
 
-def test_a_file_names_one_a_line(tmp_path: Path) -> None:
+def test_a_file_has_one_reference_per_line(tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists/keep.txt").write_text("\ufeffd1/d13\n\n  6 \r\nd2/d20", encoding="utf-8")
     assert resolve(POOL, ["@lists/keep.txt", 1], project=tmp_path).tolist() == [1, 3, 4, 6]
 
 
-def test_a_sample_that_has_left_keeps_its_name() -> None:
+def test_a_removed_sample_can_still_be_named() -> None:
     assert resolve(remove(POOL, removals([2]), 2), ["d1/d12", 2]).tolist() == [2]
 
 
-def test_what_a_source_calls_its_samples_may_hold_slashes() -> None:
+def test_a_source_id_may_contain_slashes() -> None:
     rows = arrivals("a", 2).assign(source_id=["train/1", "7"])
     pool = join_pool(Pool(), unread(rows), 1)
     assert resolve(pool, ["a/train/1", "a/7"]).tolist() == [0, 1]
 
 
 @given(st.lists(st.integers(0, 6)), st.randoms(use_true_random=False))
-def test_notations_mix_in_any_order(ids: list[int], random: object) -> None:
+def test_notations_can_be_mixed(ids: list[int], random: object) -> None:
     names = [f"d1/d1{i}" if i < 4 else f"d2/d2{i - 4}" for i in range(7)]
     listed = [random.choice([i, str(i), names[i]]) for i in ids]  # type: ignore[attr-defined]
     assert resolve(POOL, listed).tolist() == sorted(set(ids))
@@ -62,14 +62,14 @@ def test_notations_mix_in_any_order(ids: list[int], random: object) -> None:
         ("", "there is no sample ''"),
         (True, "by its number or as source/id, got True"),
         ("@no.txt", "there is no file no.txt in the project"),
-        ("@../outside.txt", "leaves the project"),
-        ("@/etc/hostname", "leaves the project"),
-        ("@link.txt", "leaves the project"),
+        ("@../outside.txt", "is outside the project"),
+        ("@/etc/hostname", "is outside the project"),
+        ("@link.txt", "is outside the project"),
         ("@nested.txt", "there is no sample '@keep.txt'"),
         ("@latin.txt", "@latin.txt is not UTF-8 text"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_it(tmp_path: Path, name: int | str, message: str) -> None:
+def test_an_error_is_one_line_that_names_the_reference(tmp_path: Path, name: int | str, message: str) -> None:
     project = tmp_path / "project"
     project.mkdir()
     (tmp_path / "outside.txt").write_text("1")

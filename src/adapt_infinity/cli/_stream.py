@@ -92,8 +92,8 @@ class Stream:
         return RoundRecord(
             number=round,
             version=manifest.versions["kept_pool"],
-            joined=catalog.load("pool"),
-            kept=catalog.load("kept_pool"),
+            joined_pool=catalog.load("pool"),
+            kept_pool=catalog.load("kept_pool"),
             rejected=rejected,
             **tables,
         )

@@ -20,15 +20,17 @@ def pool() -> None:
 @of_a_stream
 def show_pool(stream: str, env: str | None) -> None:
     """Size and composition: by source, skill and cluster."""
-    from adapt_infinity.pool.history import clusters_left, composition
+    from adapt_infinity.pool.history import composition, summarise_clusters
 
     chosen = Stream(stream, env)
     record = chosen.records()[-1] if chosen.last else None
     assert record is not None
-    click.echo(f"{chosen.name} after round {record.number}: {len(record.kept):,} of {record.kept.size:,} samples")
-    show(composition(record.kept, "source"))
-    show(composition(record.kept, "skill"))
-    clusters = clusters_left(record)
+    click.echo(
+        f"{chosen.name} after round {record.number}: {len(record.kept_pool):,} of {record.kept_pool.size:,} samples"
+    )
+    show(composition(record.kept_pool, "source"))
+    show(composition(record.kept_pool, "skill"))
+    clusters = summarise_clusters(record)
     if len(clusters):
         show(clusters, f"clusters of round {record.number}")
 
@@ -63,13 +65,13 @@ def diff(before: str, after: str, stream: str, env: str | None) -> None:
 @of_a_stream
 def why(sample: str, stream: str, env: str | None) -> None:
     """The life of SAMPLE (its number, or source/id): arrived, judged, chosen or not, dropped because of which other."""
-    from adapt_infinity.pool.history import find_sample, life
+    from adapt_infinity.pool.history import find_sample, sample_history
 
     chosen = Stream(stream, env)
     items = chosen.catalog(chosen.last).load("benchmark_items")
     records = chosen.records()
     try:
-        for line in life(find_sample(records[-1].kept, sample), records, items):
+        for line in sample_history(find_sample(records[-1].kept_pool, sample), records, items):
             click.echo(line)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
@@ -85,7 +87,7 @@ def restore(round_: int | None, samples: str, stream: str, env: str | None) -> N
 
     from adapt_infinity.datasets.pool import PoolDataset
     from adapt_infinity.manifest import manifest_path, round_folder, write_manifest
-    from adapt_infinity.pool.pool import pruned_in
+    from adapt_infinity.pool.pool import removed_in_round
     from adapt_infinity.pool.pool import restore as bring_back
 
     chosen = Stream(stream, env)
@@ -94,7 +96,7 @@ def restore(round_: int | None, samples: str, stream: str, env: str | None) -> N
     if (round_ is None) == (not samples):
         raise click.ClickException("give either --round or --samples")
     try:
-        ids = [int(part) for part in samples.split(",")] if samples else pruned_in(kept, int(round_ or 0))
+        ids = [int(part) for part in samples.split(",")] if samples else removed_in_round(kept, int(round_ or 0))
         reason = "asked for" if samples else f"the pruning of round {round_} was undone"
         restored = bring_back(kept, ids, last, reason)
     except ValueError as error:

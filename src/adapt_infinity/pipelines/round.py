@@ -32,7 +32,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     from adapt_infinity.features.probe import probe_pool
     from adapt_infinity.intake.arrivals import find_arrival_overlaps, read_arrivals
     from adapt_infinity.pipelines.nodes import join_arrivals, list_must_keep
-    from adapt_infinity.pool.pool import index
+    from adapt_infinity.pool.pool import index_pool
     from adapt_infinity.pruning.protection import prune_after_training
     from adapt_infinity.pseudo_skills.cards import describe_clusters
     from adapt_infinity.pseudo_skills.finding import cluster_questions, find_pseudo_skills
@@ -61,7 +61,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                 "pool",
                 node(join_arrivals, joined),
                 *([must_keep, *shortlist_nodes(chosen)] if prunes_first else []),
-                node(index, "pool_rows", name="index_pool"),
+                node(index_pool, "pool_rows"),
             ),
             stage("features", node(probe_pool, "features", params="params:probe")),
             stage(
@@ -127,11 +127,11 @@ def figures_of(stage: str) -> list[Node]:
 def shortlist_nodes(chosen: ModuleType) -> list[Node]:
     """For a strategy that prunes first: a cheap reading of the joined pool, and what leaves it before the probe."""
     from adapt_infinity.features.modalities import embed_modalities_of_pool
-    from adapt_infinity.pool.pool import index
+    from adapt_infinity.pool.pool import index_pool
     from adapt_infinity.pruning.protection import remove_from_pool
 
     return [
-        node(index, "joined_rows", name="index_joined_pool", pool="joined_pool"),
+        node(index_pool, "joined_rows", name="index_joined_pool", pool="joined_pool"),
         node(embed_modalities_of_pool, "joined_parts"),
         node(chosen.shortlist, "shortlist_removals", name="shortlist_pool"),
         node(remove_from_pool, "pool", name="prune_first", pool="joined_pool", removals="shortlist_removals"),

@@ -1,10 +1,11 @@
-"""How a user names samples: by number, as source/id, or in a text file with one of these a line.
+"""References: a user names samples by number, as source/id, or in a text file with one of these per line.
 
     17                     the sample with this number (42 and "42" are the same)
-    charts/a-17            the sample that the source `charts` calls a-17
-    @lists/keep.txt        every sample that the file names; its path is relative to the project and stays in it
+    charts/a-17            the sample with the id a-17 in the source `charts`
+    @lists/keep.txt        every sample that the file names; its path is relative to the project folder and stays in it
 
-A name means a sample that ever arrived, in the pool or not: whether one that has left matters is the caller's to say.
+A reference may name any sample that ever arrived, also one that is not in the pool now: the caller decides what to do
+with these.
 """
 
 from collections import defaultdict
@@ -19,17 +20,16 @@ from jaxtyping import Int64
 
 from adapt_infinity.pool.pool import Pool
 
-FILE = "@"
+FILE_PREFIX = "@"
 
 
 def resolve(
     pool: Pool, listed: Sequence[int | str], *, key: str = "", project: Path = Path()
 ) -> Int64[np.ndarray, " samples"]:
-    """The ids of the samples that `listed` names, ascending, each once however often it is named.
+    """The ids of the samples that `listed` names, ascending and without repetition.
 
-    Of the pool only the identifiers of sources that are named are read. A name of no sample, a file that is not
-    there and a path that leaves `project` are a `ValueError` of one line, which opens with `key` (the parameter that
-    lists them).
+    Only the ids of the sources that are named are read from the pool. `ValueError` of one line for a reference to no
+    sample, a missing file, and a file outside `project`; it begins with `key`, the parameter that holds the list.
     """
     try:
         return _ids(pool, list(_entries(listed, project)))
@@ -38,35 +38,35 @@ def resolve(
 
 
 def _entries(listed: Sequence[int | str], project: Path) -> Iterator[int | str]:
-    """The list with each file's lines in its place."""
+    """The listed references, each file replaced by its lines."""
     for entry in listed:
-        if isinstance(entry, str) and entry.startswith(FILE):
-            yield from _lines(entry.removeprefix(FILE), project)
+        if isinstance(entry, str) and entry.startswith(FILE_PREFIX):
+            yield from _lines(entry.removeprefix(FILE_PREFIX), project)
         else:
             yield entry
 
 
-def _lines(place: str, project: Path) -> list[str]:
-    """A file's lines, without blanks around them; empty ones are passed over."""
+def _lines(name: str, project: Path) -> list[str]:
+    """The lines of a file, stripped of white space; empty lines are skipped."""
     root = project.resolve()
-    path = (root / place).resolve()
+    path = (root / name).resolve()
     if not path.is_relative_to(root):
-        raise ValueError(f"{FILE}{place} leaves the project; lists of samples are read from inside it only")
+        raise ValueError(f"{FILE_PREFIX}{name} is outside the project; lists of samples must lie inside it")
     if not path.is_file():
-        raise ValueError(f"there is no file {place} in the project, which {FILE}{place} asks for")
+        raise ValueError(f"there is no file {name} in the project, which {FILE_PREFIX}{name} refers to")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{FILE}{place} is not UTF-8 text") from None
+        raise ValueError(f"{FILE_PREFIX}{name} is not UTF-8 text") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _ids(pool: Pool, entries: Sequence[int | str]) -> Int64[np.ndarray, " samples"]:
     numbers: list[int] = []
-    wanted: dict[str, list[str]] = defaultdict(list)  # by source: what it calls them
+    ids_by_source: dict[str, list[str]] = defaultdict(list)
     for entry in entries:
         if isinstance(entry, bool):  # YAML's `yes` and `on`; a bool is an int in Python
-            raise ValueError(f"a sample is named by its number or as source/id, got {entry!r}")
+            raise ValueError(f"a sample must be named by its number or as source/id, got {entry!r}")
         name = str(entry)
         if name.isdecimal():
             numbers.append(int(name))
@@ -74,22 +74,22 @@ def _ids(pool: Pool, entries: Sequence[int | str]) -> Int64[np.ndarray, " sample
         source, _, source_id = name.partition("/")
         if not (source and source_id):
             raise ValueError(f"there is no sample {name!r}; name it by its number, or as source/id")
-        wanted[source].append(source_id)
+        ids_by_source[source].append(source_id)
     beyond = [number for number in numbers if number >= pool.size]
     if beyond:
         raise ValueError(f"there is no sample {beyond[0]}; ids run to {pool.size - 1}")
-    found = [_named(pool, source, source_ids) for source, source_ids in wanted.items()]
+    found = [_ids_in_source(pool, source, source_ids) for source, source_ids in ids_by_source.items()]
     return np.unique(np.concatenate([np.array(numbers, dtype=np.int64), *found]))
 
 
-def _named(pool: Pool, source: str, source_ids: list[str]) -> Int64[np.ndarray, " samples"]:
-    """The ids of the samples that a source calls so; it calls no two alike."""
-    columns, mine = ["sample_id", "source_id"], ds.field("source") == source
-    tables = [part.rows.to_table(columns=columns, filter=mine) for part in pool.shards]
-    brought = pa.concat_tables(tables) if tables else pa.table({name: [] for name in columns})
-    names = brought["source_id"].cast(pa.string()).combine_chunks()
-    places = pc.index_in(pa.array(source_ids, pa.string()), value_set=names)
-    if places.null_count:
-        missing = source_ids[places.is_null().index(True).as_py()]
+def _ids_in_source(pool: Pool, source: str, source_ids: list[str]) -> Int64[np.ndarray, " samples"]:
+    """The sample ids of one source's samples; a source_id is unique within its source."""
+    columns, of_source = ["sample_id", "source_id"], ds.field("source") == source
+    tables = [part.rows.to_table(columns=columns, filter=of_source) for part in pool.shards]
+    samples = pa.concat_tables(tables) if tables else pa.table({name: [] for name in columns})
+    known = samples["source_id"].cast(pa.string()).combine_chunks()
+    rows = pc.index_in(pa.array(source_ids, pa.string()), value_set=known)
+    if rows.null_count:
+        missing = source_ids[rows.is_null().index(True).as_py()]
         raise ValueError(f"there is no sample {f'{source}/{missing}'!r}; name it by its number, or as source/id")
-    return brought["sample_id"].cast(pa.int64()).take(places).to_numpy()
+    return samples["sample_id"].cast(pa.int64()).take(rows).to_numpy()
