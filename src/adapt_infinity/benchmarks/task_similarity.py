@@ -1,7 +1,7 @@
 """How alike the stream's tasks are: by what they show, ask and answer (He et al., arXiv:2311.16206, section 5).
 
-Every round keeps the mean vectors of what arrived (see `modalities.py`); their cosines stand beside what each round
-made the model forget, so that one can see whether likeness spares or costs.
+Every round keeps the mean vectors of what arrived (model/modality_embeddings.py). Their cosines are shown beside what
+each round made the model forget, so that one can see whether similar tasks lose less or more.
 """
 
 import numpy as np

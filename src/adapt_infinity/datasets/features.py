@@ -1,4 +1,4 @@
-"""The probe's readings: what a stream has read so far, and a round's features. `probe/store.py` describes the files."""
+"""What the probe has read in a stream, and the features of a round. `features/store.py` describes the files."""
 
 from pathlib import Path
 from typing import Any

@@ -20,8 +20,8 @@ KEYS = {
 class SourcesDataset(AbstractDataset[Any, list[Source]]):
     """The records of one split (`train`, `validation`, `test`): of the source that arrives in `round`; null = of all.
 
-    `sources` lists entries in order of arrival; docs/your_data.md says what an entry may have. A source without `train` only
-    brings test items and is no arrival. Records are read from their files while they are asked for.
+    `sources` lists entries in order of arrival; docs/your_data.md says what an entry may have. A source without
+    `train` only brings test items and is no arrival. Records are read from their files while they are asked for.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
-"""Pre-training of the embedded model: to see (`seeing.py`), to speak, to know of more than it sees, to practise
-(`talking.py`).
+"""Pre-training of the embedded model: first vision (`vision_pretraining.py`), then language about what is seen and what
+is described in words (`language_pretraining.py`).
 
 What comes out is an ordinary checkpoint with a table of what it can do.
 """

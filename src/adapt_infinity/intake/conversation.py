@@ -1,6 +1,6 @@
 """One conversation at the door: what is wrong with it, what is safe to mend, and what it asks.
 
-Mending is for what leaves no doubt; the list is at the head of `intake.py`, and each repair goes on record.
+Mending is for what leaves no doubt; the list is at the head of `reading.py`, and each repair goes on record.
 """
 
 import hashlib

@@ -9,7 +9,7 @@ What is mended, and counted in `repairs`:
 - an answer before the first question, and a question after the last answer, are left out;
 - pictures without any placeholder stand before the first question;
 - the placeholder of a conversation's only picture, repeated with every question, is kept in the first;
-- pictures are turned upright and made RGB whenever they are opened (`pictures.py`); a byte order mark is read over;
+- pictures become upright RGB whenever they are opened (`data/pictures.py`); a byte order mark is skipped;
 - with `duplicate_ids: number`, a repeated id gets a number ("7", "7#2"); the default is to reject the record.
 """
 

@@ -5,7 +5,7 @@ that to every other one are bounded, and bounds move with the centroids (Hamerly
 double precision and changed by what moved. Both leave the result what Lloyd's iteration gives, and make late iterations
 nearly free.
 
-Memory: a few numbers a row, k · dim, and the pieces under way (rows.py).
+Memory: a few numbers a row, k · dim, and the pieces under way (unit_rows.py).
 """
 
 from dataclasses import dataclass

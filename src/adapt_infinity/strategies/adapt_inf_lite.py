@@ -2,8 +2,8 @@
 what is left. The point is the price: only the shortlist is read with gradients.
 
 What is pruned by has to be cheap. It is what samples show, ask and answer, read before the language model's first layer
-(modalities.py): the vision tower runs, no decoder layer does. `probe.feature`, `probe.proxy` make the second reading
-cheaper still.
+(model/modality_embeddings.py): the vision tower runs, no decoder layer does. `probe.feature` and `probe.proxy` make the
+second reading still cheaper.
 """
 
 from dataclasses import dataclass, replace

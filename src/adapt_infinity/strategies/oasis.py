@@ -4,11 +4,11 @@ all that has been seen, and the less it resembles rows taken already.
     z = (I − μ) / σ       I the row's Fisher trace, μ and σ² exponential averages over all data so far
     p = σ(z − t − s)      s what the most similar row that is taken resembles it, weighed as `LIKENESS`
 
-A single forward pass a row: I is closed (`experts/fisher_trace.py`), and the probe takes no gradient. The published
-method keeps what chance keeps; here the threshold t is the one at which the budget is expected, rows are offered again
-in passes of falling thresholds, and the last pass ends when the budget is full. Likeness is by the cosine of what the
-probe stores: embeddings, or gradients when `probe.feature` is set to gradient, which costs the backward pass that the
-published method spares by taking the last layer's.
+One forward pass per row: I has a closed form (`features/scores/fisher_trace.py`), and the probe takes no gradient. The
+published method keeps what chance keeps. Here the threshold t is the one at which the budget is expected, rows are
+offered again in passes of falling thresholds, and the last pass ends when the budget is full. Similarity is the cosine
+of what the probe stores: embeddings, or gradients if `probe.feature` is set to gradient, which costs the backward pass
+that the published method saves by taking the gradient of the last layer.
 """
 
 import numpy as np

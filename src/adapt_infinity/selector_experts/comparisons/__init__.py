@@ -2,7 +2,7 @@
 
 One file each, with `score(evidence) -> one number a sample`, higher where the sample is judged to matter more or to be
 harder. They are computed when `selector_experts.experts` names them, and compete with those that one reading measures
-(`experts/`), so no name may be in both rooms.
+(`features/scores/`), so no name may be in both rooms.
 """
 
 from collections.abc import Callable

@@ -4,9 +4,9 @@ A round's task is the dataset that arrives. It gets an expert, a copy of the pre
 trained, on all that the round trains on. Samples without a picture do not come through it and teach it nothing: a
 dataset of text alone gets a copy that stays as it was, and keys. A dataset that comes again goes on with the expert
 that it has. Then two keys are pulled towards the task's samples, by their picture and by their instruction, both as
-the pre-trained projector and the embeddings leave them (see `modalities.py`), so that rounds can be compared. The paper
-trains its keys beside the projector, on vectors of frozen encoders; here they follow it: neither's gradient reaches
-the other.
+the pre-trained projector and the embeddings leave them (`model/modality_embeddings.py`), so that rounds can be
+compared. The paper trains its keys beside the projector, on vectors of frozen encoders; here they are trained after
+it: the gradient of neither reaches the other.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """MoE-LoRA: the adapter's rank is shared out over experts, and a token chooses among them by a softmax (CoIN, Chen et
 al. 2024, arXiv:2403.08350). The loss is plain cross-entropy: what is different is the adapter, see
-`adapters/moe_lora.py`. Routers are trained with it at the same rate.
+`model/adapters/moe_lora.py`. Routers are trained with it at the same rate.
 """
 
 from dataclasses import dataclass
