@@ -1,4 +1,4 @@
-"""The shipped checkpoint: loads like any other, knows the primitives, and lacks what the arrivals teach."""
+"""The shipped checkpoints load like any other, answer the primitives, and do not answer the arrivals' skills."""
 
 import json
 from importlib.resources import files
@@ -12,39 +12,39 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from adapt_infinity.embedded.pretraining import agrees, measure
-from adapt_infinity.embedded.sample_specs import Item, realise
-from adapt_infinity.embedded.stream import ARRIVALS, BASE, dataset_module, owned
+from adapt_infinity.embedded.sample_specs import Item, render_item
+from adapt_infinity.embedded.stream import ARRIVALS, BASE, dataset_module, own_skills
 
 FOLDER, ALIGNED = (Path(str(files("adapt_infinity.embedded") / name)) for name in ("checkpoint", "aligned"))
 
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """As anybody would load it."""
+    """The checkpoint, loaded with transformers only."""
     return AutoModelForImageTextToText.from_pretrained(FOLDER, local_files_only=True)
 
 
 @pytest.fixture(scope="module")
 def processor() -> Any:
-    """As anybody would load it."""
+    """The processor, loaded with transformers only."""
     return AutoProcessor.from_pretrained(FOLDER, local_files_only=True)
 
 
-def drawn(names: tuple[str, ...], each: int) -> list[Item]:
-    """Fresh single-turn items of every skill that the datasets own."""
+def draw_items(names: tuple[str, ...], each: int) -> list[Item]:
+    """New single-turn items, `each` per skill that the datasets introduce."""
     rng = np.random.default_rng(12345)
     items = [
-        realise(skill, dataset_module(name).draw(skill, "test", rng), int(rng.integers(3)), rng)
+        render_item(skill, dataset_module(name).draw(skill, "test", rng), int(rng.integers(3)), rng)
         for name in names
-        for skill in owned(name)
+        for skill in own_skills(name)
         for _ in range(each)
     ]
     return [Item(item.skill, item.pixels, item.turns[:1]) for item in items]
 
 
 @pytest.mark.parametrize("folder", [FOLDER, ALIGNED])
-def test_small_and_plain(folder: Path) -> None:
-    """At most 5 MB on disk, float32 in memory, no code of its own."""
+def test_checkpoint_is_small_and_needs_no_code(folder: Path) -> None:
+    """The weights take at most 5 MB on disk and are float32 in memory; the checkpoint has no code of its own."""
     loaded = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True)
     assert (folder / "model.safetensors").stat().st_size <= 5e6
     assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
@@ -52,32 +52,32 @@ def test_small_and_plain(folder: Path) -> None:
     assert all(weight.isfinite().all() for weight in loaded.parameters())
 
 
-def test_the_aligned_base_sees_but_was_taught_less() -> None:
-    """It knows the primitives, and nothing at all of what arrives."""
+def test_aligned_checkpoint_answers_primitives_only() -> None:
+    """The checkpoint after stage 2 answers the primitives and almost no question of the arrivals."""
     aligned: Any = AutoModelForImageTextToText.from_pretrained(ALIGNED, local_files_only=True)
-    reader: Any = AutoProcessor.from_pretrained(ALIGNED, local_files_only=True)
-    assert float(np.mean(list(measure(aligned, reader, drawn((BASE,), 20)).values()))) >= 0.85
+    aligned_processor: Any = AutoProcessor.from_pretrained(ALIGNED, local_files_only=True)
+    assert float(np.mean(list(measure(aligned, aligned_processor, draw_items((BASE,), 20)).values()))) >= 0.85
     for name in ARRIVALS:
-        assert float(np.mean(list(measure(aligned, reader, drawn((name,), 10)).values()))) <= 0.05
+        assert float(np.mean(list(measure(aligned, aligned_processor, draw_items((name,), 10)).values()))) <= 0.05
 
 
-def test_knows_the_primitives(model: Any, processor: Any) -> None:
-    """Well above chance on each, and nearly always right on most."""
-    scores = measure(model, processor, drawn((BASE,), 20))
+def test_checkpoint_answers_primitives(model: Any, processor: Any) -> None:
+    """The mean accuracy is at least 85 %, and every skill is above chance."""
+    scores = measure(model, processor, draw_items((BASE,), 20))
     assert float(np.mean(list(scores.values()))) >= 0.85
     assert min(scores.values()) >= 0.4
 
 
-def test_lacks_what_arrives(model: Any, processor: Any) -> None:
-    """No arrival's skills are answered well without training, by exact words."""
+def test_checkpoint_does_not_answer_the_arrivals(model: Any, processor: Any) -> None:
+    """Without training, at most 30 % of the answers to an arrival's questions are correct."""
     for name in ARRIVALS:
-        assert float(np.mean(list(measure(model, processor, drawn((name,), 10)).values()))) <= 0.3
+        assert float(np.mean(list(measure(model, processor, draw_items((name,), 10)).values()))) <= 0.3
 
 
 def test_answers_through_the_processor(model: Any, processor: Any) -> None:
-    """The ordinary way from messages to words, with pictures, without, and from a photo of another size."""
-    items = [item for item in drawn((BASE,), 3) if item.skill in ("shape", "count", "exists")]
-    right = []
+    """The usual calls of transformers work: messages to text, and a picture of another size."""
+    items = [item for item in draw_items((BASE,), 3) if item.skill in ("shape", "count", "exists")]
+    correct = []
     for item in items:
         images = [{"type": "image", "image": Image.fromarray(pixels)} for pixels in item.pixels]
         messages = [{"role": "user", "content": [*images, {"type": "text", "text": item.turns[0][0]}]}]
@@ -85,9 +85,9 @@ def test_answers_through_the_processor(model: Any, processor: Any) -> None:
             messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )
         out = model.generate(**inputs, max_new_tokens=8, do_sample=False)
-        said = processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        right.append(agrees(said, item.turns[0][1]))
-    assert np.mean(right) >= 0.75
+        text = processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        correct.append(agrees(text, item.turns[0][1]))
+    assert np.mean(correct) >= 0.75
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (61, 200, 3), dtype=np.uint8))
     messages = [
         {"role": "user", "content": [{"type": "image", "image": photo}, {"type": "text", "text": "Co je na fotce? 🎉"}]}

@@ -1,4 +1,4 @@
-"""The embedded model's parts: any text has an encoding, and the template marks exactly the answers."""
+"""Tokenizer, chat template and fresh weights of the embedded model."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ TEXTS = ("What colour is the circle?", "red circle", "圆形是什么颜色?", "
 
 @pytest.fixture(scope="module")
 def processor() -> Any:
-    """With a tokenizer of next to nothing."""
+    """A processor with a tokenizer trained on five texts."""
     return build_processor(train_tokenizer(TEXTS, 400))
 
 
 def picture(width: int = 36, height: int = 36) -> Image.Image:
-    """Some pixels."""
+    """A picture of random pixels."""
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
@@ -28,15 +28,15 @@ def picture(width: int = 36, height: int = 36) -> Image.Image:
     "text",
     ["Příliš žluťoučký kůň", "圆形是什么颜色?", "🎉👩‍🔬 ok", "نص", "a\tb\n\n  c", "x" * 3000, "don't [0.25]", "\x00"],
 )
-def test_any_text_comes_back(processor: Any, text: str) -> None:
-    """Byte for byte, whatever the script."""
+def test_decoding_returns_the_text(processor: Any, text: str) -> None:
+    """Encoding and decoding keep every byte, in any script."""
     tokenizer = processor.tokenizer
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
 
 @pytest.mark.parametrize(("kinds", "turns"), [((1,), 1), ((0,), 1), ((2,), 1), ((1,), 3), ((0,), 2), ((3,), 2)])
 def test_template_marks_answers(processor: Any, kinds: tuple[int], turns: int) -> None:
-    """With one, no or several pictures and several turns, the mask holds the answers and their ends, no more."""
+    """The assistant mask covers exactly the answers and their end tokens, for any number of pictures and turns."""
     messages = []
     for turn in range(turns):
         images = [{"type": "image", "image": picture(80, 50)} for _ in range(kinds[0] if turn == 0 else 0)]
@@ -46,8 +46,8 @@ def test_template_marks_answers(processor: Any, kinds: tuple[int], turns: int) -
         messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, return_tensors="pt"
     )
     ids, mask = encoded["input_ids"][0], torch.as_tensor(encoded["assistant_masks"])[0].bool()
-    said = processor.tokenizer.decode(ids[mask])
-    assert said == "".join(f"red {turn} ž<|end|>" for turn in range(turns))
+    answers = processor.tokenizer.decode(ids[mask])
+    assert answers == "".join(f"red {turn} ž<|end|>" for turn in range(turns))
     assert int((ids == processor.tokenizer.convert_tokens_to_ids(IMAGE)).sum()) == IMAGE_TOKENS * kinds[0]
     if kinds[0]:
         assert encoded["pixel_values"].shape == (kinds[0], 3, 36, 36)
@@ -56,13 +56,13 @@ def test_template_marks_answers(processor: Any, kinds: tuple[int], turns: int) -
 
 
 def test_plain_text_messages(processor: Any) -> None:
-    """Content may also be a string; a generation prompt ends where the answer begins."""
+    """A message's content may be a string; a generation prompt ends where the answer begins."""
     text = processor.apply_chat_template([{"role": "user", "content": "Ahoj"}], add_generation_prompt=True)
     assert text == "<|user|>Ahoj<|assistant|>"
 
 
-def test_fresh_weights_come_from_the_seed(processor: Any) -> None:
-    """And drawing them leaves the global random state alone."""
+def test_fresh_weights_depend_on_the_seed_only(processor: Any) -> None:
+    """Drawing them does not change the global random state."""
     before = torch.random.get_rng_state()
     one, again, other = (build_model(processor.tokenizer, seed).state_dict() for seed in (0, 0, 1))
     assert torch.equal(before, torch.random.get_rng_state())
@@ -71,7 +71,7 @@ def test_fresh_weights_come_from_the_seed(processor: Any) -> None:
 
 
 def test_long_texts_and_many_pictures(processor: Any) -> None:
-    """A position for 2,000 tokens and more, and several pictures of any size in one sample."""
+    """A sample may have more than 2,000 tokens and several pictures of any size."""
     model: Any = build_model(processor.tokenizer, 0)
     content = [{"type": "image", "image": picture(640, 48)} for _ in range(4)]
     messages = [{"role": "user", "content": [*content, {"type": "text", "text": "Ω → 🎉 " * 200}]}]

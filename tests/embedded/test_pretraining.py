@@ -1,4 +1,4 @@
-"""Pre-training: the fast path is the processor's, answers only are learnt, the same seed gives the same weights."""
+"""Pre-training: encoding equals the processor's, the loss is on answers only, one seed gives one set of weights."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,7 @@ from adapt_infinity.embedded.language_pretraining import answer_loss
 from adapt_infinity.embedded.model import build_model, build_processor, train_tokenizer
 from adapt_infinity.embedded.pretraining import agrees, answers, pretrain
 from adapt_infinity.embedded.recipe import EmbeddedModelParams
-from adapt_infinity.embedded.sample_specs import Item, realise
+from adapt_infinity.embedded.sample_specs import Item, render_item
 from adapt_infinity.embedded.stream import SKILLS, EmbeddedStreamParams, dataset_module
 
 SHORT = EmbeddedModelParams(
@@ -24,21 +24,22 @@ SMALL = EmbeddedStreamParams(train_size=40, design_size=1, test_size=1)
 
 @pytest.fixture(scope="module")
 def processor() -> Any:
-    """A small tokenizer."""
+    """A processor with a small tokenizer."""
     return build_processor(train_tokenizer(["red circle", "圆形", "What is it?"], 400))
 
 
 def items() -> list[Item]:
-    """One of each skill: with one picture, two and none, with one turn and two, in two scripts."""
+    """One item per skill: with one, two or no pictures, one or two turns, and two scripts."""
     rng = np.random.default_rng(0)
     return [
-        realise(skill, dataset_module(row.dataset).draw(skill, "train", rng), 0, rng) for skill, row in SKILLS.items()
+        render_item(skill, dataset_module(row.dataset).draw(skill, "train", rng), 0, rng)
+        for skill, row in SKILLS.items()
     ]
 
 
 @pytest.mark.parametrize("item", items(), ids=lambda item: item.skill)
-def test_fast_path_equals_the_processor(processor: Any, item: Item) -> None:
-    """Ids and answer mask exactly, every pixel to within a rounding of float32."""
+def test_encoding_equals_the_processor(processor: Any, item: Item) -> None:
+    """Token ids and answer mask are equal; pixel values differ at most by a rounding of float32."""
     messages = []
     for number, (question, answer) in enumerate(item.turns):
         images = [{"type": "image", "image": Image.fromarray(p)} for p in item.pixels] if number == 0 else []
@@ -56,21 +57,21 @@ def test_fast_path_equals_the_processor(processor: Any, item: Item) -> None:
         torch.testing.assert_close(fast.pixel_values, slow["pixel_values"], rtol=0, atol=2e-7)
 
 
-def test_loss_equals_the_models_own(processor: Any) -> None:
-    """Looking at the vocabulary only where answers are changes nothing."""
+def test_answer_loss_equals_the_loss_of_transformers(processor: Any) -> None:
+    """Computing logits at answer positions only does not change the loss."""
     model = build_model(processor.tokenizer, 0)
-    some = items()
+    examples = items()
     batch = collate(
-        [item_turns(item) for item in some],
-        [pixels for item in some for pixels in item.pixels],
+        [item_turns(item) for item in examples],
+        [pixels for item in examples for pixels in item.pixels],
         Encoder(processor.tokenizer),
     )
-    own = model(**vars(batch)).loss
-    assert answer_loss(model, batch).item() == pytest.approx(own.item(), rel=1e-5)
+    expected = model(**vars(batch)).loss
+    assert answer_loss(model, batch).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_same_seed_same_weights() -> None:
-    """From the first step of seeing to the last of speaking; another seed gives others."""
+    """All four stages are deterministic; another seed gives other weights."""
     one, _, figures = pretrain(SHORT, SMALL)
     again, _, _ = pretrain(SHORT, SMALL)
     other, _, _ = pretrain(dataclasses.replace(SHORT, seed=1), SMALL)
@@ -80,23 +81,23 @@ def test_same_seed_same_weights() -> None:
     assert figures.keys() >= SKILLS.keys()
 
 
-def test_batch_of_one_answers_alike(processor: Any) -> None:
-    """Left padding in a batch of many changes no answer."""
+def test_batch_size_changes_no_answer(processor: Any) -> None:
+    """An item has the same answer alone and, with left padding, in a batch."""
     model = build_model(processor.tokenizer, 0)
     encoder = Encoder(processor.tokenizer)
-    some = items()[:12]
-    together = answers(model, encoder, some, batch=12, longest=4)
-    assert together == [answers(model, encoder, [item], longest=4)[0] for item in some]
+    examples = items()[:12]
+    together = answers(model, encoder, examples, batch=12, longest=4)
+    assert together == [answers(model, encoder, [item], longest=4)[0] for item in examples]
 
 
 def test_pixel_values_by_hand() -> None:
-    """Black is -1 and white 1."""
+    """Black is -1 and white is 1."""
     black_and_white = np.stack([np.zeros((36, 36, 3), np.uint8), np.full((36, 36, 3), 255, np.uint8)])
     assert pixel_values(black_and_white).unique().tolist() == pytest.approx([-1.0, 1.0])
 
 
 def test_agrees_by_hand() -> None:
-    """Case and punctuation do not count, words do."""
+    """Case and punctuation do not count; missing words do."""
     assert agrees("Red circle.", "red circle") == 1.0
     assert agrees("red", "red circle") == 0.0
     assert agrees("红色", "红色") == 1.0
@@ -104,6 +105,6 @@ def test_agrees_by_hand() -> None:
 
 @pytest.mark.parametrize(("key", "value"), [("batch", 0), ("steps", -1), ("lr", -0.1), ("echo", 1.5)])
 def test_bad_parameters_are_named(key: str, value: float) -> None:
-    """The YAML key and the value stand in the message."""
+    """The message names the YAML key and the value."""
     with pytest.raises(ValueError, match=rf"embedded_model\.{key} .*{value}"):
         EmbeddedModelParams(**{key: value})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Pictures of the embedded stream: what is drawn is what is described."""
+"""Rendered pictures of the embedded stream agree with their descriptions."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,13 @@ from adapt_infinity.embedded.scenes import COLOURS, SHAPES, SIZES, Chart, Scene,
 
 
 def test_box_by_hand() -> None:
-    """The middle of the right edge: the last third across, the second third down."""
+    """Cell 5 is the middle of the right edge: the last third in x, the second third in y."""
     assert Thing("red", "circle", "small", 5).box == pytest.approx((2 / 3, 1 / 3, 1, 2 / 3))
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_box_holds_the_thing(size: str) -> None:
-    """At any of the renderer's offsets."""
+def test_box_contains_the_shape(size: str) -> None:
+    """All pixels of a shape lie in its cell, for every random offset."""
     thing = Thing("black", "square", size, 5)
     for seed in range(30):
         dark = render(Scene((thing,)), np.random.default_rng(seed)).max(axis=-1) < 100
@@ -30,13 +30,13 @@ def test_shapes_differ() -> None:
 
 
 def test_bar_heights_by_hand() -> None:
-    """Eleven pixels a unit, from the ground line upwards."""
+    """A bar has eleven pixels per unit of height, above the ground line."""
     pixels = render(Chart(("black", "black", "black"), (1, 2, 3)), np.random.default_rng(0)).max(axis=-1)
     assert [int((pixels[:34, column] < 100).sum()) for column in (6, 18, 30)] == [11, 22, 33]
 
 
 def test_same_seed_same_pixels() -> None:
-    """And another seed, other pixels."""
+    """The same seed gives the same pixels, and another seed other pixels."""
     scene = draw_scene(np.random.default_rng(0), 2, 4)
     one, again, other = (render(scene, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(one, again)
@@ -44,7 +44,7 @@ def test_same_seed_same_pixels() -> None:
 
 
 def test_scenes_are_unambiguous() -> None:
-    """No cell, colour or shape twice; things stand in reading order."""
+    """No cell, colour or shape occurs twice; shapes are in reading order."""
     rng = np.random.default_rng(0)
     for _ in range(200):
         things = draw_scene(rng, 1, 5).things

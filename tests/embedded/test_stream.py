@@ -1,4 +1,4 @@
-"""The embedded stream: the same bytes from the same seed, splits that share nothing, and the shares it promises."""
+"""The embedded stream: determinism, disjoint splits, and the documented shares."""
 
 import importlib
 import json
@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adapt_infinity.embedded.sample_specs import realise
+from adapt_infinity.embedded.sample_specs import render_item
 from adapt_infinity.embedded.stream import (
     ARRIVALS,
     BASE,
-    FOLDS,
     SKILLS,
+    SPLITS,
     EmbeddedStreamParams,
-    Sample,
+    StreamSample,
     counts,
     dataset_module,
     make_stream,
-    owned,
+    own_skills,
     picture_key,
-    recurring,
+    recurring_skills,
     write_stream,
 )
 
@@ -31,8 +31,8 @@ DATASETS = (BASE, *ARRIVALS)
 
 
 @pytest.fixture(scope="module")
-def stream() -> dict[str, dict[str, list[Sample]]]:
-    """The stream at its default size, in memory."""
+def stream() -> dict[str, dict[str, list[StreamSample]]]:
+    """The stream of default size, in memory."""
     return dict(make_stream(EmbeddedStreamParams()))
 
 
@@ -45,7 +45,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_same_seed_same_bytes(written: Path, tmp_path: Path) -> None:
-    """Also over an older stream at the same place, which it replaces."""
+    """The same seed writes the same bytes, also over an older stream in the same folder."""
     write_stream(tmp_path, EmbeddedStreamParams(seed=4, train_size=61, design_size=1, test_size=1))
     write_stream(tmp_path, SMALL)
     files = {path.relative_to(written): path.read_bytes() for path in written.rglob("*") if path.is_file()}
@@ -54,7 +54,7 @@ def test_same_seed_same_bytes(written: Path, tmp_path: Path) -> None:
 
 
 def test_another_seed_other_pictures() -> None:
-    """The seed reaches the pixels."""
+    """Two seeds have no training picture in common."""
     other = EmbeddedStreamParams(seed=4, train_size=60, design_size=4, test_size=5)
     for (_, one), (_, two) in zip(make_stream(SMALL), make_stream(other), strict=True):
         shared = {picture_key(s.item) for s in one["train"]} & {picture_key(s.item) for s in two["train"]}
@@ -62,11 +62,11 @@ def test_another_seed_other_pictures() -> None:
 
 
 def test_record_format(written: Path) -> None:
-    """Ids are unique, every picture exists, and `<image>` occurs as often as there are pictures."""
+    """Ids are unique, every picture exists, and there is one `<image>` per picture."""
     ids: list[str] = []
     for name in DATASETS:
-        for fold in FOLDS:
-            for record in json.loads((written / name / f"{fold}.json").read_text(encoding="utf-8")):
+        for split in SPLITS:
+            for record in json.loads((written / name / f"{split}.json").read_text(encoding="utf-8")):
                 ids.append(record["id"])
                 images = record.get("image", [])
                 images = [images] if isinstance(images, str) else images
@@ -81,8 +81,8 @@ def test_record_format(written: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_index(written: Path) -> None:
-    """`datasets.json` names the order, and every skill with its dataset and grader."""
+def test_datasets_json(written: Path) -> None:
+    """`datasets.json` has the order of the arrivals, all skills and the sizes."""
     index = json.loads((written / "datasets.json").read_text(encoding="utf-8"))
     assert index["order"] == list(ARRIVALS)
     assert index["skills"].keys() == SKILLS.keys()
@@ -90,43 +90,43 @@ def test_index(written: Path) -> None:
     assert not list(written.glob(".*"))
 
 
-def test_splits_share_nothing(stream: dict[str, dict[str, list[Sample]]]) -> None:
-    """No pixels, no language-only question, over all datasets at once."""
-    keys: dict[str, set[str]] = {fold: set() for fold in FOLDS}
+def test_splits_share_nothing(stream: dict[str, dict[str, list[StreamSample]]]) -> None:
+    """No picture and no language-only question of any dataset is in two splits."""
+    keys: dict[str, set[str]] = {split: set() for split in SPLITS}
     for splits in stream.values():
-        for fold, samples in splits.items():
+        for split, samples in splits.items():
             for sample in samples:
-                keys[fold] |= {pixels.tobytes().hex() for pixels in sample.item.pixels}
+                keys[split] |= {pixels.tobytes().hex() for pixels in sample.item.pixels}
                 if not sample.item.pixels:
-                    keys[fold].add(sample.item.turns[0][0])
+                    keys[split].add(sample.item.turns[0][0])
     assert not keys["train"] & keys["test"]
     assert not keys["train"] & keys["design"]
     assert not keys["design"] & keys["test"]
 
 
-def test_words_to_say_differ_between_splits(stream: dict[str, dict[str, list[Sample]]]) -> None:
-    """A held-out word game is not a training one in other words: its answer is new."""
-    said: dict[str, set[tuple[str, str]]] = {fold: set() for fold in FOLDS}
+def test_language_only_answers_differ_between_splits(stream: dict[str, dict[str, list[StreamSample]]]) -> None:
+    """A held-out language-only sample is not a training sample in another wording: its answer is new."""
+    answers: dict[str, set[tuple[str, str]]] = {split: set() for split in SPLITS}
     for splits in stream.values():
-        for fold, samples in splits.items():
-            games = [sample.item for sample in samples if not sample.item.pixels]
-            said[fold] |= {(item.skill, item.turns[0][1]) for item in games}
-    assert {skill for skill, _ in said["test"]} == {"echo", "translate", "table"}
-    assert not said["train"] & said["test"]
-    assert not said["train"] & said["design"]
+        for split, samples in splits.items():
+            text_only = [sample.item for sample in samples if not sample.item.pixels]
+            answers[split] |= {(item.skill, item.turns[0][1]) for item in text_only}
+    assert {skill for skill, _ in answers["test"]} == {"echo", "translate", "table"}
+    assert not answers["train"] & answers["test"]
+    assert not answers["train"] & answers["design"]
 
 
-def test_handwriting_is_shared_out() -> None:
-    """A digit's image belongs to one split only."""
+def test_splits_share_no_handwriting() -> None:
+    """Every image of a digit is in one split only."""
     digits = dataset_module("digits")
     rows = {
-        fold: {
+        split: {
             row
             for skill in digits.SKILLS
             for draw in range(100)
-            for row in digits.draw(skill, fold, np.random.default_rng(draw)).pictures[0].rows
+            for row in digits.draw(skill, split, np.random.default_rng(draw)).pictures[0].rows
         }
-        for fold in FOLDS
+        for split in SPLITS
     }
     assert not rows["train"] & rows["test"]
     assert not rows["train"] & rows["design"]
@@ -134,26 +134,26 @@ def test_handwriting_is_shared_out() -> None:
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_shares(name: str, stream: dict[str, dict[str, list[Sample]]]) -> None:
-    """As many training samples a skill as the table says; held-out samples for each skill that the dataset owns."""
+def test_shares(name: str, stream: dict[str, dict[str, list[StreamSample]]]) -> None:
+    """Training samples per skill are as `counts` says; each skill that the dataset introduces has held-out samples."""
     size = EmbeddedStreamParams().train_size
     seen = Counter(sample.item.skill for sample in stream[name]["train"])
     assert seen == counts(name, size)
     assert sum(seen.values()) == size
-    for skill in [skill for skill, row in owned(name).items() if row.rare]:
+    for skill in [skill for skill, row in own_skills(name).items() if row.rare]:
         assert 0.02 <= seen[skill] / size <= 0.05
-    for skill in recurring(name):
+    for skill in recurring_skills(name):
         assert 0.01 <= seen[skill] / size <= 0.05
-    assert Counter(sample.item.skill for sample in stream[name]["test"]) == dict.fromkeys(owned(name), 100)
-    assert Counter(sample.item.skill for sample in stream[name]["design"]) == dict.fromkeys(owned(name), 60)
+    assert Counter(sample.item.skill for sample in stream[name]["test"]) == dict.fromkeys(own_skills(name), 100)
+    assert Counter(sample.item.skill for sample in stream[name]["design"]) == dict.fromkeys(own_skills(name), 60)
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_redundancy(name: str, stream: dict[str, dict[str, list[Sample]]]) -> None:
-    """A share of .35 of each common skill, none of the others; the same answers in other pixels or words."""
+def test_redundancy(name: str, stream: dict[str, dict[str, list[StreamSample]]]) -> None:
+    """35 % of each common skill are near-duplicates: the same answers, with other pixels or another wording."""
     train = {sample.name: sample for sample in stream[name]["train"]}
     repeats = [sample for sample in train.values() if sample.near_duplicate_of is not None]
-    common = {skill for skill, row in owned(name).items() if not row.rare}
+    common = {skill for skill, row in own_skills(name).items() if not row.rare}
     for skill, size in counts(name, len(train)).items():
         repeated = sum(sample.item.skill == skill for sample in repeats)
         assert repeated == (round(0.35 * size) if skill in common else 0)
@@ -162,11 +162,11 @@ def test_redundancy(name: str, stream: dict[str, dict[str, list[Sample]]]) -> No
         assert [answer for _, answer in first.item.turns] == [answer for _, answer in sample.item.turns]
         assert (picture_key(first.item), first.item.turns) != (picture_key(sample.item), sample.item.turns)
     asked = Counter(sample.near_duplicate_of for sample in repeats)
-    assert max(asked.values()) >= 3  # a few ideas come again and again
+    assert max(asked.values()) >= 3  # some samples are repeated often
 
 
-def test_all_kinds_of_sample_occur(stream: dict[str, dict[str, list[Sample]]]) -> None:
-    """One picture, two, none; one turn and several."""
+def test_all_kinds_of_sample_occur(stream: dict[str, dict[str, list[StreamSample]]]) -> None:
+    """There are samples with one, two and no pictures, and with one and several turns."""
     kinds = {
         (len(sample.item.pixels), len(sample.item.turns)) for splits in stream.values() for sample in splits["train"]
     }
@@ -175,7 +175,7 @@ def test_all_kinds_of_sample_occur(stream: dict[str, dict[str, list[Sample]]]) -
 
 @pytest.mark.parametrize("skill", SKILLS)
 def test_reference_answers_grade_one(skill: str) -> None:
-    """By the grader that the table of skills names."""
+    """The skill's grader gives the reference answer the score 1."""
     row = SKILLS[skill]
     try:
         grader = importlib.import_module(f"adapt_infinity.benchmarks.graders.{row.grader}")
@@ -183,7 +183,7 @@ def test_reference_answers_grade_one(skill: str) -> None:
         pytest.skip(f"no grader {row.grader} here")
     rng = np.random.default_rng(0)
     for _ in range(50):
-        item = realise(skill, dataset_module(row.dataset).draw(skill, "train", rng), 0, rng)
+        item = render_item(skill, dataset_module(row.dataset).draw(skill, "train", rng), 0, rng)
         assert grader.grade(item.turns[-1][1], item.turns[-1][1]) == pytest.approx(1.0)
 
 
@@ -191,6 +191,6 @@ def test_reference_answers_grade_one(skill: str) -> None:
     ("key", "value"), [("train_size", 0), ("design_size", 0), ("test_size", -1), ("redundancy", 1.0)]
 )
 def test_bad_parameters_are_named(key: str, value: float) -> None:
-    """The YAML key and the value stand in the message."""
+    """The message names the YAML key and the value."""
     with pytest.raises(ValueError, match=rf"embedded_stream\.{key} .*{value}"):
         EmbeddedStreamParams(**{key: value})  # type: ignore[arg-type]

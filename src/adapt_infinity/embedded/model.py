@@ -1,8 +1,8 @@
 """The embedded model: a LLaVA (Liu et al. 2023, arXiv:2304.08485) small enough to train on two cores in minutes.
 
 It is an ordinary `LlavaForConditionalGeneration`: a CLIP vision tower of nine 12 x 12 patches, a two-layer projector
-and a Llama decoder, with an own byte-level tokenizer in which any text has an encoding. Nothing here is special to
-it once saved: `AutoModelForImageTextToText` and `AutoProcessor` load the folder like any other checkpoint.
+and a Llama decoder. Its own byte-level tokenizer can encode any text. `AutoModelForImageTextToText` and `AutoProcessor`
+load the saved folder like any other checkpoint.
 """
 
 import json
@@ -26,7 +26,7 @@ from adapt_infinity.embedded.scenes import CELL, GRID, SIDE
 
 PAD, END, USER, ASSISTANT, IMAGE = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<image>"
 IMAGE_TOKENS = GRID**2
-MEAN, SPREAD = 0.5, 0.5  # of the processor's normalisation, all channels
+MEAN, STD = 0.5, 0.5  # the processor's normalisation, for all three channels
 
 CHAT_TEMPLATE = """
 {%- for message in messages -%}
@@ -48,7 +48,7 @@ CHAT_TEMPLATE = """
 {%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
 """.strip()
 
-SOME_OF_EVERYTHING = (
+MANY_SCRIPTS = (  # sentences with which every tokenizer is trained
     "The quick brown fox jumps over the lazy dog. Yes, no, it is a picture of the man and the woman in the street.",
     "Příliš žluťoučký kůň úpěl ďábelské ódy. Na obrázku je muž, žena a pes; kolik jich tam je?",
     "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich. Ein Mann und eine Frau auf der Straße.",
@@ -59,7 +59,7 @@ SOME_OF_EVERYTHING = (
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over `texts`; every Chinese character and every digit is a piece of its own."""
+    """Train a byte-level BPE tokenizer; a merge never crosses a Chinese character or a group of one or two digits."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -75,7 +75,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([*SOME_OF_EVERYTHING, *texts], trainer)
+    tokenizer.train_from_iterator([*MANY_SCRIPTS, *texts], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -89,10 +89,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    """Any picture becomes 36 x 36 pixels; pictures of that size pass unchanged."""
+    """The model's processor: it resizes any picture to 36 x 36 pixels and leaves pictures of that size unchanged."""
     side = {"height": SIDE, "width": SIDE}
     images = CLIPImageProcessorPil(
-        size=side, do_center_crop=False, crop_size=side, image_mean=[MEAN] * 3, image_std=[SPREAD] * 3
+        size=side, do_center_crop=False, crop_size=side, image_mean=[MEAN] * 3, image_std=[STD] * 3
     )
     return LlavaProcessor(
         image_processor=images,
@@ -106,7 +106,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForConditionalGeneration:
-    """Fresh float32 weights from `seed`; the global random state is left as it was."""
+    """A model with fresh float32 weights drawn from `seed`; the global random state does not change."""
     ids = {word: tokenizer.vocab[word] for word in (PAD, END, IMAGE)}
     vision = CLIPVisionConfig(
         image_size=SIDE,
@@ -148,23 +148,23 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForCondit
     positions = model.model.vision_tower.get_submodule("embeddings.position_embedding")
     with torch.no_grad():
         assert isinstance(positions.weight, torch.Tensor)
-        positions.weight.mul_(15)  # else where a patch lies drowns in what it shows
+        positions.weight.mul_(15)  # otherwise a patch's position is lost in its content
     generation = model.generation_config
     generation.pad_token_id, generation.eos_token_id, generation.bos_token_id = ids[PAD], ids[END], None
     return model
 
 
 def round_weights(model: LlavaForConditionalGeneration) -> None:
-    """To half precision and back, in place: the weights in memory are then exactly those that a checkpoint holds."""
+    """Round the weights to half precision, in place, so that they equal what a checkpoint stores."""
     with torch.no_grad():
         for weight in model.parameters():
             weight.copy_(weight.half().float())
 
 
 def write_checkpoint(folder: Path, model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> None:
-    """An ordinary checkpoint folder, half the usual size: weights lie in half precision and load as float32.
+    """Write an ordinary checkpoint folder; weights are stored in half precision and load as float32.
 
-    Other files in the folder (its model card) stay.
+    Other files in the folder, such as its model card, are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     processor.save_pretrained(folder)

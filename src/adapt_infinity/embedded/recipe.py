@@ -1,4 +1,4 @@
-"""How much of everything: the parameters of the embedded model's pre-training, and its learning rate over the steps."""
+"""The parameters of the embedded model's pre-training, and its learning-rate schedule."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ class EmbeddedModelParams:
     """params:embedded_model."""
 
     seed: int = 0
-    vocabulary: int = 900
-    seeing_steps: int = 900  # stage 1, 64 pictures each
-    seeing_lr: float = 2e-3
-    steps: int = 2400  # stage 2
-    batch: int = 32  # conversations a step
-    turns: int = 6  # questions a conversation
-    echo: float = 0.2  # share of conversations that begin by repeating words
-    lr: float = 1.5e-3
-    vision_lr: float = 0.2  # of lr
-    talking_steps: int = 1000  # stage 3
-    talking_lr: float = 1e-3
-    talk: float = 0.5  # share of conversations of stage 3 about pictures told in words
-    practising_steps: int = 600  # stage 4
-    practising_lr: float = 1.2e-3
-    warmup: int = 100  # steps
+    vocabulary: int = 900  # tokens
+    seeing_steps: int = 900  # of stage 1, with 64 pictures per step
+    seeing_lr: float = 2e-3  # peak learning rate of stage 1
+    steps: int = 2400  # of stage 2
+    batch: int = 32  # conversations per step
+    turns: int = 6  # questions per conversation
+    echo: float = 0.2  # share of conversations that begin with repeating words
+    lr: float = 1.5e-3  # peak learning rate of stage 2
+    vision_lr: float = 0.2  # learning rate of the vision tower, as a multiple of the stage's (stages 2 to 4)
+    talking_steps: int = 1000  # of stage 3
+    talking_lr: float = 1e-3  # peak learning rate of stage 3
+    talk: float = 0.5  # share of stage 3's conversations that are about pictures described in words
+    practising_steps: int = 600  # of stage 4
+    practising_lr: float = 1.2e-3  # peak learning rate of stage 4
+    warmup: int = 100  # steps of linear warm-up in each stage
     weight_decay: float = 0.05
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class EmbeddedModelParams:
 
 
 def cosine(warmup: int, steps: int) -> Callable[[int], float]:
-    """Warm up linearly, then fall to zero along a cosine."""
+    """The learning rate at a step, as a share of the peak: linear warm-up, then a cosine down to zero."""
 
     def factor(step: int) -> float:
         if step < warmup:

@@ -1,7 +1,7 @@
-"""What every embedded dataset speaks: a skill's entry in the table, and an idea, a sample before its pixels and words.
+"""What the embedded datasets have in common: a skill's entry, and a sample's content before it has pixels and words.
 
-An idea realised twice gives two samples that are near-duplicates by construction: the same pictures drawn anew, the
-same questions in the same words or in others.
+A `SampleSpec` that is rendered twice gives two near-duplicates: the same content in other pixels, and the same
+questions in the same wording or in another.
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from adapt_infinity.embedded.scenes import Picture, render
 
 @dataclass(frozen=True, kw_only=True)
 class Skill:
-    """A row of the table of skills."""
+    """One skill of a dataset."""
 
-    share: float  # of the owning dataset's training samples
-    grader: str
+    share: float  # of the training samples of the dataset that introduces it
+    grader: str  # a file of `adapt_infinity.benchmarks.graders`
     about: str
     rare: bool = False
 
 
 @dataclass(frozen=True)
-class Ask:
+class Question:
     """A question in several wordings, and its one answer."""
 
     wordings: tuple[str, ...]
@@ -31,26 +31,38 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Idea:
-    """Pictures and the questions asked about them; no pictures for a language-only idea."""
+class SampleSpec:
+    """The content of a sample: described pictures, and questions about them; no pictures for a language-only skill."""
 
     pictures: tuple[Picture, ...]
-    asks: tuple[Ask, ...]
+    questions: tuple[Question, ...]
 
 
 @dataclass(frozen=True)
 class Item:
-    """A sample: pixels, and (question, answer) in order. The pictures stand before the first question."""
+    """A rendered sample: its pixels, and its (question, answer) turns in order. Pictures precede the first question."""
 
     skill: str
     pixels: tuple[UInt8[np.ndarray, "36 36 3"], ...]
     turns: tuple[tuple[str, str], ...]
 
 
-def realise(skill: str, idea: Idea, wording: int, rng: np.random.Generator) -> Item:
-    """The idea in its `wording`-th words (counted round), with fresh pixels from `rng`."""
+def fill_question(wordings: tuple[str, ...], name: str, answer: str) -> Question:
+    """A question whose wordings have `{}` where `name` belongs."""
+    return Question(tuple(wording.format(name) for wording in wordings), answer)
+
+
+def draw_wording(question: Question, rng: np.random.Generator) -> str:
+    """One of the question's wordings, each with the same probability."""
+    return question.wordings[int(rng.integers(len(question.wordings)))]
+
+
+def render_item(skill: str, spec: SampleSpec, wording: int, rng: np.random.Generator) -> Item:
+    """Render a sample: pixels drawn from `rng`, and of each question wording number `wording` modulo their count."""
     return Item(
         skill=skill,
-        pixels=tuple(render(picture, rng) for picture in idea.pictures),
-        turns=tuple((ask.wordings[wording % len(ask.wordings)], ask.answer) for ask in idea.asks),
+        pixels=tuple(render(picture, rng) for picture in spec.pictures),
+        turns=tuple(
+            (question.wordings[wording % len(question.wordings)], question.answer) for question in spec.questions
+        ),
     )

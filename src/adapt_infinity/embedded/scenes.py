@@ -1,8 +1,8 @@
-"""Pictures of the embedded stream: 36 x 36 pixels, seen by the embedded model as a 3 x 3 grid of patches.
+"""Pictures of the embedded stream: 36 x 36 pixels, which the embedded model sees as a 3 x 3 grid of patches.
 
-A picture is first a small description (what is where) and only then pixels. The description is what questions are
-asked about; `render` turns it into pixels with its own jitter (offsets, tints), so that rendering the same
-description twice gives a near-duplicate and never the same picture.
+A picture is first a description (which shape is in which cell) and then pixels. Questions are asked about the
+description. `render` turns it into pixels with random offsets and tints, so that rendering one description twice gives
+two near-duplicates, not the same picture.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, UInt8
 from sklearn.datasets import load_digits
 
 SIDE = 36  # pixels
-CELL = 12  # pixels; also the patch of the embedded model's vision tower
-GRID = SIDE // CELL
+CELL = 12  # pixels; also the side of a patch of the embedded model's vision tower
+GRID = SIDE // CELL  # cells per side
 
 COLOURS = {
     "red": (215, 35, 35),
@@ -37,9 +37,9 @@ PLACES = (
     "bottom centre",
     "bottom right",
 )
-HEIGHTS = 3  # values a bar can take, from 1
-STEP = 11  # pixels a unit of a bar
-FOLDS = {"train": (0, 1197), "design": (1197, 1497), "test": (1497, 1797)}  # scikit-learn's digits, shared out
+HEIGHTS = 3  # the height of a bar is 1 to 3
+STEP = 11  # pixels per unit of height
+DIGIT_ROWS = {"train": (0, 1197), "design": (1197, 1497), "test": (1497, 1797)}  # rows of scikit-learn's digits
 
 
 @dataclass(frozen=True)
@@ -53,31 +53,31 @@ class Thing:
 
     @property
     def name(self) -> str:
-        """Such as "red circle"."""
+        """Colour and shape, such as "red circle"."""
         return f"{self.colour} {self.shape}"
 
     @property
     def place(self) -> str:
-        """Such as "top left"."""
+        """The cell in words, such as "top left"."""
         return PLACES[self.cell]
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """[x1, y1, x2, y2] as shares of the picture's sides: the cell, whatever the size of the thing in it."""
+        """The cell's bounding box [x1, y1, x2, y2] in shares of the picture's sides; it ignores the shape's size."""
         left, top = self.cell % GRID, self.cell // GRID
         return left / GRID, top / GRID, (left + 1) / GRID, (top + 1) / GRID
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Things in different cells, in reading order."""
+    """Shapes in different cells, in reading order."""
 
     things: tuple[Thing, ...]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Three bars from left to right: colours and heights from 1 to `HEIGHTS`."""
+    """A chart of three bars, from left to right; heights from 1 to `HEIGHTS`."""
 
     colours: tuple[str, str, str]
     heights: tuple[int, int, int]
@@ -85,7 +85,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Handwriting:
-    """Real handwritten digits (scikit-learn's `load_digits`), given by their rows there, in cells of the grid."""
+    """Real handwritten digits: rows of scikit-learn's `load_digits`, and the cell of each."""
 
     rows: tuple[int, ...]
     cells: tuple[int, ...]
@@ -96,7 +96,7 @@ Picture = Scene | Chart | Handwriting
 
 @cache
 def stencil(shape: str, size: str) -> Bool[np.ndarray, "across across"]:
-    """The pixels a shape covers inside its own box."""
+    """The pixels that a shape covers within its own square of 6 or 10 pixels."""
     across = SIZES[size]
     y, x = (np.mgrid[:across, :across] + 0.5) / across * 2 - 1  # from -1 to 1
     inside = {
@@ -111,13 +111,13 @@ def stencil(shape: str, size: str) -> Bool[np.ndarray, "across across"]:
 
 @cache
 def digits() -> tuple[Float[np.ndarray, "n 8 8"], np.ndarray]:
-    """Ink from 0 to 1 and the digit written."""
+    """Scikit-learn's handwritten digits: ink from 0 to 1, and the digit of each image."""
     bunch = load_digits()
     return bunch.images / 16.0, bunch.target
 
 
 def render(picture: Picture, rng: np.random.Generator) -> UInt8[np.ndarray, "36 36 3"]:
-    """Pixels of a picture; background, tints and offsets (one pixel) are drawn from `rng`."""
+    """Render a picture; background, tints and offsets (up to one pixel) are drawn from `rng`."""
     canvas = np.empty((SIDE, SIDE, 3))
     canvas[:] = rng.uniform(195, 250) + rng.uniform(-8, 8, 3)
     match picture:
@@ -153,7 +153,10 @@ def draw_scene(
     distinct_colours: bool = True,
     distinct_shapes: bool = True,
 ) -> Scene:
-    """From `low` to `high` things in different cells; no colour and no shape twice unless said."""
+    """Draw a scene of `low` to `high` shapes in different cells of `cells`.
+
+    No colour and no shape occurs twice, unless `distinct_colours` or `distinct_shapes` is False.
+    """
     count = int(rng.integers(low, high + 1))
     where = sorted(int(cell) for cell in rng.choice(cells, count, replace=False))
     colours = rng.choice(list(COLOURS), count, replace=not distinct_colours)
@@ -168,9 +171,9 @@ def draw_scene(
 
 
 def draw_handwriting(
-    rng: np.random.Generator, fold: str, cells: tuple[int, ...], among: tuple[int, ...] = tuple(range(10))
+    rng: np.random.Generator, split: str, cells: tuple[int, ...], among: tuple[int, ...] = tuple(range(10))
 ) -> Handwriting:
-    """Digits of the fold's own handwriting in the given cells."""
-    rows = np.arange(*FOLDS[fold])
+    """Draw one handwritten digit for each cell, from the images that belong to the split; only digits in `among`."""
+    rows = np.arange(*DIGIT_ROWS[split])
     rows = rows[np.isin(digits()[1][rows], among)]
     return Handwriting(tuple(int(row) for row in rng.choice(rows, len(cells))), cells)

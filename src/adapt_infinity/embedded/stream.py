@@ -1,7 +1,6 @@
-"""The embedded stream: a base dataset and five arrivals in the LLaVA format, made from a seed in a few seconds.
+"""The embedded stream: a base dataset and five arrivals in the LLaVA format, generated from a seed in a few seconds.
 
-Every arrival brings skills that the base lacks, in shares that are far from equal; some are rare, and some older
-skills come back now and then:
+Every arrival brings new skills with very different shares; some are rare, and some skills of earlier datasets recur:
 
 | arrival     | skills (share of its training samples)                        | rare        | recurring               |
 |-------------|---------------------------------------------------------------|-------------|-------------------------|
@@ -13,15 +12,15 @@ skills come back now and then:
 
 `translate` and `table` have no picture, `pair_second`, `pair_list` and `pair_count` have two.
 
-Rare skills have a share of .04, recurring ones of .02 or .03. The base dataset, `primitives`, teaches colour, shape,
-size, count, place, exists, at_place, list and echo; the embedded model is pre-trained on its ideas.
+Rare skills have a share of .04, recurring ones of .02 or .03. The base dataset, `primitives`, has the skills colour,
+shape, size, count, place, exists, at_place, list and echo; the embedded model is pre-trained on samples of it.
 
-Redundancy: of each skill that is neither rare nor recurring, a share of `redundancy` of the training samples are
-near-duplicates: an earlier sample's idea in fresh pixels and, every other time, in other words. They carry
-`near_duplicate_of`. Ideas near the front of a dataset are repeated more often (the share falls as 1 / rank).
+Redundancy: a share `redundancy` of the training samples of each skill that is neither rare nor recurring are
+near-duplicates of an earlier sample: the same content in other pixels and, every other time, in another wording. Their
+records have the key `near_duplicate_of`. The probability that a sample is repeated falls as 1 / rank.
 
-Three splits a skill, each from its own seeds: `train`, `design` for use while something is designed, `test` for
-published tables only. No picture, no digit's handwriting and no language-only question is in two of them.
+Each skill has three splits with seeds of their own: `train`, `design` for decisions during development, and `test` for
+published tables only. No picture, no handwritten digit and no language-only question is in two splits.
 """
 
 import hashlib
@@ -37,11 +36,15 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
-from adapt_infinity.embedded.sample_specs import Idea, Item, Skill, realise
+from adapt_infinity.embedded.sample_specs import Item, SampleSpec, Skill, render_item
 
 BASE = "primitives"
 ARRIVALS = ("visual_chat", "languages", "digits", "charts", "comparisons")
-FOLDS = ("test", "design", "train")  # in the order of making: what is taken is taken
+SPLITS = (
+    "test",
+    "design",
+    "train",
+)  # in the order in which they are generated; a later split avoids the questions of earlier ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +52,9 @@ class EmbeddedStreamParams:
     """params:embedded_stream."""
 
     seed: int = 0
-    train_size: int = 1100  # samples an arrival
-    design_size: int = 60  # samples a skill
-    test_size: int = 100  # samples a skill
+    train_size: int = 1100  # samples per dataset
+    design_size: int = 60  # samples per skill
+    test_size: int = 100  # samples per skill
     redundancy: float = 0.35  # share of near-duplicates among the samples of common skills
 
     def __post_init__(self) -> None:
@@ -63,8 +66,8 @@ class EmbeddedStreamParams:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """An item with its name, and the name of the sample it nearly repeats, if it does."""
+class StreamSample:
+    """A sample of the stream: its name, its item and, for a near-duplicate, the name of the sample that it repeats."""
 
     name: str
     item: Item
@@ -72,8 +75,8 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class SkillRow:
-    """A row of `SKILLS`."""
+class SkillInfo:
+    """What `SKILLS` tells about a skill."""
 
     dataset: str
     grader: str
@@ -82,39 +85,39 @@ class SkillRow:
 
 
 def dataset_module(name: str) -> ModuleType:
-    """The file of one dataset."""
+    """The module of one dataset of `embedded/datasets`."""
     return import_module(f"adapt_infinity.embedded.datasets.{name}")
 
 
-def owned(name: str) -> dict[str, Skill]:
-    """The skills that a dataset owns."""
+def own_skills(name: str) -> dict[str, Skill]:
+    """The skills that a dataset introduces."""
     skills: dict[str, Skill] = dataset_module(name).SKILLS
     return skills
 
 
-def recurring(name: str) -> dict[str, float]:
-    """Older skills that come back in a dataset, with their shares."""
+def recurring_skills(name: str) -> dict[str, float]:
+    """The skills of earlier datasets that recur in a dataset, with their shares."""
     shares: dict[str, float] = getattr(dataset_module(name), "RECURRING", {})
     return shares
 
 
-SKILLS: dict[str, SkillRow] = {
-    skill: SkillRow(name, row.grader, row.rare, row.about)
+SKILLS: dict[str, SkillInfo] = {
+    skill: SkillInfo(name, row.grader, row.rare, row.about)
     for name in (BASE, *ARRIVALS)
-    for skill, row in owned(name).items()
+    for skill, row in own_skills(name).items()
 }
 
 
 def picture_key(item: Item) -> str:
-    """Identifies what a sample may not share across splits: the pixels, or the question where there are none."""
+    """Identifies what two splits must not share: a hash of the pixels or, without pictures, the question."""
     if item.pixels:
         return hashlib.sha256(b"".join(pixels.tobytes() for pixels in item.pixels)).hexdigest()
     return item.turns[0][0]
 
 
 def counts(name: str, size: int) -> dict[str, int]:
-    """Training samples a skill, adding up to `size` exactly (largest remainders)."""
-    shares = {skill: row.share for skill, row in owned(name).items()} | recurring(name)
+    """The number of training samples per skill; they add up to `size` (largest-remainder method)."""
+    shares = {skill: row.share for skill, row in own_skills(name).items()} | recurring_skills(name)
     exact = {skill: share / sum(shares.values()) * size for skill, share in shares.items()}
     whole = {skill: int(value) for skill, value in exact.items()}
     for skill in sorted(exact, key=lambda skill: whole[skill] - exact[skill])[: size - sum(whole.values())]:
@@ -122,83 +125,88 @@ def counts(name: str, size: int) -> dict[str, int]:
     return whole
 
 
-def draw_fresh(name: str, skill: str, fold: str, taken: set[str], rng: np.random.Generator) -> Idea:
-    """An idea whose question is new where there is no picture to tell it from others; entered into `taken`."""
+def draw_unused(name: str, skill: str, split: str, used: set[str], rng: np.random.Generator) -> SampleSpec:
+    """Draw a sample spec; without pictures, its question is not in `used`, to which it is added.
+
+    ValueError if 1,000 draws give no new question.
+    """
     for _ in range(1000):
-        idea: Idea = dataset_module(name).draw(skill, fold, rng)
-        if idea.pictures:
-            return idea
-        if idea.asks[0].answer + idea.asks[0].wordings[0] not in taken:
-            taken.add(idea.asks[0].answer + idea.asks[0].wordings[0])
-            return idea
+        spec: SampleSpec = dataset_module(name).draw(skill, split, rng)
+        if spec.pictures:
+            return spec
+        text = spec.questions[0].answer + spec.questions[0].wordings[0]
+        if text not in used:
+            used.add(text)
+            return spec
     raise ValueError(f"embedded_stream: too few different questions for {skill}; lower the sizes")
 
 
 def training_items(
-    name: str, skill: str, size: int, redundancy: float, taken: set[str], rng: np.random.Generator
+    name: str, skill: str, size: int, redundancy: float, used: set[str], rng: np.random.Generator
 ) -> list[tuple[Item, int | None]]:
-    """Items of one skill; the second entry is the position of the item that is nearly repeated."""
+    """Training items of one skill, each with the position of the item that it nearly duplicates, or None."""
     fresh = size - round(redundancy * size)
-    ideas = [draw_fresh(name, skill, "train", taken, rng) for _ in range(fresh)]
+    specs = [draw_unused(name, skill, "train", used, rng) for _ in range(fresh)]
     wordings = [int(wording) for wording in rng.integers(0, 3, fresh)]
     items: list[tuple[Item, int | None]] = [
-        (realise(skill, idea, wording, rng), None) for idea, wording in zip(ideas, wordings, strict=True)
+        (render_item(skill, spec, wording, rng), None) for spec, wording in zip(specs, wordings, strict=True)
     ]
     weights = 1 / np.arange(1, fresh + 1)
     seen = {(picture_key(item), item.turns) for item, _ in items}
     while len(items) < size:
-        of = int(rng.choice(fresh, p=weights / weights.sum()))
-        in_other_words = len(items) % 2 == 1 or not ideas[of].pictures
-        item = realise(skill, ideas[of], wordings[of] + in_other_words, rng)
+        original = int(rng.choice(fresh, p=weights / weights.sum()))
+        other_wording = len(items) % 2 == 1 or not specs[original].pictures
+        item = render_item(skill, specs[original], wordings[original] + other_wording, rng)
         if (picture_key(item), item.turns) not in seen:
             seen.add((picture_key(item), item.turns))
-            items.append((item, of))
+            items.append((item, original))
         else:
-            weights[of] = 0  # a language-only idea whose wordings are used up
+            weights[original] = 0  # all wordings of this language-only sample occur already
     return items
 
 
-def make_dataset(name: str, params: EmbeddedStreamParams, taken: set[str]) -> dict[str, list[Sample]]:
-    """The three splits of a dataset; `taken` holds what earlier splits use and grows."""
+def make_dataset(name: str, params: EmbeddedStreamParams, used: set[str]) -> dict[str, list[StreamSample]]:
+    """The three splits of a dataset; language-only questions of `used` do not occur, and new ones are added to it."""
     index = (BASE, *ARRIVALS).index(name)
-    splits: dict[str, list[Sample]] = {}
-    for number, fold in enumerate(FOLDS):
+    splits: dict[str, list[StreamSample]] = {}
+    for number, split in enumerate(SPLITS):
         rng = np.random.default_rng([params.seed, index, number])
         drawn: list[tuple[Item, int | None]] = []
-        if fold == "train":
+        if split == "train":
             for skill, size in counts(name, params.train_size).items():
-                common = skill in owned(name) and not owned(name)[skill].rare
+                common = skill in own_skills(name) and not own_skills(name)[skill].rare
                 share = params.redundancy if common else 0.0
-                items = training_items(name, skill, size, share, taken, rng)
-                drawn += [(item, None if of is None else of + len(drawn)) for item, of in items]
+                items = training_items(name, skill, size, share, used, rng)
+                drawn += [(item, None if original is None else original + len(drawn)) for item, original in items]
             order = rng.permutation(len(drawn))
         else:
-            for skill in owned(name):
-                for _ in range(params.test_size if fold == "test" else params.design_size):
-                    idea = draw_fresh(name, skill, fold, taken, rng)
-                    asked = Idea(idea.pictures, idea.asks[:1])
-                    drawn.append((realise(skill, asked, int(rng.integers(0, 3)), rng), None))
+            for skill in own_skills(name):
+                for _ in range(params.test_size if split == "test" else params.design_size):
+                    spec = draw_unused(name, skill, split, used, rng)
+                    single = SampleSpec(spec.pictures, spec.questions[:1])
+                    drawn.append((render_item(skill, single, int(rng.integers(0, 3)), rng), None))
             order = np.arange(len(drawn))
-        names = {int(position): f"{name}-{fold}-{place:04d}" for place, position in enumerate(order)}
-        splits[fold] = [
-            Sample(names[int(n)], drawn[n][0], None if (of := drawn[n][1]) is None else names[of]) for n in order
+        names = {int(position): f"{name}-{split}-{place:04d}" for place, position in enumerate(order)}
+        splits[split] = [
+            StreamSample(names[int(n)], drawn[n][0], None if (first := drawn[n][1]) is None else names[first])
+            for n in order
         ]
     return splits
 
 
-def make_stream(params: EmbeddedStreamParams) -> Iterator[tuple[str, dict[str, list[Sample]]]]:
-    """Each dataset's name and splits, the base first, then the arrivals in order."""
-    taken: set[str] = set()
+def make_stream(params: EmbeddedStreamParams) -> Iterator[tuple[str, dict[str, list[StreamSample]]]]:
+    """Generate each dataset's name and splits: the base first, then the arrivals in order."""
+    used: set[str] = set()
     for name in (BASE, *ARRIVALS):
-        yield name, make_dataset(name, params, taken)
+        yield name, make_dataset(name, params, used)
 
 
-def record(sample: Sample, images: list[str], source: str) -> dict[str, object]:
-    """A sample as the LLaVA format writes it; as many `<image>` as pictures, before the first question."""
+def record(sample: StreamSample, images: list[str], source: str) -> dict[str, object]:
+    """A sample as a record of the LLaVA format, with one `<image>` per picture before the first question."""
     conversations = []
     for number, (question, answer) in enumerate(sample.item.turns):
-        marks = "<image>\n" * len(images) if number == 0 else ""
-        conversations += [{"from": "human", "value": marks + question}, {"from": "gpt", "value": answer}]
+        placeholders = "<image>\n" * len(images) if number == 0 else ""
+        conversations += [{"from": "human", "value": placeholders + question}, {"from": "gpt", "value": answer}]
     line: dict[str, object] = {"id": sample.name}
     if images:
         line["image"] = images[0] if len(images) == 1 else images
@@ -209,7 +217,7 @@ def record(sample: Sample, images: list[str], source: str) -> dict[str, object]:
 
 
 def describe(params: EmbeddedStreamParams) -> dict[str, object]:
-    """What `datasets.json` says: order, seed, skills, graders, shares."""
+    """The content of `datasets.json`: seed, order, and the skills, graders and sizes of each dataset."""
     return {
         "seed": params.seed,
         "base": BASE,
@@ -217,12 +225,12 @@ def describe(params: EmbeddedStreamParams) -> dict[str, object]:
         "redundancy": params.redundancy,
         "datasets": {
             name: {
-                "about": (dataset_module(name).__doc__ or "").splitlines()[0],
+                "about": dataset_module(name).ABOUT,
                 "train": counts(name, params.train_size),
                 "design_per_skill": params.design_size,
                 "test_per_skill": params.test_size,
-                "skills": list(owned(name)),
-                "recurring": list(recurring(name)),
+                "skills": list(own_skills(name)),
+                "recurring": list(recurring_skills(name)),
             }
             for name in (BASE, *ARRIVALS)
         },
@@ -233,14 +241,14 @@ def describe(params: EmbeddedStreamParams) -> dict[str, object]:
 def write_stream(root: Path, params: EmbeddedStreamParams) -> None:
     """Write the stream below `root`: `<dataset>/{train,design,test}.json`, `<dataset>/images/`, `datasets.json`.
 
-    A dataset's folder appears under its name when it is complete, and takes the place of an older one.
+    A dataset's folder gets its name only when it is complete, and replaces an older one.
     """
     root.mkdir(parents=True, exist_ok=True)
     for name, splits in make_stream(params):
         unfinished = root / f".{name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         (unfinished / "images").mkdir(parents=True)
-        for fold, samples in splits.items():
+        for split, samples in splits.items():
             lines = []
             for sample in samples:
                 images = [f"{name}/images/{sample.name}-{n}.png" for n in range(len(sample.item.pixels))]
@@ -250,7 +258,7 @@ def write_stream(root: Path, params: EmbeddedStreamParams) -> None:
                     (unfinished / "images" / Path(image).name).write_bytes(encoded.getvalue())
                 lines.append(record(sample, images, f"embedded/{name}"))
             text = json.dumps(lines, ensure_ascii=False, indent=1)
-            (unfinished / f"{fold}.json").write_text(text, encoding="utf-8")
+            (unfinished / f"{split}.json").write_text(text, encoding="utf-8")
         shutil.rmtree(root / name, ignore_errors=True)
         unfinished.rename(root / name)
     unfinished_index = root / ".datasets.json.unfinished"

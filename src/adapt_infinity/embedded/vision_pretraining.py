@@ -1,8 +1,8 @@
-"""Stage 1 of pre-training: to see.
+"""Stage 1 of pre-training: train the vision tower and the projector with supervision on each patch.
 
-Vision tower and projector are trained alone. Linear heads, thrown away afterwards, read each patch of the projector's
-output: colour, shape, size and place of the thing in it, which sign of an invented alphabet is written there, and the
-patch's pixels (of rectangles too): later arrivals find an eye that sees more than the five shapes.
+Linear heads predict from each patch of the projector's output the colour, shape, size and place of the shape in it, the
+glyph of an invented alphabet that is written there, and the patch's pixels. The heads are discarded afterwards. Glyphs
+and rectangles make the tower represent more than the five shapes, which later arrivals need.
 """
 
 from itertools import pairwise
@@ -17,11 +17,11 @@ from adapt_infinity.embedded.encoding import pixel_values
 from adapt_infinity.embedded.recipe import EmbeddedModelParams, cosine
 from adapt_infinity.embedded.scenes import CELL, COLOURS, GRID, SHAPES, SIDE, SIZES, Scene, draw_scene, render
 
-SIGNS = 256  # of the invented alphabet
+GLYPHS = 256  # of the invented alphabet
 
 
-def blocks_picture(rng: np.random.Generator) -> UInt8[np.ndarray, "36 36 3"]:
-    """Rectangles of any size, anywhere."""
+def draw_rectangles_picture(rng: np.random.Generator) -> UInt8[np.ndarray, "36 36 3"]:
+    """Draw a picture of one to four coloured rectangles of any size."""
     canvas = np.empty((SIDE, SIDE, 3))
     canvas[:] = rng.uniform(195, 250) + rng.uniform(-8, 8, 3)
     for _ in range(int(rng.integers(1, 5))):
@@ -32,28 +32,28 @@ def blocks_picture(rng: np.random.Generator) -> UInt8[np.ndarray, "36 36 3"]:
     return canvas.clip(0, 255).astype(np.uint8)
 
 
-def invent_signs(rng: np.random.Generator) -> list[Float[np.ndarray, "_ 2"]]:
-    """An alphabet that nobody writes: corners of a pen's way, each within a patch."""
-    return [rng.uniform(2, CELL - 3, (int(rng.integers(3, 7)), 2)) for _ in range(SIGNS)]
+def invent_glyphs(rng: np.random.Generator) -> list[Float[np.ndarray, "_ 2"]]:
+    """Invent an alphabet: each glyph is a line through 3 to 6 points (y, x) within a patch, in pixels."""
+    return [rng.uniform(2, CELL - 3, (int(rng.integers(3, 7)), 2)) for _ in range(GLYPHS)]
 
 
-def signs_picture(
+def draw_glyphs_picture(
     alphabet: list[Float[np.ndarray, "_ 2"]],
     rng: np.random.Generator,
     cells: tuple[int, ...] = tuple(range(GRID**2)),
 ) -> tuple[UInt8[np.ndarray, "36 36 3"], Int[np.ndarray, " 9"]]:
-    """A sign in each of the cells, each written by an unsteady hand; and which sign it is."""
+    """Draw a picture with a distorted glyph in each of `cells`; also return the index of the glyph of each cell."""
     canvas = np.empty((SIDE, SIDE, 3))
     canvas[:] = rng.uniform(195, 250) + rng.uniform(-8, 8, 3)
     y, x = np.mgrid[:CELL, :CELL]
     which = rng.integers(0, len(alphabet), GRID**2)
-    for cell, sign in enumerate(which):
+    for cell, glyph in enumerate(which):
         if cell not in cells:
             continue
-        corners = alphabet[int(sign)] + rng.normal(0, 0.7, alphabet[int(sign)].shape) + rng.normal(0, 0.3, 2)
+        points = alphabet[int(glyph)] + rng.normal(0, 0.7, alphabet[int(glyph)].shape) + rng.normal(0, 0.3, 2)
         thickness = rng.uniform(1.2, 1.8)
         ink = np.zeros((CELL, CELL))
-        for (y0, x0), (y1, x1) in pairwise(corners):
+        for (y0, x0), (y1, x1) in pairwise(points):
             along = ((y - y0) * (y1 - y0) + (x - x0) * (x1 - x0)) / max((y1 - y0) ** 2 + (x1 - x0) ** 2, 1e-6)
             along = along.clip(0, 1)
             distance = np.hypot(y - y0 - along * (y1 - y0), x - x0 - along * (x1 - x0))
@@ -64,7 +64,7 @@ def signs_picture(
 
 
 def patch_labels(scene: Scene) -> Int[np.ndarray, "9 3"]:
-    """Colour, shape and size in each patch; 0 where there is nothing."""
+    """The index of the colour, the shape and the size in each patch, from 1; 0 in an empty patch."""
     labels = np.zeros((GRID**2, 3), dtype=np.int64)
     for thing in scene.things:
         labels[thing.cell] = (
@@ -76,70 +76,70 @@ def patch_labels(scene: Scene) -> Int[np.ndarray, "9 3"]:
 
 
 def patch_pixels(pixels: Float[Tensor, "pictures 3 36 36"]) -> Float[Tensor, "pictures 9 252"]:
-    """Each patch: its brightness at full resolution, and its colours at half of it."""
+    """Targets of the pixel head: each patch's brightness at full resolution, and its colours at half resolution."""
 
-    def blocks(image: Tensor, side: int) -> Tensor:
+    def patches(image: Tensor, side: int) -> Tensor:
         cut = image.unfold(2, side, side).unfold(3, side, side)  # pictures, channels, rows, columns, side, side
         return cut.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
 
-    bright = blocks(pixels.mean(dim=1, keepdim=True), CELL)
-    return torch.cat([bright, blocks(nn.functional.avg_pool2d(pixels, 2), CELL // 2)], dim=-1)
+    bright = patches(pixels.mean(dim=1, keepdim=True), CELL)
+    return torch.cat([bright, patches(nn.functional.avg_pool2d(pixels, 2), CELL // 2)], dim=-1)
 
 
-def learn_to_see(model: LlavaForConditionalGeneration, params: EmbeddedModelParams) -> dict[str, float]:
-    """Stage 1, in place. Returns the share of patches read right by the heads over the last 20 steps."""
+def pretrain_vision(model: LlavaForConditionalGeneration, params: EmbeddedModelParams) -> dict[str, float]:
+    """Stage 1, in place. Returns each head's accuracy over the last 20 steps; {} if there are no steps."""
     rng = np.random.default_rng([params.seed, 1])
     sizes = {
         "colour": 1 + len(COLOURS),
         "shape": 1 + len(SHAPES),
         "size": 1 + len(SIZES),
         "place": GRID**2,
-        "sign": SIGNS,
+        "glyph": GLYPHS,
         "pixels": 252,
     }
     width = model.lm_head.in_features
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(params.seed + 1)
         heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
-    eye = nn.ModuleList([model.model.vision_tower, model.model.multi_modal_projector, heads])
-    optimiser = torch.optim.AdamW(eye.parameters(), lr=params.seeing_lr, weight_decay=params.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, cosine(params.warmup, params.seeing_steps))
+    trained = nn.ModuleList([model.model.vision_tower, model.model.multi_modal_projector, heads])
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=params.seeing_lr, weight_decay=params.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, cosine(params.warmup, params.seeing_steps))
     places = torch.arange(GRID**2).repeat(32)
-    alphabet = invent_signs(rng)
-    right: list[list[float]] = []
+    alphabet = invent_glyphs(rng)
+    accuracies: list[list[float]] = []
     model.train()
     for step in range(params.seeing_steps):
         scenes = [draw_scene(rng, 1, 6, distinct_colours=False, distinct_shapes=False) for _ in range(32)]
-        written = [signs_picture(alphabet, rng) for _ in range(24)]
-        pictures = [render(scene, rng) for scene in scenes] + [picture for picture, _ in written]
-        pictures += [blocks_picture(rng) for _ in range(8)]
+        glyph_pictures = [draw_glyphs_picture(alphabet, rng) for _ in range(24)]
+        pictures = [render(scene, rng) for scene in scenes] + [picture for picture, _ in glyph_pictures]
+        pictures += [draw_rectangles_picture(rng) for _ in range(8)]
         pixels = pixel_values(np.stack(pictures))
         labels = torch.from_numpy(np.concatenate([patch_labels(scene) for scene in scenes]))
         seen = model.model.vision_tower(pixels).last_hidden_state[:, 1:]
         patches = model.model.multi_modal_projector(seen)
-        known = patches[:32].flatten(0, 1)
+        shapes = patches[:32].flatten(0, 1)
         loss = torch.zeros(())
         hits = []
         for name, target in (*zip(("colour", "shape", "size"), labels.T, strict=True), ("place", places)):
-            logits = heads[name](known)
+            logits = heads[name](shapes)
             loss = loss + nn.functional.cross_entropy(logits, target)
             hits.append((logits.argmax(-1) == target).float().mean().item())
-        signs = torch.from_numpy(np.concatenate([which for _, which in written]))
-        logits = heads["sign"](patches[32:56].flatten(0, 1))
-        loss = loss + nn.functional.cross_entropy(logits, signs)
-        hits.append((logits.argmax(-1) == signs).float().mean().item())
+        glyphs = torch.from_numpy(np.concatenate([which for _, which in glyph_pictures]))
+        logits = heads["glyph"](patches[32:56].flatten(0, 1))
+        loss = loss + nn.functional.cross_entropy(logits, glyphs)
+        hits.append((logits.argmax(-1) == glyphs).float().mean().item())
         loss = loss + 20 * nn.functional.mse_loss(heads["pixels"](patches), patch_pixels(pixels))
         loss.backward()
-        nn.utils.clip_grad_norm_(eye.parameters(), 1.0)
-        optimiser.step()
+        nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+        optimizer.step()
         schedule.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         if step >= params.seeing_steps - 20:
-            right.append(hits)
+            accuracies.append(hits)
     model.eval()
-    names = ("colour", "shape", "size", "place", "sign")
+    names = ("colour", "shape", "size", "place", "glyph")
     return (
-        {f"patch_{name}": float(value) for name, value in zip(names, np.mean(right, axis=0), strict=True)}
-        if right
+        {f"patch_{name}": float(value) for name, value in zip(names, np.mean(accuracies, axis=0), strict=True)}
+        if accuracies
         else {}
     )

@@ -1,4 +1,4 @@
-"""Fourth arrival: bar charts, and tables written as text.
+"""Fourth arrival: bar charts, and table rows written as text.
 
 <image> What is the value of the red bar?          value: 3
 <image> Which bar is the highest?                  the red bar
@@ -9,8 +9,10 @@ Write as a row: red circle, blue square            red circle | blue square
 import numpy as np
 
 from adapt_infinity.embedded.datasets import languages, primitives, visual_chat
-from adapt_infinity.embedded.sample_specs import Ask, Idea, Skill
+from adapt_infinity.embedded.sample_specs import Question, SampleSpec, Skill, fill_question
 from adapt_infinity.embedded.scenes import COLOURS, HEIGHTS, Chart, draw_scene
+
+ABOUT = "Fourth arrival: bar charts, and tables written as text."
 
 SKILLS = {
     "bar_value": Skill(share=0.42, grader="numeric", about="charts: the value of a bar, from 1 to 3"),
@@ -23,16 +25,16 @@ RECURRING = {"zh_colour": 0.02, "detail": 0.02, "size": 0.02}
 TRENDS = ("rise", "fall", "stay level")
 
 
-def draw(skill: str, fold: str, rng: np.random.Generator) -> Idea:
-    """One idea of a skill of `SKILLS` or `RECURRING`."""
+def draw(skill: str, split: str, rng: np.random.Generator) -> SampleSpec:
+    """Draw one sample of a skill of `SKILLS` or `RECURRING`: its content, without pixels."""
     if skill in RECURRING:
         owner = next(dataset for dataset in (languages, visual_chat, primitives) if skill in dataset.SKILLS)
-        return owner.draw(skill, fold, rng)
+        return owner.draw(skill, split, rng)
     if skill == "table":
         things = draw_scene(rng, 2, 2).things
         listed = ", ".join(thing.name for thing in things)
         answer = " | ".join(thing.name for thing in things)
-        return Idea((), (Ask((f"Write as a row: {listed}", f"A row of a table with {listed}"), answer),))
+        return SampleSpec((), (Question((f"Write as a row: {listed}", f"A row of a table with {listed}"), answer),))
     colours = tuple(str(colour) for colour in rng.choice(list(COLOURS), 3, replace=False))
     heights = [int(height) for height in 1 + rng.choice(HEIGHTS, 3, replace=skill != "highest_bar")]
     trend = TRENDS[int(rng.integers(len(TRENDS)))]
@@ -40,16 +42,18 @@ def draw(skill: str, fold: str, rng: np.random.Generator) -> Idea:
         heights = {"rise": [1, 2, 3], "fall": [3, 2, 1]}.get(trend, heights[:1] * 3)
     chart = Chart((colours[0], colours[1], colours[2]), (heights[0], heights[1], heights[2]))
     which = int(rng.integers(3))
-    words: tuple[str, ...]
+    wordings: tuple[str, ...]
     match skill:
         case "bar_value":
-            words = ("What is the value of the {} bar?", "How high is the {} bar?", "Read off the {} bar.")
-            ask = Ask(tuple(word.format(colours[which]) for word in words), f"value: {heights[which]}")
+            wordings = ("What is the value of the {} bar?", "How high is the {} bar?", "Read off the {} bar.")
+            question = fill_question(wordings, colours[which], f"value: {heights[which]}")
         case "highest_bar":
-            words = ("Which bar is the highest?", "Name the tallest bar.")
-            ask = Ask(words, f"the {colours[int(np.argmax(heights))]} bar")
+            wordings = ("Which bar is the highest?", "Name the tallest bar.")
+            question = Question(wordings, f"the {colours[int(np.argmax(heights))]} bar")
         case "trend":
-            ask = Ask(("Do the bars rise or fall?", "What do the bars do from left to right?"), f"they {trend}")
+            question = Question(
+                ("Do the bars rise or fall?", "What do the bars do from left to right?"), f"they {trend}"
+            )
         case _:
             raise AssertionError(skill)
-    return Idea((chart,), (ask,))
+    return SampleSpec((chart,), (question,))

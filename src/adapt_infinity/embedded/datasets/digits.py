@@ -1,19 +1,23 @@
-"""Third arrival: real handwriting (scikit-learn's `load_digits`, 1,797 images of 8 x 8), to be read and reasoned about.
+"""Third arrival: real handwritten digits (scikit-learn's `load_digits`, 1,797 images of 8 x 8), read and counted.
 
     <image> Read the digit.                             8
     <image> Read both digits.                           4 7
     <image> Is it A. 0, B. 1 or C. 4? Give a letter.    C
     <image> How many digits are written?                two written
 
-The folds share the handwriting out: no digit image is in two of them. `two_digits` and `digit_choice` are about digits
-that are easily told apart.
+No digit image is in two splits. `two_digits` and `digit_choice` use only digits that are seldom confused.
 """
 
 import numpy as np
 
 from adapt_infinity.embedded.datasets import visual_chat
-from adapt_infinity.embedded.sample_specs import Ask, Idea, Skill
+from adapt_infinity.embedded.sample_specs import Question, SampleSpec, Skill
 from adapt_infinity.embedded.scenes import GRID, digits, draw_handwriting
+
+ABOUT = (
+    "Third arrival: real handwriting (scikit-learn's `load_digits`, 1,797 images of 8 x 8), "
+    "to be read and reasoned about."
+)
 
 SKILLS = {
     "digit": Skill(share=0.4, grader="numeric", about="OCR: one handwritten digit"),
@@ -23,36 +27,36 @@ SKILLS = {
 }
 RECURRING = {"grounding": 0.03, "list": 0.03}
 
-EASY = (0, 1, 4, 7)  # seldom taken for one another
+DISTINCT_DIGITS = (0, 1, 4, 7)  # seldom confused with each other
 
 
-def draw(skill: str, fold: str, rng: np.random.Generator) -> Idea:
-    """One idea of a skill of `SKILLS` or `RECURRING`; handwriting from the fold's own part."""
+def draw(skill: str, split: str, rng: np.random.Generator) -> SampleSpec:
+    """Draw one sample of a skill of `SKILLS` or `RECURRING`: its content; digits are images of `split`."""
     if skill in RECURRING:
-        return visual_chat.draw(skill, fold, rng)
+        return visual_chat.draw(skill, split, rng)
     match skill:
         case "digit_count":
             count = 1 + int(rng.integers(3))
             cells = tuple(sorted(int(cell) for cell in rng.choice(GRID**2, count, replace=False)))
-            writing = draw_handwriting(rng, fold, cells)
+            writing = draw_handwriting(rng, split, cells)
         case "two_digits":
-            writing = draw_handwriting(rng, fold, (3, 4), EASY)
+            writing = draw_handwriting(rng, split, (3, 4), DISTINCT_DIGITS)
         case "digit_choice":
-            writing = draw_handwriting(rng, fold, (4,), EASY[:3])
+            writing = draw_handwriting(rng, split, (4,), DISTINCT_DIGITS[:3])
         case _:
-            writing = draw_handwriting(rng, fold, (4,))
-    read = [int(digits()[1][row]) for row in writing.rows]
+            writing = draw_handwriting(rng, split, (4,))
+    values = [int(digits()[1][row]) for row in writing.rows]
     match skill:
         case "digit":
-            ask = Ask(("Read the digit.", "Which digit is written?", "What is the digit?"), str(read[0]))
+            question = Question(("Read the digit.", "Which digit is written?", "What is the digit?"), str(values[0]))
         case "two_digits":
-            ask = Ask(("Read both digits.", "Which two digits are written?"), f"{read[0]} {read[1]}")
+            question = Question(("Read both digits.", "Which two digits are written?"), f"{values[0]} {values[1]}")
         case "digit_choice":
-            words = ("Is it A. 0, B. 1 or C. 4? Give a letter.", "A. 0 B. 1 C. 4. Which letter fits the digit?")
-            ask = Ask(words, "ABC"[EASY.index(read[0])])
+            wordings = ("Is it A. 0, B. 1 or C. 4? Give a letter.", "A. 0 B. 1 C. 4. Which letter fits the digit?")
+            question = Question(wordings, "ABC"[DISTINCT_DIGITS.index(values[0])])
         case "digit_count":
-            number = ("one", "two", "three")[len(read) - 1]
-            ask = Ask(("How many digits are written?", "Count the digits."), f"{number} written")
+            number = ("one", "two", "three")[len(values) - 1]
+            question = Question(("How many digits are written?", "Count the digits."), f"{number} written")
         case _:
             raise AssertionError(skill)
-    return Idea((writing,), (ask,))
+    return SampleSpec((writing,), (question,))

@@ -1,4 +1,4 @@
-"""Second arrival: Chinese questions with Chinese answers, and translations that need no picture.
+"""Second arrival: Chinese questions with Chinese answers, and translations without a picture.
 
 <image> 圆形是什么颜色?                  红色
 <image> 红色的是什么形状?                圆形
@@ -9,8 +9,10 @@ In Chinese: red circle, blue square      红色的圆形,蓝色的方形
 import numpy as np
 
 from adapt_infinity.embedded.datasets import primitives
-from adapt_infinity.embedded.sample_specs import Ask, Idea, Skill
+from adapt_infinity.embedded.sample_specs import Question, SampleSpec, Skill, fill_question
 from adapt_infinity.embedded.scenes import Scene, draw_scene
+
+ABOUT = "Second arrival: Chinese questions with Chinese answers, and translations that need no picture."
 
 SKILLS = {
     "zh_colour": Skill(share=0.32, grader="exact", about="Chinese: the colour of a shape"),
@@ -33,29 +35,31 @@ NUMBER = ("零", "一个", "两个", "三个", "四个", "五个")
 
 
 def in_chinese(scene: Scene) -> str:
-    """A caption such as "红色的圆形,蓝色的方形"."""
+    """A Chinese caption of a scene, such as "红色的圆形,蓝色的方形"."""
     return ",".join(f"{COLOUR[thing.colour]}的{SHAPE[thing.shape]}" for thing in scene.things)
 
 
-def draw(skill: str, fold: str, rng: np.random.Generator) -> Idea:
-    """One idea of a skill of `SKILLS` or `RECURRING`."""
+def draw(skill: str, split: str, rng: np.random.Generator) -> SampleSpec:
+    """Draw one sample of a skill of `SKILLS` or `RECURRING`: its content, without pixels."""
     if skill in primitives.SKILLS:
-        return primitives.draw(skill, fold, rng)
+        return primitives.draw(skill, split, rng)
     low, high = {"translate": (2, 2), "zh_count": (1, 4)}.get(skill, (1, 2))
     scene = draw_scene(rng, low, high)
     thing = scene.things[int(rng.integers(len(scene.things)))]
     match skill:
         case "zh_colour":
-            words = ("{}是什么颜色?", "请说出{}的颜色。")
-            return Idea((scene,), (Ask(tuple(w.format(SHAPE[thing.shape]) for w in words), COLOUR[thing.colour]),))
+            wordings = ("{}是什么颜色?", "请说出{}的颜色。")
+            return SampleSpec((scene,), (fill_question(wordings, SHAPE[thing.shape], COLOUR[thing.colour]),))
         case "zh_shape":
-            words = ("{}的是什么形状?", "请说出{}的形状。")
-            return Idea((scene,), (Ask(tuple(w.format(COLOUR[thing.colour]) for w in words), SHAPE[thing.shape]),))
+            wordings = ("{}的是什么形状?", "请说出{}的形状。")
+            return SampleSpec((scene,), (fill_question(wordings, COLOUR[thing.colour], SHAPE[thing.shape]),))
         case "zh_list":
-            return Idea((scene,), (Ask(("描述这张图。", "图中有什么?"), in_chinese(scene)),))
+            return SampleSpec((scene,), (Question(("描述这张图。", "图中有什么?"), in_chinese(scene)),))
         case "translate":
-            said = ", ".join(thing.name for thing in scene.things)
-            return Idea((), (Ask((f"In Chinese: {said}", f"Translate into Chinese: {said}"), in_chinese(scene)),))
+            caption = ", ".join(thing.name for thing in scene.things)
+            return SampleSpec(
+                (), (Question((f"In Chinese: {caption}", f"Translate into Chinese: {caption}"), in_chinese(scene)),)
+            )
         case "zh_count":
-            return Idea((scene,), (Ask(("有几个图形?", "请数一数图形。"), NUMBER[len(scene.things)]),))
+            return SampleSpec((scene,), (Question(("有几个图形?", "请数一数图形。"), NUMBER[len(scene.things)]),))
     raise AssertionError(skill)

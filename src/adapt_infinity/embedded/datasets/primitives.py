@@ -1,4 +1,4 @@
-"""What the embedded model knows before any arrival: the look, the number and the place of things, and to repeat words.
+"""Base dataset: colour, shape, size, number and place of shapes, and repeating words. Pre-training uses it.
 
 <image> What colour is the circle?      red
 <image> Where is the red circle?        top left
@@ -8,8 +8,13 @@ Repeat: river lamp stone                river lamp stone
 
 import numpy as np
 
-from adapt_infinity.embedded.sample_specs import Ask, Idea, Skill
+from adapt_infinity.embedded.sample_specs import Question, SampleSpec, Skill, fill_question
 from adapt_infinity.embedded.scenes import COLOURS, SHAPES, Scene, draw_scene
+
+ABOUT = (
+    "What the embedded model knows before any arrival: the look, the number and the place of things, "
+    "and to repeat words."
+)
 
 WORDS = (
     "river",
@@ -67,46 +72,46 @@ SKILLS = {
 }
 
 
-def ask(skill: str, scene: Scene, rng: np.random.Generator) -> Ask:
-    """A question of a primitive skill about a scene whose colours and shapes are all different."""
+def ask_question(skill: str, scene: Scene, rng: np.random.Generator) -> Question:
+    """Draw a question of a primitive skill about a scene; the scene's colours and shapes must all be different."""
     thing = scene.things[int(rng.integers(len(scene.things)))]
     match skill:
         case "colour":
-            words = ("What colour is the {}?", "Tell me the colour of the {}.", "The {} has which colour?")
-            return Ask(tuple(word.format(thing.shape) for word in words), thing.colour)
+            wordings = ("What colour is the {}?", "Tell me the colour of the {}.", "The {} has which colour?")
+            return fill_question(wordings, thing.shape, thing.colour)
         case "shape":
-            words = ("What shape is the {} one?", "Tell me the shape of the {} one.", "The {} one has which shape?")
-            return Ask(tuple(word.format(thing.colour) for word in words), thing.shape)
+            wordings = ("What shape is the {} one?", "Tell me the shape of the {} one.", "The {} one has which shape?")
+            return fill_question(wordings, thing.colour, thing.shape)
         case "size":
-            words = ("Is the {} small or large?", "Tell me the size of the {}.", "How big is the {}?")
-            return Ask(tuple(word.format(thing.name) for word in words), thing.size)
+            wordings = ("Is the {} small or large?", "Tell me the size of the {}.", "How big is the {}?")
+            return fill_question(wordings, thing.name, thing.size)
         case "count":
-            words = ("How many shapes are there?", "Count the shapes.", "What is the number of shapes?")
-            return Ask(words, str(len(scene.things)))
+            wordings = ("How many shapes are there?", "Count the shapes.", "What is the number of shapes?")
+            return Question(wordings, str(len(scene.things)))
         case "place":
-            words = ("Where is the {}?", "Tell me the place of the {}.", "In which part is the {}?")
-            return Ask(tuple(word.format(thing.name) for word in words), thing.place)
+            wordings = ("Where is the {}?", "Tell me the place of the {}.", "In which part is the {}?")
+            return fill_question(wordings, thing.name, thing.place)
         case "exists":
             present = [thing.colour for thing in scene.things]
             absent = [colour for colour in COLOURS if colour not in present]
             there = rng.random() < 0.5
             colour = str(rng.choice(present if there else absent))
-            words = ("Is there a {} shape?", "Is anything {}?", "Does the picture show a {} shape?")
-            return Ask(tuple(word.format(colour) for word in words), "yes" if there else "no")
+            wordings = ("Is there a {} shape?", "Is anything {}?", "Does the picture show a {} shape?")
+            return fill_question(wordings, colour, "yes" if there else "no")
         case "at_place":
-            words = ("What is at the {}?", "Which shape is at the {}?", "Name the thing at the {}.")
-            return Ask(tuple(word.format(thing.place) for word in words), thing.name)
+            wordings = ("What is at the {}?", "Which shape is at the {}?", "Name the thing at the {}.")
+            return fill_question(wordings, thing.place, thing.name)
         case "list":
             names = ", ".join(thing.name for thing in scene.things)
-            return Ask(("List the shapes.", "Which shapes are there?", "Name all shapes."), names)
+            return Question(("List the shapes.", "Which shapes are there?", "Name all shapes."), names)
     raise AssertionError(skill)
 
 
-def draw(skill: str, fold: str, rng: np.random.Generator) -> Idea:
-    """One idea of a skill of `SKILLS`."""
+def draw(skill: str, split: str, rng: np.random.Generator) -> SampleSpec:
+    """Draw one sample of a skill of `SKILLS`: its content, without pixels."""
     if skill == "echo":
-        said = " ".join(rng.choice(WORDS, 3, replace=False))
-        return Idea((), (Ask((f"Repeat: {said}", f"Say again: {said}", f"Say after me: {said}"), said),))
+        text = " ".join(rng.choice(WORDS, 3, replace=False))
+        return SampleSpec((), (Question((f"Repeat: {text}", f"Say again: {text}", f"Say after me: {text}"), text),))
     most = {"list": 3, "count": len(SHAPES)}.get(skill, 4)
     scene = draw_scene(rng, 1, most)
-    return Idea((scene,), (ask(skill, scene, rng),))
+    return SampleSpec((scene,), (ask_question(skill, scene, rng),))
