@@ -1,4 +1,4 @@
-"""Saved datasets are whole or not there."""
+"""A saved dataset is complete or does not exist."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from adapt_infinity.datasets.atomic import AtomicDataset, replacing
 
 
 class TextDataset(AtomicDataset):
-    """A file of text, which breaks half-way when told to."""
+    """A text file; saving the text "broken" fails after two characters."""
 
     def read(self, path: Path) -> str:
         return path.read_text()
@@ -22,25 +22,25 @@ class TextDataset(AtomicDataset):
         path.write_text(data)
 
 
-def test_a_broken_write_leaves_no_version(tmp_path: Path) -> None:
-    def at(version: str) -> TextDataset:
+def test_failed_write_leaves_no_version(tmp_path: Path) -> None:
+    def dataset(version: str) -> TextDataset:
         return TextDataset(filepath=str(tmp_path / "words.txt"), version=Version(None, version))
 
-    at("1").save("whole")
+    dataset("1").save("whole")
     with pytest.raises(Exception, match="the disk is full"):
-        at("2").save("broken")
+        dataset("2").save("broken")
     assert TextDataset(filepath=str(tmp_path / "words.txt"), version=Version(None, None)).load() == "whole"
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["words.txt"]
 
 
-def test_a_version_is_never_written_twice(tmp_path: Path) -> None:
+def test_version_cannot_be_overwritten(tmp_path: Path) -> None:
     dataset = TextDataset(filepath=str(tmp_path / "words.txt"), version=Version(None, "1"))
     dataset.save("whole")
     with pytest.raises(Exception, match="must not exist"):
         TextDataset(filepath=str(tmp_path / "words.txt"), version=Version(None, "1")).save("other")
 
 
-def test_a_folder_is_replaced_as_one(tmp_path: Path) -> None:
+def test_folder_is_replaced_at_once(tmp_path: Path) -> None:
     with replacing(tmp_path / "folder") as temporary:
         temporary.mkdir()
         (temporary / "a").write_text("a")

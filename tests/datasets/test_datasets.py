@@ -1,4 +1,4 @@
-"""What goes in comes out, and what has been altered is not believed."""
+"""Datasets: loading returns what was saved, and a changed file is an error."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ from tests.pool.test_pool import arrivals, removals
 NOW = Version(None, "2026-01-01T00.00.00.000Z")
 
 
-def test_table_and_figure_have_previews(tmp_path: Path) -> None:
+def test_tables_and_figures_have_previews(tmp_path: Path) -> None:
     table = TableDataset(filepath=str(tmp_path / "t.parquet"), version=NOW)
     table.save(pd.DataFrame({"a": [1, 2], "b": [[1], []]}))
     assert table.load()["a"].tolist() == [1, 2]
@@ -40,7 +40,7 @@ def test_table_and_figure_have_previews(tmp_path: Path) -> None:
     assert len(figure.preview()) > 100
 
 
-def test_a_past_pool_rebuilds_and_parts_are_shared(tmp_path: Path) -> None:
+def test_past_pools_can_be_loaded_and_share_their_parts(tmp_path: Path) -> None:
     first = remove(join_pool(Pool(), unread(arrivals("a", 3)), 1), removals([1]), 1)
     second = join_pool(first, unread(arrivals("b", 2, first_id=3)), 2)
     for number, pool in enumerate([first, second], start=1):
@@ -53,7 +53,7 @@ def test_a_past_pool_rebuilds_and_parts_are_shared(tmp_path: Path) -> None:
         assert loaded.ledger_table.equals(pool.ledger_table)
 
 
-def test_an_altered_shard_is_found(tmp_path: Path) -> None:
+def test_altered_shard_is_an_error(tmp_path: Path) -> None:
     dataset = PoolDataset(filepath=str(tmp_path / "round_1/pool.json"), version=NOW)
     dataset.save(join_pool(Pool(), unread(arrivals("a", 3)), 1))
     (shard,) = (tmp_path / "pool").iterdir()
@@ -62,7 +62,7 @@ def test_an_altered_shard_is_found(tmp_path: Path) -> None:
         dataset.load()
 
 
-def test_an_adapter_folder_is_pefts_own(
+def test_peft_loads_the_adapter_folder(
     tmp_path: Path, warm_adapter: Adapter, base_model: Checkpoint, model_params: ModelParams
 ) -> None:
     from peft import PeftModel
@@ -81,7 +81,7 @@ def test_an_adapter_folder_is_pefts_own(
     assert suffixes <= {".json", ".safetensors", ".md"}  # never a pickle
 
 
-def test_sources_name_what_is_wrong(tmp_path: Path) -> None:
+def test_errors_of_sources_name_the_cause(tmp_path: Path) -> None:
     sources = [{"name": "a", "format": "llava", "train": "a.json", "test": "t.json", "graders": {"s": "exact"}}]
 
     def split(name: str, round: int | None) -> SourcesDataset:
@@ -96,17 +96,17 @@ def test_sources_name_what_is_wrong(tmp_path: Path) -> None:
     (source,) = split("train", 1).load()
     assert (source.name, list(source.records), source.graders) == ("a", [{"id": 1}], {"s": "exact"})
     assert source.repairs == ("byte order mark read over",)
-    with pytest.raises(Exception, match="1 arrivals; there is none for round 2"):
+    with pytest.raises(Exception, match="1 arrivals; round 2 has none"):
         split("train", 2).load()
 
 
-def test_pictures_lie_below_the_data_folder(tmp_path: Path) -> None:
+def test_pictures_are_below_the_data_folder(tmp_path: Path) -> None:
     sources = [{"name": "a"}, {"name": "b", "pictures": "elsewhere"}]
     pictures = PicturesDataset(filepath=str(tmp_path), sources=sources, max_pixels=9).load()
     assert pictures.roots == {"a": tmp_path, "b": tmp_path / "elsewhere"}
 
 
-def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
+def test_error_names_the_missing_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="no checkpoint in"):
         CheckpointDataset(filepath=str(tmp_path)).load()
     with pytest.raises(ValueError, match="either filepath"):

@@ -213,7 +213,7 @@ def test_missing_and_altered_parts_are_found(tmp_path: Path) -> None:
         flipped[len(whole) // 3] ^= 1
         place.write_bytes(flipped)
         assert quick_fault(place, entry) == ""  # the size is right, so only reading the file finds it
-        assert list(faults(store, version)) == [f"{entry['file']} has been altered: its hash is not the one on record"]
+        assert list(faults(store, version)) == [f"{entry['file']} has been altered: its hash is not the recorded one"]
         place.write_bytes(whole)
     assert list(faults(store, version)) == []
 
@@ -319,8 +319,8 @@ class PoolMachine(RuleBasedStateMachine):
                 raise Broken
             return whole(*arguments, **options)
 
-        whole = atomic.put
-        patch.setattr(on_disk, "put", failing)
+        whole = atomic.put_in_place
+        patch.setattr(on_disk, "put_in_place", failing)
         at = self._at(len(self.versions))
         try:
             at.save(self.pool)

@@ -1,7 +1,7 @@
-"""A versioned dataset whose versions are either whole or not there.
+"""The base class of this project's datasets: each version on disk is complete or does not exist.
 
-What is saved is written under a temporary name beside its place, forced to disk, and renamed. Kedro takes the newest
-version that exists; without the rename, a file cut short by a full disk or a killed run would be that version.
+Data are written under a temporary name in the same folder, flushed to disk, and renamed. Kedro loads the newest version
+that exists; without the rename this could be a file that a full disk or a killed run left incomplete.
 """
 
 import os
@@ -18,7 +18,7 @@ from adapt_infinity.kedro_internals import load_path
 
 
 class AtomicDataset(AbstractVersionedDataset[Any, Any]):
-    """Base of this project's datasets; a subclass reads and writes one path, a file or a folder."""
+    """A versioned dataset with atomic writes; a subclass reads and writes one path, a file or a folder."""
 
     def __init__(
         self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None
@@ -28,18 +28,18 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
 
     @abstractmethod
     def read(self, path: Path) -> Any:
-        """What is at `path`."""
+        """Load the data at `path`."""
 
     @abstractmethod
     def write(self, data: Any, path: Path) -> None:
-        """Put `data` at `path`, which does not exist yet."""
+        """Write `data` to `path`, which does not exist yet."""
 
     def load(self) -> Any:
         return self.read(load_path(self))
 
     def save(self, data: Any) -> None:
-        place, path = Path(self._filepath), Path(self._get_save_path())
-        _clear_left(place.glob(f"*/.{place.name}.*.tmp"))  # by killed runs, whose versions nobody will write again
+        entry, path = Path(self._filepath), Path(self._get_save_path())
+        _remove_leftovers(entry.glob(f"*/.{entry.name}.*.tmp"))  # of killed runs, which will not write them again
         with replacing(path) as temporary:
             self.write(data, temporary)
 
@@ -52,27 +52,27 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path whose content takes the place of `path`, durably, when the block ends well."""
-    with unfinished(path) as temporary:
+    """Yield a temporary path; what is written there replaces `path` if the block ends without an exception."""
+    with temporary_path(path) as temporary:
         yield temporary
-        put(temporary, path)
+        put_in_place(temporary, path)
 
 
 @contextmanager
-def unfinished(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, gone when the block ends. What killed processes left there is cleared away."""
+def temporary_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it is removed when the block ends, as are those of dead processes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _clear_left(path.parent.glob(f".{path.name}.*.tmp"))
+    _remove_leftovers(path.parent.glob(f".{path.name}.*.tmp"))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _clear(temporary)
+    _remove(temporary)
     try:
         yield temporary
     finally:
-        _clear(temporary)
+        _remove(temporary)
 
 
-def put(temporary: Path, path: Path) -> None:
-    """Force what is at `temporary` to disk and give it its name: there whole, or not at all, whatever happens."""
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Flush a file or folder to disk and rename it to `path`, so that `path` is complete even after a power failure."""
     for file in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
         if file.is_file():
             _sync(file)
@@ -81,14 +81,14 @@ def put(temporary: Path, path: Path) -> None:
         _sync(folder)
 
 
-def _clear_left(unfinished: Iterable[Path]) -> None:
-    """Remove what belongs to processes that are no more."""
-    for left in list(unfinished):
-        if not _alive(int(left.name.split(".")[-2])):
-            _clear(left)
+def _remove_leftovers(paths: Iterable[Path]) -> None:
+    """Remove temporary paths whose process, named in the path, does not run any more."""
+    for path in list(paths):
+        if not _is_running(int(path.name.split(".")[-2])):
+            _remove(path)
 
 
-def _alive(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -98,7 +98,7 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _clear(path: Path) -> None:
+def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:

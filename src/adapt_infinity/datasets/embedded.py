@@ -1,4 +1,4 @@
-"""The embedded stream's folder and the embedded model's checkpoint, as the two pipelines that make them leave them."""
+"""The embedded stream's folder and the embedded model's checkpoint, which two pipelines of this project write."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from adapt_infinity.model.checkpoint import Checkpoint
 
 
 class EmbeddedStreamDataset(AbstractDataset[Any, Path]):
-    """The stream's root folder. Saving a recipe (`EmbeddedStreamParams`) writes all that it describes."""
+    """The stream's root folder. Saving `EmbeddedStreamParams` generates the stream and writes it."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
@@ -33,7 +33,7 @@ class EmbeddedStreamDataset(AbstractDataset[Any, Path]):
 
 
 class EmbeddedCheckpointDataset(AtomicDataset):
-    """What pre-training made (model, processor, per-skill figures), as an ordinary Hugging Face folder."""
+    """The result of pre-training (model, processor, figures), saved as a folder that transformers can load."""
 
     def read(self, path: Path) -> Checkpoint:
         return Checkpoint(path)

@@ -1,4 +1,4 @@
-"""What the probe has read in a stream, and the features of a round. `features/store.py` describes the files."""
+"""Per-sample gradient features of a round, and a stream's store of them; `features/store.py` describes the files."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from adapt_infinity.features.store import Features, FeatureStream, ProbeStore, r
 
 
 class FeaturesDataset(AtomicDataset):
-    """`FeatureStream` in, `Features` out."""
+    """Saves a `FeatureStream`, loads `Features`."""
 
     def read(self, path: Path) -> Features:
         return read_features(path)
@@ -29,7 +29,7 @@ class FeaturesDataset(AtomicDataset):
 
 
 class ProbeStoreDataset(AbstractDataset[Any, ProbeStore]):
-    """A stream's `ProbeStore`: the shards in `filepath`, and every version of the features of its rounds."""
+    """A stream's `ProbeStore`: the shards in `filepath`, and all versions of the features of the stream's rounds."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
@@ -37,18 +37,18 @@ class ProbeStoreDataset(AbstractDataset[Any, ProbeStore]):
 
     def load(self) -> ProbeStore:
         versions = [path.parent for path in self._filepath.parent.glob("round_*/features/*/features/spec.json")]
-        return ProbeStore(self._filepath, tuple(sorted(versions, key=_age)))
+        return ProbeStore(self._filepath, tuple(sorted(versions, key=_round_and_version)))
 
     def save(self, data: Any) -> None:
         raise NotImplementedError("the probe itself writes its shards")
 
     def _exists(self) -> bool:
-        return True  # an empty store is a store
+        return True  # an empty store is valid
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
 
 
-def _age(version: Path) -> tuple[int, str]:
-    """Round and version of a features folder."""
+def _round_and_version(version: Path) -> tuple[int, str]:
+    """Round number and version of a features folder, to sort by."""
     return int(version.parts[-4].removeprefix("round_")), version.parts[-2]

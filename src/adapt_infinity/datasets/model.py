@@ -1,4 +1,4 @@
-"""Checkpoints and adapters on disk. A live model never enters the catalog: nodes are given the means to load one."""
+"""Base checkpoints, adapters and the state of training methods. Nodes load the model itself where they need it."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ from adapt_infinity.training.method_state import MethodState, read_state, write_
 
 
 class CheckpointDataset(AbstractDataset[Any, Checkpoint]):
-    """Where the base model is: `filepath` = a folder in Hugging Face's layout, or `hub` = a name on its hub."""
+    """The place of the base model: `filepath` (a folder that transformers can load) or `hub` (a Hugging Face name).
+
+    ValueError unless exactly one is given; FileNotFoundError on loading if the folder is no checkpoint.
+    """
 
     def __init__(
         self, *, filepath: str | None = None, hub: str | None = None, metadata: dict[str, Any] | None = None
@@ -32,7 +35,7 @@ class CheckpointDataset(AbstractDataset[Any, Checkpoint]):
         return Checkpoint(self._filepath)
 
     def save(self, data: Any) -> None:
-        raise NotImplementedError("a base model is given, not made, by a round")
+        raise NotImplementedError("base_model is read only: a round does not change it")
 
     def _exists(self) -> bool:
         return self._hub is not None or (self._filepath is not None and self._filepath.exists())
@@ -42,7 +45,7 @@ class CheckpointDataset(AbstractDataset[Any, Checkpoint]):
 
 
 class AdapterDataset(AtomicDataset):
-    """A PEFT adapter folder: what `PeftModel.from_pretrained` reads, plus its history and Adam's moments."""
+    """An adapter folder that `PeftModel.from_pretrained` can load, with history and Adam's moments beside it."""
 
     def read(self, path: Path) -> Adapter:
         return read_adapter(path)
@@ -52,7 +55,7 @@ class AdapterDataset(AtomicDataset):
 
 
 class MethodStateDataset(AtomicDataset):
-    """What a training method carries to the next round: safetensors and a record."""
+    """What a training method keeps for the next round: safetensors and a JSON record."""
 
     def read(self, path: Path) -> MethodState:
         return read_state(path)

@@ -1,4 +1,4 @@
-"""Rows of samples as Parquet: written from a stream of blocks, read when asked for."""
+"""Tables of samples as Parquet: written block by block, and read only where rows are needed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from adapt_infinity.datasets.tables import preview_rows
 
 
 class RowsDataset(AtomicDataset):
-    """A stream of tables in, a table that has not been read yet out."""
+    """Saves an iterator of tables, loads a `pyarrow.dataset.Dataset` whose rows are not read yet."""
 
     def read(self, path: Path) -> ds.Dataset:
         return parquet.open_table(path)

@@ -1,4 +1,4 @@
-"""Raw data as it lies on disk: the stream's sources and their pictures. Sources are read only, never written."""
+"""Raw data: the records of the stream's sources, their pictures, and folders. None of these datasets can be saved."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +18,12 @@ KEYS = {
 
 
 class SourcesDataset(AbstractDataset[Any, list[Source]]):
-    """The records of one split (`train`, `validation`, `test`): of the source that arrives in `round`; null = of all.
+    """Records of one split (`train`, `validation`, `test`) of the source that arrives in `round`, or of all (null).
 
-    `sources` lists entries in order of arrival; docs/your_data.md says what an entry may have. A source without
-    `train` only brings test items and is no arrival. Records are read from their files while they are asked for.
+    `sources` lists entries in order of arrival; docs/your_data.md says what an entry may have. A source without `train`
+    only has test items and is no arrival. Records are read from their files one by one, when they are used.
+
+    ValueError on loading for an unknown key, format or option, for a missing file, and for a round without arrival.
     """
 
     def __init__(
@@ -40,20 +42,20 @@ class SourcesDataset(AbstractDataset[Any, list[Source]]):
         self.metadata = metadata
 
     def load(self) -> list[Source]:
-        return [self._source(entry) for entry in self._chosen()]
+        return [self._source(entry) for entry in self._entries()]
 
     def save(self, data: Any) -> None:
-        raise NotImplementedError("sources are read, never written")
+        raise NotImplementedError("sources are read only")
 
     def _source(self, entry: Mapping[str, Any]) -> Source:
         name = entry["name"]
-        strangers = sorted(set(entry) - KEYS)
-        if strangers:
-            raise ValueError(f"sources: {name} has an unknown key {strangers[0]!r}; known: {', '.join(sorted(KEYS))}")
+        unknown = sorted(set(entry) - KEYS)
+        if unknown:
+            raise ValueError(f"sources: {name} has an unknown key {unknown[0]!r}; known: {', '.join(sorted(KEYS))}")
         options = dict(entry.get("options") or {})
         if self._split == "test":
             options |= entry.get("test_options") or {}
-        formats.load(entry["format"], options)  # an unknown format or option is an error before anything is read
+        formats.load(entry["format"], options)  # checks format and options before any file is read
         limit = entry.get("limit") if self._split == "train" else None
         records = self._records(entry, limit)
         return Source(
@@ -68,42 +70,43 @@ class SourcesDataset(AbstractDataset[Any, list[Source]]):
         )
 
     def _records(self, entry: Mapping[str, Any], limit: int | None) -> Records:
-        form = formats.module(entry["format"])
+        format_module = formats.module(entry["format"])
         path = self._root / entry[self._split]
         join = entry.get("join") or {}
-        partner = self._root / join[self._split] if join.get(self._split) else None
-        for wanted in (path, partner):
-            if wanted is not None and not files(wanted):
-                raise ValueError(f"source {entry['name']!r}: there is no file {wanted}")
+        joined = self._root / join[self._split] if join.get(self._split) else None
+        for file in (path, joined):
+            if file is not None and not files(file):
+                raise ValueError(f"source {entry['name']!r}: there is no file {file}")
         return Records(
             path=path,
-            under=getattr(form, "UNDER", ""),
-            keyed=getattr(form, "KEYED", False),
+            under=getattr(format_module, "UNDER", ""),
+            keyed=getattr(format_module, "KEYED", False),
             limit=limit,
-            join=partner,
+            join=joined,
             join_under=join.get("under", ""),
             on=join.get("by", ""),
         )
 
-    def _chosen(self) -> list[dict[str, Any]]:
+    def _entries(self) -> list[dict[str, Any]]:
         with_split = [source for source in self._sources if source.get(self._split)]
         if self._round is None:
             return with_split
         if not 1 <= self._round <= len(with_split):
-            raise ValueError(f"the stream has {len(with_split)} arrivals; there is none for round {self._round}")
+            raise ValueError(f"the stream has {len(with_split)} arrivals; round {self._round} has none")
         return [with_split[self._round - 1]]
 
     def _exists(self) -> bool:
-        return all(files(self._root / source[self._split]) for source in self._chosen())
+        return all(files(self._root / source[self._split]) for source in self._entries())
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._root), "split": self._split, "round": self._round}
 
 
 class PicturesDataset(AbstractDataset[Any, Pictures]):
-    """The folder below which each source's pictures lie (`filepath`, or the source's own `pictures` below it).
+    """The folders of the sources' pictures: `filepath`, or the folder `pictures` of a source below it.
 
-    `store` is where pictures are put that come inside records or, with `allow_urls`, from the net.
+    Pictures that are inside records or, with `allow_urls`, on the internet, are saved in `store`. A picture with more
+    than `max_pixels` pixels is rejected.
     """
 
     def __init__(
@@ -128,7 +131,7 @@ class PicturesDataset(AbstractDataset[Any, Pictures]):
         return Pictures(roots, self._max_pixels, self._store, self._allow_urls)
 
     def save(self, data: Any) -> None:
-        raise NotImplementedError("pictures are kept by intake, one by one, as they arrive")
+        raise NotImplementedError("pictures are saved one by one by intake")
 
     def _exists(self) -> bool:
         return self._root.is_dir()
@@ -138,7 +141,7 @@ class PicturesDataset(AbstractDataset[Any, Pictures]):
 
 
 class FolderDataset(AbstractDataset[Any, Path]):
-    """A folder that is given, such as the project's own; its path is what is loaded."""
+    """An existing folder, such as the project's; loading returns its path."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._folder = Path(filepath)
@@ -148,7 +151,7 @@ class FolderDataset(AbstractDataset[Any, Path]):
         return self._folder
 
     def save(self, data: Any) -> None:
-        raise NotImplementedError("a given folder is read, never written")
+        raise NotImplementedError("a folder is read only")
 
     def _exists(self) -> bool:
         return self._folder.is_dir()

@@ -1,4 +1,4 @@
-"""Tables and figures: kedro-datasets' Parquet and Matplotlib formats, written atomically, with previews for Viz."""
+"""Tables (Parquet) and figures (Matplotlib, PNG), with atomic writes and previews for Kedro-Viz."""
 
 import base64
 from pathlib import Path
@@ -6,14 +6,13 @@ from typing import Any
 
 import pandas as pd
 from kedro_datasets._typing import ImagePreview, TablePreview
-from kedro_datasets.matplotlib import MatplotlibDataset
 from kedro_datasets.pandas import ParquetDataset
 
 from adapt_infinity.datasets.atomic import AtomicDataset
 
 
 class TableDataset(AtomicDataset):
-    """A DataFrame as Parquet."""
+    """A DataFrame, stored as Parquet."""
 
     def read(self, path: Path) -> pd.DataFrame:
         return ParquetDataset(filepath=str(path)).load()
@@ -26,12 +25,14 @@ class TableDataset(AtomicDataset):
 
 
 class FigureDataset(AtomicDataset):
-    """A Matplotlib figure as PNG."""
+    """A Matplotlib figure, stored as PNG; loading returns the bytes of the file."""
 
     def read(self, path: Path) -> bytes:
         return path.read_bytes()
 
     def write(self, data: Any, path: Path) -> None:
+        from kedro_datasets.matplotlib import MatplotlibDataset  # matplotlib takes 0.2 s
+
         MatplotlibDataset(filepath=str(path), save_args={"format": "png", "dpi": 130}).save(data)
 
     def preview(self) -> ImagePreview:
@@ -39,7 +40,7 @@ class FigureDataset(AtomicDataset):
 
 
 def preview_rows(table: pd.DataFrame, rows: int) -> TablePreview:
-    """The head of a table as plain text cells: lists and structures have no JSON form that Viz would show."""
+    """The first rows of a table, with every cell as text, because Kedro-Viz shows no lists and structures."""
     head = table.head(rows)
     shown = head.map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)[:80])
     return TablePreview(shown.to_dict(orient="split"))
