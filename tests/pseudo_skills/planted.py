@@ -1,4 +1,4 @@
-"""Samples whose clusters are known, as the probe and the pool would hand them over."""
+"""Samples whose clusters are known: features, pools and parameters that the tests of this folder share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +14,11 @@ from adapt_infinity.pseudo_skills.finding import cluster_rows
 from adapt_infinity.pseudo_skills.kmeans import KMeansParams
 from adapt_infinity.pseudo_skills.matching import start_clusters
 from adapt_infinity.pseudo_skills.params import PseudoSkillParams
-from adapt_infinity.pseudo_skills.unit_rows import UnitRows, unit_rows, workers
+from adapt_infinity.pseudo_skills.unit_rows import UnitRows, piece_threads, unit_rows
 from tests.conftest import unread
-from tests.subset.usual import Read
+from tests.subset.defaults import StubFeatures
 
-USUAL: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "k": 12,
     "candidates": [],
     "sweep_rows": 1024,
@@ -37,17 +37,18 @@ USUAL: dict[str, Any] = {
 }
 
 
-def probe(rows: np.ndarray, dtype: str = "float32") -> Read:
+def features_of(rows: np.ndarray, dtype: str = "float32") -> StubFeatures:
+    """Features whose gradients and embeddings are these rows, scaled to length 1."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     unit = (rows / np.where(lengths == 0, 1, lengths)).astype(dtype)
     ids = 3 * np.arange(len(rows)) + 100
-    return Read(ids, unit, unit, pd.DataFrame({"sample_id": ids, "el2n": np.linspace(0, 1, len(rows))}))
+    return StubFeatures(ids, unit, unit, pd.DataFrame({"sample_id": ids, "el2n": np.linspace(0, 1, len(rows))}))
 
 
 def planted(
     n: int = 1500, dim: int = 64, skills: int = 12, seed: int = 0, noise: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows around random directions, `noise` times as long a step away as these are long; and whose they are."""
+    """Rows around one random direction per skill, with noise of `noise` times its length; and the skill of each row."""
     rng = np.random.default_rng(seed)
     directions = rng.normal(size=(skills, dim)) / dim**0.5
     skill = rng.permutation(np.arange(n) % skills)
@@ -55,35 +56,35 @@ def planted(
 
 
 def params(**changes: Any) -> PseudoSkillParams:
-    return PseudoSkillParams(**{**USUAL, **changes})
+    return PseudoSkillParams(**{**DEFAULTS, **changes})
 
 
 def clustered(rows: np.ndarray, dtype: str = "float32", **changes: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The clusters and k_sweep tables of the rows."""
-    features = probe(rows, dtype)
+    features = features_of(rows, dtype)
     return cluster_rows({"gradients": features.gradients}, features.sample_ids, params(**changes), start_clusters())
 
 
 @contextmanager
-def searching(rows: np.ndarray, **changes: Any) -> Iterator[tuple[UnitRows, KMeansParams]]:
-    """The rows of an array, and the search that the usual parameters describe."""
-    chosen = params(**changes)
-    with workers(chosen.threads, chosen.block) as each:
-        search = KMeansParams(
-            each=each,
-            searcher=backends.load(chosen.backend),
+def kmeans_inputs(rows: np.ndarray, **changes: Any) -> Iterator[tuple[UnitRows, KMeansParams]]:
+    """The rows of an array and the k-means parameters, as `cluster_rows` makes them."""
+    given = params(**changes)
+    with piece_threads(given.threads, given.block) as map_pieces:
+        kmeans_params = KMeansParams(
+            map_pieces=map_pieces,
+            searcher=backends.load(given.backend),
             device=torch.device("cpu"),
-            iterations=chosen.iterations,
-            tolerance=chosen.tolerance,
-            restarts=chosen.restarts,
-            batch=chosen.batch,
+            iterations=given.iterations,
+            tolerance=given.tolerance,
+            restarts=given.restarts,
+            batch=given.batch,
         )
-        yield unit_rows([rows], np.arange(len(rows)), ["rows"], each), search
+        yield unit_rows([rows], np.arange(len(rows)), ["rows"], map_pieces), kmeans_params
 
 
 def pool_of(questions: list[str], skills: list[str] | None = None, images: list[list[str]] | None = None) -> Pool:
-    """A pool whose samples ask these and are answered "yes"."""
-    turns: list[Any] = [[{"role": "user", "text": asked}, {"role": "assistant", "text": "yes"}] for asked in questions]
+    """A pool with one sample per question, each answered "yes"."""
+    turns: list[Any] = [[{"role": "user", "text": text}, {"role": "assistant", "text": "yes"}] for text in questions]
     pictures: list[Any] = images or [[] for _ in questions]
     rows = pd.DataFrame(
         {

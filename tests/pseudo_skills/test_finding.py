@@ -1,4 +1,4 @@
-"""Pseudo-skills: planted ones are found, labels are canonical, none is empty, and nothing but the rows decides them."""
+"""Clustering: planted clusters are found, numbers are canonical, no cluster is empty, and only the rows matter."""
 
 import sys
 from pathlib import Path
@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 from adapt_infinity.pool.pool import start_pool
 from adapt_infinity.pseudo_skills.finding import agreement, cluster_rows, find_pseudo_skills
 from adapt_infinity.pseudo_skills.matching import start_clusters
-from adapt_infinity.pseudo_skills.unit_rows import PIECE
-from tests.pseudo_skills.planted import clustered, params, planted, probe
+from adapt_infinity.pseudo_skills.unit_rows import PIECE_ROWS
+from tests.pseudo_skills.planted import clustered, features_of, params, planted
 
-NOISE = np.random.default_rng(0).normal(size=(3 * PIECE + 77, 24))  # without clusters: any difference would move a row
+NOISE = np.random.default_rng(0).normal(
+    size=(3 * PIECE_ROWS + 77, 24)
+)  # without clusters, so any rounding difference would move a row
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_planted_skills_are_found(dtype: str, seed: int) -> None:
     rows, skill = planted(seed=seed)
-    table, sweep = find_pseudo_skills(probe(rows, dtype), start_pool(), start_clusters(), params())
+    table, sweep = find_pseudo_skills(features_of(rows, dtype), start_pool(), start_clusters(), params())
     found = agreement(table, pd.Series(skill))
     assert found["ari"] >= 0.95  # type: ignore[operator]
     assert found["nmi"] >= 0.95  # type: ignore[operator]
@@ -37,7 +39,9 @@ def expected() -> dict[str, pd.DataFrame]:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize(("threads", "block"), [(1, 1), (2, PIECE), (4, 3 * PIECE), (3, 10 * PIECE), (0, 1)])
+@pytest.mark.parametrize(
+    ("threads", "block"), [(1, 1), (2, PIECE_ROWS), (4, 3 * PIECE_ROWS), (3, 10 * PIECE_ROWS), (0, 1)]
+)
 def test_threads_and_blocks_change_no_bit(
     expected: dict[str, pd.DataFrame], dtype: str, threads: int, block: int
 ) -> None:
@@ -67,17 +71,17 @@ def test_torch_keeps_its_threads_even_after_an_error() -> None:
 @given(st.integers(0, 10**6))
 @settings(max_examples=5, deadline=None)
 def test_the_order_of_rows_changes_no_bit(seed: int) -> None:
-    features, order = probe(NOISE[:300], "float16"), np.random.default_rng(seed).permutation(300)
-    usual = params(k=9, restarts=1)
-    whole, _ = cluster_rows({"gradients": features.gradients}, features.sample_ids, usual, start_clusters())
+    features, order = features_of(NOISE[:300], "float16"), np.random.default_rng(seed).permutation(300)
+    defaults = params(k=9, restarts=1)
+    whole, _ = cluster_rows({"gradients": features.gradients}, features.sample_ids, defaults, start_clusters())
     mixed, _ = cluster_rows(
-        {"gradients": features.gradients[order]}, features.sample_ids[order], usual, start_clusters()
+        {"gradients": features.gradients[order]}, features.sample_ids[order], defaults, start_clusters()
     )
     pd.testing.assert_frame_equal(mixed, whole.iloc[order].reset_index(drop=True), check_exact=True)
 
 
 def test_a_memmap_and_its_copy_are_the_same(tmp_path: Path) -> None:
-    features = probe(NOISE, "float16")
+    features = features_of(NOISE, "float16")
     np.save(tmp_path / "rows.npy", features.gradients)
     stored = np.load(tmp_path / "rows.npy", mmap_mode="r")
     copy, mapped = (
@@ -87,14 +91,14 @@ def test_a_memmap_and_its_copy_are_the_same(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(copy, mapped, check_exact=True)
 
 
-def test_engines_agree_on_what_is_clear() -> None:
+def test_backends_agree_on_clear_clusters() -> None:
     rows, _ = planted()
     tables = [clustered(rows, backend=backend)[0] for backend in ("torch", "faiss")]
     assert tables[0]["cluster"].tolist() == tables[1]["cluster"].tolist()
     assert tables[0]["similarity"].tolist() == pytest.approx(tables[1]["similarity"].tolist(), abs=1e-6)
 
 
-def test_labels_go_by_size_then_by_the_smallest_id() -> None:
+def test_clusters_are_numbered_by_size_then_by_the_smallest_id() -> None:
     """Four directions of 2, 3, 2 and 1 rows."""
     table, _ = clustered(np.eye(4)[[2, 0, 1, 0, 2, 1, 0, 3]], k=4)
     assert table["cluster"].tolist() == [1, 0, 2, 0, 1, 2, 0, 3]
@@ -106,7 +110,7 @@ def test_labels_go_by_size_then_by_the_smallest_id() -> None:
 @given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 40), st.integers(1, 30), st.sampled_from([0, 7]))
 @settings(max_examples=25, deadline=None)
 def test_no_cluster_is_empty(seed: int, n: int, k: int, distinct: int, batch: int) -> None:
-    """With copies among the rows there are min(k, distinct rows) clusters, numbered without a gap."""
+    """If rows are duplicated there are min(k, distinct rows) clusters, numbered without a gap."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(distinct, 5))[rng.integers(0, distinct, n)]
     table, sweep = clustered(rows, k=k, restarts=1, batch=batch)
@@ -131,28 +135,28 @@ def test_more_clusters_than_rows_is_noted() -> None:
     assert clustered(np.eye(3)[:1], k=10)[0]["cluster"].tolist() == [0]
 
 
-def test_opposite_rows_in_one_cluster_are_no_error() -> None:
-    """Their mean has no direction."""
+def test_opposite_rows_in_one_cluster_are_allowed() -> None:
+    """Their mean is zero, so it has no direction."""
     table, _ = clustered(np.array([[1.0, 0], [-1, 0]]), k=1)
     assert table["cluster"].tolist() == [0, 0]
     assert np.isfinite(table["similarity"]).all()
 
 
-def test_lengths_of_rows_mean_nothing() -> None:
+def test_lengths_of_rows_do_not_matter() -> None:
     rows, _ = planted(n=300)
-    features = probe(rows)
+    features = features_of(rows)
     lengths = np.random.default_rng(0).choice([2.0**-20, 1, 2**40], size=(300, 1))
     scaled = {"gradients": (features.gradients * lengths).astype(np.float32)}
     table, _ = cluster_rows(scaled, features.sample_ids, params(), start_clusters())
     assert table["cluster"].tolist() == clustered(rows)[0]["cluster"].tolist()
 
 
-@pytest.mark.parametrize(("value", "what"), [(np.nan, "not finite"), (np.inf, "not finite"), (0, "all zeros")])
+@pytest.mark.parametrize(("value", "problem"), [(np.nan, "not finite"), (np.inf, "not finite"), (0, "all zeros")])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_a_row_that_points_nowhere_names_its_sample(value: float, what: str, dtype: str) -> None:
-    features = probe(np.eye(3), dtype)
+def test_a_row_without_a_direction_is_an_error_with_its_sample_id(value: float, problem: str, dtype: str) -> None:
+    features = features_of(np.eye(3), dtype)
     features.gradients[2] = value
-    with pytest.raises(ValueError, match=rf"gradients.*{what}.*\[106\]"):
+    with pytest.raises(ValueError, match=rf"gradients.*{problem}.*\[106\]"):
         find_pseudo_skills(features, start_pool(), start_clusters(), params())
 
 
@@ -174,6 +178,8 @@ def test_agreement_by_hand() -> None:
     }
     assert agreement(table, pd.Series(["a", "b", "a", "b"]))["ari"] < 0.1  # type: ignore[operator]
     assert agreement(table, pd.Series(["a"] * 4))["nmi"] == "undefined: 1 distinct labels"
+    with pytest.raises(ValueError, match="there are 3 labels for 4 clustered samples"):
+        agreement(table, pd.Series(["a"] * 3))
 
 
 def test_without_faiss_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +190,7 @@ def test_without_faiss_the_error_says_what_to_install(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_an_error() -> None:
+def test_a_missing_gpu_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"pseudo_skills\.device is cuda:3, but torch sees 0 GPUs"):
         clustered(np.eye(3), k=2, device="cuda:3")
 
@@ -221,7 +227,7 @@ WRONG: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("key", "value"), WRONG)
 def test_parameters_are_checked(key: str, value: Any) -> None:
-    named = value[-1] if isinstance(value, list) and value else value
-    with pytest.raises(ValueError, match=rf"^pseudo_skills\.{key} must .*{named if value else ''}") as error:
+    shown = value[-1] if isinstance(value, list) and value else value
+    with pytest.raises(ValueError, match=rf"^pseudo_skills\.{key} must .*{shown if value else ''}") as error:
         params(**{key: value})
     assert "\n" not in str(error.value)

@@ -1,42 +1,42 @@
-"""The sweep finds how many skills were planted."""
+"""The sweep over k finds how many clusters were planted."""
 
 import numpy as np
 import pytest
 
 from adapt_infinity.pseudo_skills import k_sweep
-from adapt_infinity.pseudo_skills.k_sweep import Line, best, geometric
+from adapt_infinity.pseudo_skills.k_sweep import SweepResult, best_k, geometric
 from tests.pseudo_skills.planted import clustered, planted
 
 
 @pytest.mark.parametrize(("skills", "noise"), [(5, 1.0), (7, 0.7), (13, 0.7)])
 def test_the_planted_number_is_found(skills: int, noise: float) -> None:
     rows, _ = planted(n=320, skills=skills, noise=noise, seed=skills)
-    table, tried = clustered(rows, k="auto", restarts=4)
-    assert tried["k"][tried["chosen"]].tolist() == [skills]
+    table, sweep = clustered(rows, k="auto", restarts=4)
+    assert sweep["k"][sweep["chosen"]].tolist() == [skills]
     assert table["cluster"].nunique() == skills
-    assert tried["k"].is_monotonic_increasing
-    assert tried["k"].is_unique
-    assert (tried["rows"] == 320).all()
-    assert tried.loc[tried["chosen"], "silhouette"].item() == tried["silhouette"].max()
+    assert sweep["k"].is_monotonic_increasing
+    assert sweep["k"].is_unique
+    assert (sweep["rows"] == 320).all()
+    assert sweep.loc[sweep["chosen"], "silhouette"].item() == sweep["silhouette"].max()
 
 
 def test_candidates_that_are_given_are_the_only_ones() -> None:
     rows, _ = planted(n=900, skills=24)
-    table, tried = clustered(rows, k="auto", candidates=[6, 24, 60], restarts=4)
-    assert tried["k"].tolist() == [6, 24, 60]
-    assert tried["chosen"].tolist() == [False, True, False]
-    assert tried["within"].is_monotonic_decreasing
+    table, sweep = clustered(rows, k="auto", candidates=[6, 24, 60], restarts=4)
+    assert sweep["k"].tolist() == [6, 24, 60]
+    assert sweep["chosen"].tolist() == [False, True, False]
+    assert sweep["within"].is_monotonic_decreasing
     assert table["cluster"].nunique() == 24
 
 
 def test_the_sweep_reads_a_sample_of_the_rows() -> None:
     rows, _ = planted(n=1200, skills=6)
-    _, tried = clustered(rows, k="auto", candidates=[6], sweep_rows=300)
-    assert tried["rows"].tolist() == [300]
+    _, sweep = clustered(rows, k="auto", candidates=[6], sweep_rows=300)
+    assert sweep["rows"].tolist() == [300]
 
 
 def test_within_and_silhouette_by_hand() -> None:
-    """Two unit rows at right angles to each other are each 2 - √2 from their common direction, squared."""
+    """The squared distance of two orthogonal rows of length 1 to their mean direction is 2 - √2 each."""
     _, one = clustered(np.eye(2), k=1)
     assert one["within"].item() == pytest.approx(2 * (2 - 2**0.5), abs=1e-6)
     assert one["silhouette"].isna().all()
@@ -48,18 +48,20 @@ def test_within_and_silhouette_by_hand() -> None:
 
 
 def test_the_rule_by_hand() -> None:
-    """Of the steady ones the best apart; 8 is better apart, but no two halves agree on it."""
-    lines = [Line(k, k, 9, 0.0, s, t) for k, s, t in [(2, 0.3, 0.96), (4, 0.5, 0.97), (8, 0.6, 0.5), (9, None, 1.0)]]
-    assert best(lines) == 4
-    assert best([Line(k, k, 9, 0.0, 0.5, 1.0) for k in (5, 3, 4)]) == 3
+    """4 has the highest silhouette of the stable candidates; that of 8 is higher, but 8 is not stable."""
+    results = [
+        SweepResult(k, k, 9, 0.0, s, t) for k, s, t in [(2, 0.3, 0.96), (4, 0.5, 0.97), (8, 0.6, 0.5), (9, None, 1.0)]
+    ]
+    assert best_k(results) == 4
+    assert best_k([SweepResult(k, k, 9, 0.0, 0.5, 1.0) for k in (5, 3, 4)]) == 3
 
 
 def test_geometric_candidates() -> None:
     assert geometric(10) == [4]
     assert geometric(200) == [4, 6, 8, 11]
     assert geometric(10**6)[-3:] == [128, 181, 256]
-    assert k_sweep._between([Line(k, k, 9, 0.0, None, None) for k in (4, 6, 8, 11)], 8) == [7, 9, 10]
-    assert len(k_sweep._between([Line(k, k, 9, 0.0, None, None) for k in (64, 91, 128)], 91)) == 8
+    assert k_sweep._between([SweepResult(k, k, 9, 0.0, None, None) for k in (4, 6, 8, 11)], 8) == [7, 9, 10]
+    assert len(k_sweep._between([SweepResult(k, k, 9, 0.0, None, None) for k in (64, 91, 128)], 91)) == 8
 
 
 def test_a_pool_too_small_for_any_candidate_is_an_error() -> None:

@@ -1,4 +1,4 @@
-"""Readings that only some experts ask for: by a reference adapter, and of validation samples."""
+"""Readings that only some comparisons need: with a reference adapter, and of validation samples."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> ProbeStore:
     return ProbeStoreDataset(filepath=str(tmp_path / "probe")).load()
 
 
-def test_the_reference_is_read_forward_and_only_once(
+def test_the_reference_reads_each_sample_only_once(
     tmp_path: Path,
     pool: Pool,
     pictures: Pictures,
@@ -45,20 +45,20 @@ def test_the_reference_is_read_forward_and_only_once(
 ) -> None:
     other = moved(warm_adapter, 0.3)
     write_adapter(other, tmp_path / "reference")
-    wanted = params(["el2n", "learnability"], reference=str(tmp_path / "reference"))
-    given = (pool, pictures, base_model, store, model_params, PARAMS, wanted)
-    found = read_reference(*given, 1)
+    given_params = params(["el2n", "learnability"], reference=str(tmp_path / "reference"))
+    given = (pool, pictures, base_model, store, model_params, PARAMS, given_params)
+    table = read_reference(*given, 1)
     vlm = load_vlm(base_model, model_params, other)
-    for sample, nll in zip(samples_of(pool.rows()), found["nll"], strict=True):
+    for sample, nll in zip(samples_of(pool.rows()), table["nll"], strict=True):
         alone = read_losses(vlm, collate([encode(vlm, sample, pictures)], pad_token(vlm)))
         assert nll == pytest.approx(alone.item(), rel=1e-4)
     written = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*.safetensors")}
     assert written
-    assert read_reference(*given, 2).equals(found)
+    assert read_reference(*given, 2).equals(table)
     assert {path: path.stat().st_mtime_ns for path in store.folder.rglob("*.safetensors")} == written
 
 
-def test_a_skills_direction_is_the_mean_of_its_validation_rows(
+def test_the_direction_of_a_skill_is_the_mean_of_its_validation_rows(
     pictures: Pictures,
     toy_source: Source,
     base_model: Checkpoint,
@@ -66,20 +66,20 @@ def test_a_skills_direction_is_the_mean_of_its_validation_rows(
     model_params: ModelParams,
     store: ProbeStore,
 ) -> None:
-    wanted = params(["influence"], targets_per_skill=1)
+    given_params = params(["influence"], targets_per_skill=1)
     given = ([toy_source], pictures, base_model, warm_adapter, store, INTAKE, model_params, PARAMS)
-    found = read_targets(*given, wanted, 1)
-    assert set(found["skill"]) == set(toy_source.graders)
-    assert (found["samples"] == 1).all()
-    assert [np.linalg.norm(row) for row in found["direction"]] == pytest.approx([1.0] * len(found), abs=2e-3)
-    more = read_targets(*given, replace(wanted, targets_per_skill=9), 1)
+    table = read_targets(*given, given_params, 1)
+    assert set(table["skill"]) == set(toy_source.graders)
+    assert (table["samples"] == 1).all()
+    assert [np.linalg.norm(row) for row in table["direction"]] == pytest.approx([1.0] * len(table), abs=2e-3)
+    more = read_targets(*given, replace(given_params, targets_per_skill=9), 1)
     counts = more.set_index("skill")["samples"]
     assert counts.sum() == len(list(toy_source.records))
     assert (counts[counts > 1].index.isin(["caption", "compare", "talk"])).all()
     assert not list(store.folder.rglob("*.safetensors"))
 
 
-def test_nothing_is_read_that_no_expert_asks_for(
+def test_nothing_is_read_unless_an_expert_needs_it(
     pool: Pool,
     pictures: Pictures,
     base_model: Checkpoint,
@@ -87,17 +87,17 @@ def test_nothing_is_read_that_no_expert_asks_for(
     model_params: ModelParams,
     store: ProbeStore,
 ) -> None:
-    wanted = params(["el2n"])
-    assert read_reference(pool, pictures, base_model, store, model_params, PARAMS, wanted, 1).empty
+    given_params = params(["el2n"])
+    assert read_reference(pool, pictures, base_model, store, model_params, PARAMS, given_params, 1).empty
 
-    def targets(wanted: SelectorParams) -> pd.DataFrame:
+    def targets(given_params: SelectorParams) -> pd.DataFrame:
         given = (pictures, base_model, warm_adapter, store, INTAKE, model_params, PARAMS)
-        return read_targets([], *given, wanted, 1)
+        return read_targets([], *given, given_params, 1)
 
-    assert targets(wanted).empty
+    assert targets(given_params).empty
     assert not store.folder.exists()
     with pytest.raises(ValueError, match="names 'influence', but no source has a `validation` file"):
         targets(params(["influence"]))
-    lost = params(["learnability"], reference="nowhere")
+    missing = params(["learnability"], reference="nowhere")
     with pytest.raises(ValueError, match=r"selector_experts.reference: there is no folder nowhere"):
-        read_reference(pool, pictures, base_model, store, model_params, PARAMS, lost, 1)
+        read_reference(pool, pictures, base_model, store, model_params, PARAMS, missing, 1)

@@ -19,7 +19,7 @@ from tests.conftest import PROJECT
 from tests.pruning.test_removals import params as pruning_params
 from tests.pseudo_skills.planted import params as cluster_params
 from tests.selector_experts.test_choosing import params as selector_params
-from tests.subset.usual import NO_REQUESTS, Read, subset_params
+from tests.subset.defaults import NO_REQUESTS, StubFeatures, subset_params
 
 NAMES = strategies.names()
 FILES = {"probe": "features"}  # where a stage's parameters have another file
@@ -47,7 +47,7 @@ def entries(
     rows = rng.normal(size=(n, 6)).astype(np.float16)
     return {
         "pool_rows": pool_rows.iloc[order],
-        "features": Read(ids[order], rows[order], rows[order], scores.iloc[order]),
+        "features": StubFeatures(ids[order], rows[order], rows[order], scores.iloc[order]),
         "clusters": clusters.iloc[order],
         "question_clusters": clusters.iloc[order],
         "previous_subset": start_record()[1],
@@ -235,7 +235,7 @@ def test_semdedup_takes_one_of_two_copies() -> None:
     """Four directions, three copies of each: a budget of four takes one of each."""
     catalog = entries(12, 4, 12)
     rows = np.repeat(np.eye(6, dtype=np.float16)[:4], 3, axis=0)
-    catalog["features"] = Read(catalog["features"].sample_ids, rows, rows, catalog["features"].scores)
+    catalog["features"] = StubFeatures(catalog["features"].sample_ids, rows, rows, catalog["features"].scores)
     catalog["clusters"] = catalog["clusters"].assign(cluster=np.int32(0))
     catalog["cluster_experts"] = choose_experts(
         catalog["clusters"], catalog["scores"], *start_record(), selector_params(["el2n"]), 1

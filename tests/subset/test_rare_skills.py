@@ -17,7 +17,7 @@ from adapt_infinity.subset.selecting import select_subset
 from tests.pruning.test_removals import params as pruning_params
 from tests.pseudo_skills.planted import params as cluster_params
 from tests.selector_experts.test_choosing import params as selector_params
-from tests.subset.usual import NO_REQUESTS, Read, subset_params
+from tests.subset.defaults import NO_REQUESTS, StubFeatures, subset_params
 
 SKILLS, RARE = 20, (17, 18, 19)  # the last three are half a per cent each of what arrives
 CLUSTERS, FOUND = 40, 8
@@ -68,7 +68,7 @@ def one_round(
     clusters, _ = cluster_rows({"gradients": rows}, ids, cluster_params(k=CLUSTERS, restarts=2), start_clusters())
     experts = choose_experts(clusters, scores, *start_record(), selector_params(["el2n", "grand"]), round)
     pool_rows = pool.assign(source="s", skill=pool["skill"].astype(str), round=round)
-    features = Read(ids, rows, rows, scores)
+    features = StubFeatures(ids, rows, rows, scores)
     wanted = subset_params(BUDGET, sampler=sampler)
     subset = select_subset(pool_rows, clusters, scores, features, experts, NO_REQUESTS, wanted)
     pruning = pruning_params(POOL, ranking="centroid", block=1024)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from adapt_infinity import registry
 from adapt_infinity.subset.samplers import ccs
 from adapt_infinity.subset.selecting import SAMPLERS, Members, SubsetParams
-from tests.subset.usual import subset_params
+from tests.subset.defaults import subset_params
 
 NAMES = registry.names(SAMPLERS)
 SCORES = st.lists(st.sampled_from([0.0, 0.5, 1.0, -3.0]) | st.floats(-1e9, 1e9), max_size=80)

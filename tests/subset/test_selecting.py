@@ -19,7 +19,7 @@ from adapt_infinity.subset.constraints import list_requests
 from adapt_infinity.subset.selecting import SAMPLERS, select_subset, uniform_subset
 from tests.conftest import checked, unread
 from tests.selector_experts.test_choosing import params as selector_params
-from tests.subset.usual import NO_REQUESTS, Read, requests, subset_params
+from tests.subset.defaults import NO_REQUESTS, StubFeatures, requests, subset_params
 
 EXPERTS = ["el2n", "grand"]
 COLUMNS = ["sample_id", "source", "skill", "round", "cluster", "expert", "score", "stratum", "selected"]
@@ -27,7 +27,7 @@ COLUMNS = ["sample_id", "source", "skill", "round", "cluster", "expert", "score"
 
 SHARES = rules.names()
 params = subset_params
-Stage = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Read, pd.DataFrame, pd.DataFrame]
+Stage = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, StubFeatures, pd.DataFrame, pd.DataFrame]
 
 
 def stage(cluster: list[int], gradients: np.ndarray | None = None) -> Stage:
@@ -47,7 +47,7 @@ def stage(cluster: list[int], gradients: np.ndarray | None = None) -> Stage:
     scores["trained_nll"] = np.where(np.arange(n) % 2, rng.random(n), np.nan)
     rows = rng.normal(size=(n, 4)).astype(np.float16) if gradients is None else gradients
     experts = choose_experts(clusters, scores, *start_record(), selector_params(EXPERTS), 1)
-    return pool_rows, clusters, scores, Read(ids, rows, rows, scores), experts, NO_REQUESTS
+    return pool_rows, clusters, scores, StubFeatures(ids, rows, rows, scores), experts, NO_REQUESTS
 
 
 @pytest.mark.parametrize("shares", SHARES)
@@ -74,7 +74,7 @@ def test_the_order_of_rows_changes_nothing_else(sampler: str, order: list[int], 
         pool_rows.iloc[order],
         clusters.iloc[order[::-1]],
         scores.iloc[order[7:] + order[:7]],
-        Read(read.sample_ids[moved], read.gradients[moved], read.embeddings[moved], scores.iloc[moved]),
+        StubFeatures(read.sample_ids[moved], read.gradients[moved], read.embeddings[moved], scores.iloc[moved]),
         experts,
         nothing,
         settings,
@@ -105,7 +105,7 @@ def test_one_cluster_does_not_change_what_another_draws() -> None:
         pool_rows[first],
         clusters[first],
         scores[first],
-        Read(read.sample_ids[first], read.gradients[first], read.embeddings[first], scores[first]),
+        StubFeatures(read.sample_ids[first], read.gradients[first], read.embeddings[first], scores[first]),
         experts,
         nothing,
         params(5, sampler="random"),

@@ -1,4 +1,4 @@
-"""From features to the clusters table: which space, how many clusters, from which start, numbered by size."""
+"""The whole stage: from the probe's features to the table of clusters (docs/method.md, section 3)."""
 
 import logging
 from dataclasses import replace
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
+from adapt_infinity.data.tables import require_columns
 from adapt_infinity.pool.pool import Pool
 from adapt_infinity.pseudo_skills import backends, k_sweep
 from adapt_infinity.pseudo_skills.feature_source import Features
@@ -16,7 +17,7 @@ from adapt_infinity.pseudo_skills.kmeans import Clustering, KMeansParams, spheri
 from adapt_infinity.pseudo_skills.matching import start_clusters, warm_centroids
 from adapt_infinity.pseudo_skills.params import AUTO, PseudoSkillParams
 from adapt_infinity.pseudo_skills.spaces import rows_in
-from adapt_infinity.pseudo_skills.unit_rows import Each, UnitRows, unit_rows, workers
+from adapt_infinity.pseudo_skills.unit_rows import MapPieces, UnitRows, piece_threads, unit_rows
 
 log = logging.getLogger(__name__)
 
@@ -24,22 +25,23 @@ log = logging.getLogger(__name__)
 def find_pseudo_skills(
     features: Features, pool: Pool, previous_clusters: pd.DataFrame, params: PseudoSkillParams
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The clusters table and the k_sweep table of the pool, in the spaces that the parameters name.
+    """Cluster the samples of the pool in the spaces that `params.space` names.
 
-    See `cluster_rows`. Each space takes what it needs of the inputs.
+    previous_clusters: the table of the previous round, for a warm start (`start_clusters()` if there is none).
+    Returns the tables and raises the errors of `cluster_rows`.
     """
     views = {view: rows_in(view, features=features, pool=pool) for view in params.views}
     return cluster_rows(views, features.sample_ids, params, previous_clusters)
 
 
 def cluster_questions(pool: Pool, params: PseudoSkillParams) -> pd.DataFrame:
-    """Clusters of the questions' words, whatever `pseudo_skills.space` says: sample_id, cluster, similarity.
+    """Cluster the pool by the words of its questions, whatever `pseudo_skills.space` is; no model is needed.
 
-    For a strategy that has no model read anything.
+    Returns the first table of `cluster_rows`.
     """
-    of_words = replace(params, space="questions", warm_start=False)
+    question_params = replace(params, space="questions", warm_start=False)
     ids = pool.index["sample_id"].to_numpy()
-    return cluster_rows({"questions": rows_in("questions", pool=pool)}, ids, of_words, start_clusters())[0]
+    return cluster_rows({"questions": rows_in("questions", pool=pool)}, ids, question_params, start_clusters())[0]
 
 
 def cluster_rows(
@@ -48,42 +50,55 @@ def cluster_rows(
     params: PseudoSkillParams,
     previous_clusters: pd.DataFrame,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Clusters: sample_id, cluster (0 = the largest; of equally large ones, that with the smallest sample_id),
-    similarity (cosine to its centroid), in the order of `sample_ids`. No cluster is empty; if there are fewer
-    distinct rows than k there are fewer clusters, and the chosen line's `note` in k_sweep and a warning say so.
+    """Cluster rows by spherical k-means.
 
-    k_sweep: k, clusters, rows, within, silhouette, stability, chosen, note; see k_sweep.py.
+    views: arrays [n, dim] in half or single precision by name; each row is the concatenation of its views, each scaled
+    to length 1.
+    sample_ids: the id of each row.
 
-    `ValueError` without rows, and for rows of zeros or not finite, named with their sample.
+    Returns two tables. The first, in the order of `sample_ids`:
+
+        sample_id
+        cluster       0 = the largest; among equally large ones first the one with the smallest sample_id
+        similarity    cosine to the centroid
+
+    The second has the columns of `k_sweep.COLUMNS`: what was measured for each k that was tried. No cluster is empty:
+    with fewer distinct rows than k there are fewer clusters, and a warning and the column `note` say so.
+
+    `ValueError` without rows; for a row that is all zeros or not finite, with its sample id; if `params.k` is auto and
+    there are too few rows for any candidate; and for a device that torch does not have.
     """
     if len(sample_ids) == 0:
         raise ValueError("pseudo-skills need at least one row, but the pool is empty")
-    with workers(params.threads, params.block) as each:
-        rows = unit_rows(list(views.values()), sample_ids, list(views), each)
-        search = _search(params, each)
-        lines: list[k_sweep.Line] = []
+    with piece_threads(params.threads, params.block) as map_pieces:
+        rows = unit_rows(list(views.values()), sample_ids, list(views), map_pieces)
+        kmeans_params = _kmeans_params(params, map_pieces)
+        results: list[k_sweep.SweepResult] = []
         if params.k == AUTO:
-            lines = k_sweep.sweep(rows, params.candidates, params.sweep_rows, params.seed, search)
-        k = k_sweep.best(lines) if lines else int(params.k)
-        clustering = _cluster(rows, np.sort(sample_ids), k, params, search, previous_clusters)
-        found = len(np.unique(clustering.labels))
-        note = _note(k, found, len(rows))
-        lines = lines or k_sweep.given(rows, k, clustering, params.seed, note)
+            results = k_sweep.sweep(rows, params.candidates, params.sweep_rows, params.seed, kmeans_params)
+        k = k_sweep.best_k(results) if results else int(params.k)
+        clustering = _cluster(rows, np.sort(sample_ids), k, params, kmeans_params, previous_clusters)
+        note = _note(k, len(np.unique(clustering.labels)), len(rows))
+        results = results or k_sweep.describe_given_k(rows, k, clustering, params.seed, note)
     if note:
         log.warning(note)
     labels = _by_size(clustering.labels, np.sort(sample_ids))
     clusters = pd.DataFrame(
         {"sample_id": np.sort(sample_ids), "cluster": labels, "similarity": clustering.similarity}
     ).astype({"sample_id": np.int64})
-    return clusters.set_index("sample_id").loc[sample_ids].reset_index(), k_sweep.table(lines)
+    return clusters.set_index("sample_id").loc[sample_ids].reset_index(), k_sweep.table(results)
 
 
 def agreement(clusters: pd.DataFrame, labels: pd.Series) -> dict[str, float | str]:
-    """How well clusters and known labels (same order) agree: nmi in [0, 1], ari at most 1, by chance 0.
+    """How well clusters agree with known labels, which have the same order.
 
-    With fewer than two labels both are undefined, and the reason stands in their place.
+    nmi: normalised mutual information, 0 to 1; ari: adjusted Rand index, at most 1, about 0 by chance. With fewer than
+    two distinct labels both are undefined; a text with the reason takes their place. `ValueError` for a missing column
+    or another number of labels.
     """
-    assert len(clusters) == len(labels)
+    require_columns(clusters, "clusters", ("cluster",))
+    if len(clusters) != len(labels):
+        raise ValueError(f"there are {len(labels)} labels for {len(clusters)} clustered samples")
     if labels.nunique() < 2:
         reason = f"undefined: {labels.nunique()} distinct labels"
         return {"nmi": reason, "ari": reason}
@@ -99,23 +114,23 @@ def _cluster(
     sample_ids: Int[np.ndarray, " n"],
     k: int,
     params: PseudoSkillParams,
-    search: KMeansParams,
+    kmeans_params: KMeansParams,
     previous_clusters: pd.DataFrame,
 ) -> Clustering:
-    fitting = min(k, len(rows))
-    warm = warm_centroids(rows, sample_ids, previous_clusters, fitting, search) if params.warm_start else None
-    return spherical_kmeans(rows, fitting, params.seed, search, warm)
+    k = min(k, len(rows))
+    given = warm_centroids(rows, sample_ids, previous_clusters, k, kmeans_params) if params.warm_start else None
+    return spherical_kmeans(rows, k, params.seed, kmeans_params, given)
 
 
-def _search(params: PseudoSkillParams, each: Each) -> KMeansParams:
-    chosen = params.device
-    if chosen == AUTO:
-        chosen = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(chosen)
+def _kmeans_params(params: PseudoSkillParams, map_pieces: MapPieces) -> KMeansParams:
+    name = params.device
+    if name == AUTO:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"pseudo_skills.device is {params.device}, but torch sees {torch.cuda.device_count()} GPUs")
     return KMeansParams(
-        each=each,
+        map_pieces=map_pieces,
         searcher=backends.load(params.backend),
         device=device,
         iterations=params.iterations,
@@ -126,13 +141,14 @@ def _search(params: PseudoSkillParams, each: Each) -> KMeansParams:
 
 
 def _note(k: int, found: int, n: int) -> str:
+    """The warning that n rows gave fewer clusters than k; "" if they did not."""
     if found == k:
         return ""
     return f"pseudo_skills.k = {k}, but the pool has {f'{n} rows' if found == n else f'only {found} distinct rows'}"
 
 
 def _by_size(labels: Int[np.ndarray, " n"], sample_ids: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """The same clusters, numbered by size (0 = the largest), equally large ones by smallest sample_id."""
+    """The labels, renumbered by size (0 = the largest), and among equal sizes by the smallest sample_id."""
     _, code, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     smallest = np.full(len(sizes), np.iinfo(np.int64).max)
     np.minimum.at(smallest, code, sample_ids)

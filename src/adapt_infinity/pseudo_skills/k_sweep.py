@@ -1,14 +1,15 @@
-"""How many clusters there are, where nobody says: candidates are tried on a sample of the rows.
+"""The number of clusters, where `pseudo_skills.k` is auto: candidates are compared on a sample of the rows.
 
-For each k:
-    within       sum of squared distances to the own centroid, of all rows of the sample
-    silhouette   mean over rows of (b − a) / max(a, b), cosine (Rousseeuw 1987)
-    stability    mean adjusted Rand index between clusterings learnt from different halves of the sample, each then
-                 applied to the whole of it (Ben-Hur, Elisseeff & Guyon 2002)
+Measured for each candidate k:
+    within       sum over the sample of the squared distance to the own centroid
+    silhouette   mean over rows of (b − a) / max(a, b), with cosine distances (Rousseeuw 1987)
+    stability    mean adjusted Rand index of three clusterings, each computed on another half of the sample and then
+                 applied to the whole sample (Ben-Hur, Elisseeff & Guyon 2002)
 
-The rule: of the candidates whose stability is within `MARGIN` of the best, the one with the highest silhouette; of
-equal ones the smallest. Where no candidates are given they go from 4 up by a factor of √2, as long as a cluster has on
-average `LEAST` rows of the sample and not past `MOST`; then the numbers between the winner's neighbours are tried, too.
+Rule: among the candidates whose stability is at most `STABILITY_MARGIN` below the best, the one with the highest
+silhouette; of equal ones the smallest. Where no candidates are given, they start at 4 and grow by a factor of √2 as
+long as clusters have `ROWS_PER_CLUSTER` rows on average, up to `LARGEST_K`; then numbers between the best one and its
+neighbours are tried, too.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,10 +25,10 @@ from adapt_infinity.pseudo_skills.kmeans import Clustering, KMeansParams, assign
 from adapt_infinity.pseudo_skills.seeding import draw
 from adapt_infinity.pseudo_skills.unit_rows import UnitRows
 
-FIRST, MOST, LEAST = 4, 256, 16
-MARGIN = 0.15
+FIRST_K, LARGEST_K, ROWS_PER_CLUSTER = 4, 256, 16
+STABILITY_MARGIN = 0.15
 HALVES = 3
-FINER = 8  # candidates between the winner's neighbours, at most
+FINER_CANDIDATES = 8  # at most so many candidates on both sides of the best one
 SILHOUETTE_ROWS = 2_000
 COLUMNS = {
     "k": "int64",
@@ -42,8 +43,8 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Line:
-    """One k; None: undefined, or not measured."""
+class SweepResult:
+    """What was measured for one k; None: undefined, or not measured."""
 
     k: int
     clusters: int
@@ -55,70 +56,84 @@ class Line:
     note: str = ""
 
 
-def sweep(rows: UnitRows, candidates: Sequence[int], sweep_rows: int, seed: int, search: KMeansParams) -> list[Line]:
-    """A line for each candidate that the sample can fill, one of them chosen."""
+def sweep(
+    rows: UnitRows, candidates: Sequence[int], sweep_rows: int, seed: int, kmeans_params: KMeansParams
+) -> list[SweepResult]:
+    """Compare the candidates on a sample of `sweep_rows` rows; one result per candidate, ascending, one of them chosen.
+
+    candidates: the values of k to try; empty = those of the module's docstring. Values above half of the sample are
+    left out; `ValueError` if none is left.
+    """
     rng = np.random.default_rng([seed])
     sample = rows.subset(draw(len(rows), sweep_rows, rng))
     halves = [sample.subset(np.sort(rng.permutation(len(sample))[: -(-len(sample) // 2)])) for _ in range(HALVES)]
 
-    def measured(ks: Iterable[int]) -> list[Line]:
-        return [_measure(sample, halves, k, seed, search) for k in ks if k <= len(halves[0])]
+    def measured(ks: Iterable[int]) -> list[SweepResult]:
+        return [_measure(sample, halves, k, seed, kmeans_params) for k in ks if k <= len(halves[0])]
 
-    lines = measured(candidates or geometric(len(sample)))
-    if not lines:
+    results = measured(candidates or geometric(len(sample)))
+    if not results:
         raise ValueError(
             f"pseudo_skills.k is auto, but the pool's {len(rows)} rows are too few for any candidate "
-            f"({', '.join(map(str, candidates or [FIRST]))}); give a number"
+            f"({', '.join(map(str, candidates or [FIRST_K]))}); give a number"
         )
     if not candidates:
-        lines += measured(_between(lines, best(lines)))
-    lines.sort(key=lambda line: line.k)
-    return [replace(line, chosen=line.k == best(lines)) for line in lines]
+        results += measured(_between(results, best_k(results)))
+    results.sort(key=lambda result: result.k)
+    return [replace(result, chosen=result.k == best_k(results)) for result in results]
 
 
 def geometric(n: int) -> list[int]:
-    """4, 6, 8, 11, 16, … for a sample of n rows."""
-    ks = (round(FIRST * 2 ** (step / 2)) for step in range(64))
-    return [k for k in ks if k <= max(FIRST, min(MOST, n // LEAST))]
+    """Candidates for a sample of n rows: 4, 6, 8, 11, 16, …"""
+    ks = (round(FIRST_K * 2 ** (step / 2)) for step in range(64))
+    return [k for k in ks if k <= max(FIRST_K, min(LARGEST_K, n // ROWS_PER_CLUSTER))]
 
 
-def best(lines: Sequence[Line]) -> int:
-    """The k that the rule picks."""
-    steady = max(_number(line.stability) for line in lines) - MARGIN
-    fit = [line for line in lines if _number(line.stability) >= steady]
-    return max(fit, key=lambda line: (_number(line.silhouette), -line.k)).k
+def best_k(results: Sequence[SweepResult]) -> int:
+    """The k that the rule in the module's docstring chooses."""
+    least = max(_number(result.stability) for result in results) - STABILITY_MARGIN
+    stable = [result for result in results if _number(result.stability) >= least]
+    return max(stable, key=lambda result: (_number(result.silhouette), -result.k)).k
 
 
-def given(rows: UnitRows, k: int, clustering: Clustering, seed: int, note: str) -> list[Line]:
-    """The line of a k that was given: what costs nothing, over all rows; stability is not measured."""
+def describe_given_k(rows: UnitRows, k: int, clustering: Clustering, seed: int, note: str) -> list[SweepResult]:
+    """The one result of a k that was given, over all rows; the stability, which is costly, is not measured."""
     labels = clustering.labels
     silhouette = _silhouette(rows, labels, seed)
     within = _within(clustering)
-    return [Line(k, len(np.unique(labels)), len(rows), within, silhouette, None, True, note)]
+    return [SweepResult(k, len(np.unique(labels)), len(rows), within, silhouette, None, True, note)]
 
 
-def table(lines: Sequence[Line]) -> pd.DataFrame:
-    """The k_sweep table."""
-    return pd.DataFrame([vars(line) for line in lines], columns=list(COLUMNS)).astype(COLUMNS)
+def table(results: Sequence[SweepResult]) -> pd.DataFrame:
+    """The results as a table with the columns `COLUMNS`."""
+    return pd.DataFrame([vars(result) for result in results], columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def _measure(sample: UnitRows, halves: Sequence[UnitRows], k: int, seed: int, search: KMeansParams) -> Line:
-    whole = spherical_kmeans(sample, k, seed, search)
-    learnt = [spherical_kmeans(half, k, seed + place, search).centroids for place, half in enumerate(halves)]
-    labels = [assign(sample, centroids, search) for centroids in learnt]
+def _measure(
+    sample: UnitRows, halves: Sequence[UnitRows], k: int, seed: int, kmeans_params: KMeansParams
+) -> SweepResult:
+    whole = spherical_kmeans(sample, k, seed, kmeans_params)
+    of_halves = [
+        spherical_kmeans(half, k, seed + number, kmeans_params).centroids for number, half in enumerate(halves)
+    ]
+    labels = [assign(sample, centroids, kmeans_params) for centroids in of_halves]
     stability = float(np.mean([adjusted_rand_score(a, b) for a, b in combinations(labels, 2)]))
     found, silhouette = len(np.unique(whole.labels)), _silhouette(sample, whole.labels, seed)
     note = "" if found == k else f"only {found} distinct rows"
-    return Line(k, found, len(sample), _within(whole), silhouette, stability, note=note)
+    return SweepResult(k, found, len(sample), _within(whole), silhouette, stability, note=note)
 
 
-def _between(lines: Sequence[Line], chosen: int) -> list[int]:
-    """Numbers on both sides of the chosen k, up to its neighbours, evenly."""
-    ks = sorted(line.k for line in lines)
+def _between(results: Sequence[SweepResult], chosen: int) -> list[int]:
+    """Evenly spaced numbers between the chosen k and its two neighbours."""
+    ks = sorted(result.k for result in results)
     at = ks.index(chosen)
     low, high = ks[max(0, at - 1)], ks[min(len(ks) - 1, at + 1)]
     inside = np.setdiff1d(np.arange(low + 1, high), ks)
-    return inside[np.unique(np.linspace(0, len(inside) - 1, FINER).round().astype(int))].tolist() if len(inside) else []
+    return (
+        inside[np.unique(np.linspace(0, len(inside) - 1, FINER_CANDIDATES).round().astype(int))].tolist()
+        if len(inside)
+        else []
+    )
 
 
 def _within(clustering: Clustering) -> float:
@@ -126,7 +141,7 @@ def _within(clustering: Clustering) -> float:
 
 
 def _silhouette(rows: UnitRows, labels: Int[np.ndarray, " n"], seed: int) -> float | None:
-    """Of at most 2,000 rows; None where fewer than two clusters, or nothing but single rows, are among them."""
+    """The mean silhouette of at most `SILHOUETTE_ROWS` rows; None if these have one cluster, or each row its own."""
     drawn = draw(len(rows), SILHOUETTE_ROWS, np.random.default_rng([seed]))
     unit = rows.take(drawn)
     rows.release()

@@ -1,4 +1,4 @@
-"""params:pseudo_skills: how many clusters, of what, and how they are sought."""
+"""Parameters of the stage: how many clusters, in which space, and how k-means computes them."""
 
 import re
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ LEAST = {
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoSkillParams:
-    """params:pseudo_skills; conf/base/parameters_pseudo_skills.yml says what each key means."""
+    """params:pseudo_skills; conf/base/parameters_pseudo_skills.yml explains each key."""
 
-    k: int | str  # clusters, at most one for each distinct row; or "auto"
+    k: int | str  # number of clusters, or "auto"; fewer distinct rows give fewer clusters
     candidates: Sequence[int]
     sweep_rows: int
     space: str | Sequence[str]  # files in pseudo_skills/spaces
@@ -62,5 +62,5 @@ class PseudoSkillParams:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The spaces whose rows are joined."""
+        """The spaces whose rows are joined, also where `space` names only one."""
         return (self.space,) if isinstance(self.space, str) else tuple(self.space)

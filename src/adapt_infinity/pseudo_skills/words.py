@@ -1,4 +1,4 @@
-"""Words of any script, and which of them are typical of a cluster."""
+"""Words of texts in any script, and the words that are typical of each cluster."""
 
 import re
 import unicodedata
@@ -10,56 +10,59 @@ import numpy as np
 
 from adapt_infinity.data.sample import IMAGE
 
-# scripts that write no spaces between words: every two neighbouring characters stand for a word
+# characters of scripts without spaces between words: each pair of neighbouring characters counts as a word
 UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f"
-TYPICAL = 4  # words of a label
-SMOOTH, COMMON = 0.05, 0.33  # shares of texts
+LABEL_WORDS = 4  # words per label
+SMOOTHING = 0.05  # added to the shares of texts
+MAX_OTHER_SHARE = 0.33  # a word in a larger share of the other clusters' texts is typical of none
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words and numbers in their order; of Chinese and Japanese, pairs of neighbouring characters."""
+    """Lower-case words and numbers in the order of the text; pairs of characters for Chinese and Japanese."""
     found: list[str] = []
     for match in _pattern().finditer(unicodedata.normalize("NFKC", text).casefold()):
         run = match.group()
-        pairs = match.lastgroup == "unspaced" and len(run) > 1
-        found += [run[at : at + 2] for at in range(len(run) - 1)] if pairs else [run]
+        in_pairs = match.lastgroup == "unspaced" and len(run) > 1
+        found += [run[start : start + 2] for start in range(len(run) - 1)] if in_pairs else [run]
     return found
 
 
-def said(turns: Iterable[Mapping[str, str]], *roles: str) -> str:
-    """What these roles say, in order, without the places of pictures."""
+def turns_text(turns: Iterable[Mapping[str, str]], *roles: str) -> str:
+    """The text of the turns of these roles, in order, without image placeholders."""
     return "\n".join(turn["text"].replace(IMAGE, " ") for turn in turns if turn["role"] in roles)
 
 
-def typical_words(texts: Mapping[int, Sequence[str]], count: int = TYPICAL) -> dict[int, list[str]]:
-    """For each cluster the words that many of its texts have, and more than those of the average other cluster.
+def typical_words(texts: Mapping[int, Sequence[str]], count: int = LABEL_WORDS) -> dict[int, list[str]]:
+    """At most `count` words per cluster that are more frequent in its texts than in those of the average other cluster.
 
-    Class-based tf-idf (Grootendorst 2022, arXiv:2203.05794): f · ln(f / o), where f and o are the shares of texts
-    that have the word in the cluster and in the others, so that neither size nor a long text decides; `SMOOTH` is
-    added to both in the ratio. Left out are numbers, words of a single text where there are more, and words that
-    more than `COMMON` of the others' texts have. Ties go by the alphabet. Pairs of characters that run into each
-    other are joined again.
+    texts: the texts of each cluster, by cluster number.
+
+    The score of a word is class-based tf-idf (Grootendorst 2022, arXiv:2203.05794): f · ln(f / o), where f is the share
+    of the cluster's texts that contain the word and o the mean share in the other clusters, each plus `SMOOTHING`
+    inside the logarithm. The size of a cluster and the length of its texts therefore have no influence. Left out are
+    numbers, words of only one text if the cluster has more texts, and words that are in more than `MAX_OTHER_SHARE` of
+    the others' texts. Equal scores are ordered alphabetically. Pairs of characters that overlap are joined to words.
     """
-    shares = {cluster: _shares(mine) for cluster, mine in texts.items()}
-    everywhere: dict[str, float] = defaultdict(float)
-    for mine in shares.values():
-        for word, share in mine.items():
-            everywhere[word] += share
+    shares = {cluster: _shares(cluster_texts) for cluster, cluster_texts in texts.items()}
+    total: dict[str, float] = defaultdict(float)
+    for cluster_shares in shares.values():
+        for word, share in cluster_shares.items():
+            total[word] += share
     typical = {}
-    for cluster, mine in shares.items():
+    for cluster, cluster_shares in shares.items():
         least = min(2, len(texts[cluster])) / len(texts[cluster])
         scored = {}
-        for word, f in mine.items():
-            others = (everywhere[word] - f) / max(1, len(shares) - 1)
-            if f >= least and others <= min(f, COMMON) and not word.isdigit():
-                scored[word] = f * np.log((f + SMOOTH) / (others + SMOOTH))
+        for word, f in cluster_shares.items():
+            others = (total[word] - f) / max(1, len(shares) - 1)
+            if f >= least and others <= min(f, MAX_OTHER_SHARE) and not word.isdigit():
+                scored[word] = f * np.log((f + SMOOTHING) / (others + SMOOTHING))
         best = sorted(scored, key=lambda word: (-scored[word], word))[:count]
         typical[cluster] = _joined(best)
     return typical
 
 
 def _joined(found: Sequence[str]) -> list[str]:
-    """什么 and 么颜 and 颜色 are 什么颜色."""
+    """Join pairs of characters that overlap: 什么, 么颜 and 颜色 become 什么颜色."""
     chains: list[str] = []
     for word in found:
         chains.append(word)
@@ -67,9 +70,9 @@ def _joined(found: Sequence[str]) -> list[str]:
             ((a, b) for a in chains for b in chains if a is not b and a[-1] == b[0] and _unspaced(a) and _unspaced(b)),
             None,
         ):
-            place = min(map(chains.index, pair))
+            position = min(map(chains.index, pair))
             chains = [chain for chain in chains if chain not in pair]
-            chains.insert(place, pair[0] + pair[1][1:])
+            chains.insert(position, pair[0] + pair[1][1:])
     return chains
 
 
@@ -78,12 +81,13 @@ def _unspaced(word: str) -> bool:
 
 
 def _shares(texts: Sequence[str]) -> dict[str, float]:
-    having = Counter(word for text in texts for word in set(words(text)))
-    return {word: count / len(texts) for word, count in sorted(having.items())}
+    """The share of the texts that contain each word."""
+    containing = Counter(word for text in texts for word in set(words(text)))
+    return {word: count / len(texts) for word, count in sorted(containing.items())}
 
 
 @cache
 def _pattern() -> re.Pattern[str]:
-    """Runs of letters, digits and the marks that belong to them (vowel signs of Thai, Devanagari, …)."""
+    """Runs of letters, digits and combining marks (vowel signs of Thai, Devanagari, …)."""
     marks = "".join(re.escape(chr(c)) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)).startswith("M"))
     return re.compile(rf"(?P<unspaced>[{UNSPACED}]+)|(?:(?![{UNSPACED}])[^\W_]|[{marks}])+")

@@ -1,9 +1,9 @@
-"""The table of scores: what this round's reading says of every sample, and what comparisons add to it.
+"""The table of scores: the probe's scores of every sample, and the comparisons that compete as experts.
 
-    sample_id, the columns of the features' scores, trained_nll, a column for each comparison that competes
+Columns: sample_id, the columns of the probe's scores, trained_nll, and one column per comparison.
 
-`trained_nll` is a sample's loss in the first reading after it was last trained on, NaN if it never was: from there its
-loss can only be remembered or forgotten.
+`trained_nll` is the loss of a sample in the first reading after it was last trained on, and NaN if it was never trained
+on. Compared with the present loss it shows whether the sample has been forgotten since.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from adapt_infinity import registry
-from adapt_infinity.data.tables import align_rows
+from adapt_infinity.data.tables import align_rows, require_columns
 from adapt_infinity.pseudo_skills.feature_source import Features
 from adapt_infinity.selector_experts import choices, comparisons
 from adapt_infinity.selector_experts.context import ScoringContext
@@ -24,12 +23,12 @@ class SelectorParams:
     """params:selector_experts."""
 
     experts: list[str]  # columns of the scores, or comparisons; of equally good ones the first listed is chosen
-    choice: str  # of a cluster's expert: a file of selection/choices
+    choice: str  # rule for a cluster's expert: a file in selector_experts/choices
     bins: int
     range: float  # the bins divide [-range, range] standard deviations; the outer ones take the tails
-    neighbours: int  # of a sample, that density looks at
-    reference: str  # folder of the LoRA adapter that learnability compares with, in PEFT's layout
-    targets_per_skill: int  # validation samples a skill that influence reads
+    neighbours: int  # nearest ones of a sample that density averages over
+    reference: str  # folder of the LoRA adapter, in PEFT's layout, that learnability compares with
+    targets_per_skill: int  # validation samples per skill that influence reads
     seed: int
 
     def __post_init__(self) -> None:
@@ -49,20 +48,22 @@ class SelectorParams:
                 raise ValueError(f"selector_experts.{name} must be at least 1, got {getattr(self, name)}")
         if self.seed < 0:
             raise ValueError(f"selector_experts.seed must be at least 0, got {self.seed}")
-        if "learnability" in self.experts and not self.reference:
+        needing = comparisons.needing("reference_scores", self.experts)
+        if needing and not self.reference:
             raise ValueError(
-                "selector_experts.experts names 'learnability': selector_experts.reference says against what"
+                f"selector_experts.experts names {needing[0]!r}, which compares with the adapter "
+                "selector_experts.reference; give its folder"
             )
 
     @property
     def competing(self) -> tuple[str, ...]:
-        """The experts that are listed, and one that the choice itself brings."""
-        added = getattr(registry.module(choices.__name__, self.choice), "ADDS", None)
+        """The listed experts, and the one that the choice adds, if it adds one."""
+        added = choices.added_expert(self.choice)
         return (*self.experts, *([added] if added and added not in self.experts else []))
 
 
 def start_record() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores and subset of round 0, in which nothing was judged and nothing chosen."""
+    """The tables of scores and of the subset of round 0, without rows."""
     scores = {"sample_id": np.zeros(0, np.int64), "nll": np.zeros(0), "trained_nll": np.zeros(0)}
     subset = {
         "sample_id": np.zeros(0, np.int64),
@@ -82,48 +83,62 @@ def score_samples(
     targets: pd.DataFrame,
     params: SelectorParams,
 ) -> pd.DataFrame:
-    """The table of scores, by ascending sample_id.
+    """The table of scores (see the module), ordered by sample_id.
 
-    `reference_scores` and `targets` are empty unless an expert needs them (selection/reading.py). `ValueError` for an
-    expert that is neither a column of the features' scores nor a comparison.
+    features: the probe's features of the pool; clusters: sample_id, cluster.
+    previous_scores, previous_subset: the tables of the previous round (`start_record()` before the first).
+    reference_scores (sample_id, nll), targets (column direction): the tables of reference_reading.py; without rows
+    unless an expert needs them.
+
+    `ValueError` for a missing column, for an expert that is neither a column of the probe's scores nor a comparison,
+    and for a comparison whose reading has no rows.
     """
+    require_columns(features.scores, "features.scores", ("sample_id", "nll"))
+    require_columns(clusters, "clusters", ("sample_id", "cluster"))
+    require_columns(previous_scores, "previous_scores", ("sample_id", "nll", "trained_nll"))
+    require_columns(previous_subset, "previous_subset", ("sample_id", "selected"))
+    require_columns(reference_scores, "reference_scores", ("sample_id", "nll"))
+    require_columns(targets, "targets", ("direction",))
     order = np.argsort(features.scores["sample_id"].to_numpy(), kind="stable")
     in_order = bool((order == np.arange(len(order))).all())
     scores = features.scores if in_order else features.scores.iloc[order].reset_index(drop=True)
     added = [name for name in params.competing if name not in scores.columns]
     unknown = [name for name in added if name not in comparisons.names()]
     if unknown:
-        there = [*scores.columns.drop("sample_id"), *comparisons.names()]
-        raise ValueError(f"selector_experts.experts names {unknown}, but the scores are {there}")
+        known = [*scores.columns.drop("sample_id"), *comparisons.names()]
+        raise ValueError(f"selector_experts.experts names {unknown}, but the scores are {known}")
+    for reading, table in (("reference_scores", reference_scores), ("targets", targets)):
+        needing = comparisons.needing(reading, added)
+        if needing and table.empty and len(scores):
+            raise ValueError(f"selector_experts.experts names {needing[0]!r}, but the table {reading} has no rows")
     ids = scores["sample_id"].to_numpy(np.int64)
-    before = _known(previous_scores, ids, "nll")
-    evidence = ScoringContext(
+    context = ScoringContext(
         scores=scores,
         cluster=align_rows(clusters, ids)["cluster"].to_numpy(),
         gradients=features.gradients if in_order else features.gradients[order],
         embeddings=features.embeddings if in_order else features.embeddings[order],
-        previous_nll=before,
-        reference_nll=_known(reference_scores, ids, "nll"),
+        previous_nll=_values_of(previous_scores, ids, "nll"),
+        reference_nll=_values_of(reference_scores, ids, "nll"),
         targets=_directions(targets, features.gradients.shape[1]),
         experts=tuple(name for name in params.experts if name in features.scores.columns),
         neighbours=params.neighbours,
     )
-    table = scores.assign(trained_nll=_trained_nll(evidence, previous_scores, previous_subset, ids))
-    return table.assign(**{name: comparisons.load(name)(evidence) for name in added})
+    scores = scores.assign(trained_nll=_trained_nll(context, previous_scores, previous_subset, ids))
+    return scores.assign(**{name: comparisons.load(name)(context) for name in added})
 
 
 def _trained_nll(
-    evidence: ScoringContext, previous_scores: pd.DataFrame, previous_subset: pd.DataFrame, ids: Int[np.ndarray, " n"]
+    context: ScoringContext, previous_scores: pd.DataFrame, previous_subset: pd.DataFrame, ids: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
-    """Loss now of what the last round trained on; of the rest, what the last round knew."""
+    """The loss now of samples that the last round trained on; that of the previous table for the others."""
     selected = previous_subset.loc[previous_subset["selected"], "sample_id"].to_numpy()
-    return np.where(np.isin(ids, selected), evidence.nll, _known(previous_scores, ids, "trained_nll"))
+    return np.where(np.isin(ids, selected), context.nll, _values_of(previous_scores, ids, "trained_nll"))
 
 
-def _known(table: pd.DataFrame, ids: Int[np.ndarray, " n"], column: str) -> Float[np.ndarray, " n"]:
-    """A column of a table that has some of the samples; NaN for the others."""
-    there = pd.Series(table[column].to_numpy(dtype=np.float64), table["sample_id"].to_numpy(np.int64))
-    return there.reindex(ids).to_numpy()
+def _values_of(table: pd.DataFrame, ids: Int[np.ndarray, " n"], column: str) -> Float[np.ndarray, " n"]:
+    """A column of a table for these samples; NaN for samples that the table does not have."""
+    values = pd.Series(table[column].to_numpy(dtype=np.float64), table["sample_id"].to_numpy(np.int64))
+    return values.reindex(ids).to_numpy()
 
 
 def _directions(targets: pd.DataFrame, dim: int) -> Float[np.ndarray, "skills dim"]:

@@ -1,4 +1,4 @@
-"""Faiss: an exact inner-product index over the centroids (Douze et al. 2024, arXiv:2401.08281)."""
+"""Nearest centroids by faiss: an exact inner-product index over the centroids (Douze et al. 2024, arXiv:2401.08281)."""
 
 from typing import Any
 
@@ -6,11 +6,14 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from adapt_infinity.pseudo_skills.backends import NONE, SLACK, Found, Nearest
+from adapt_infinity.pseudo_skills.backends import COSINE_ERROR, NO_COSINE, FindNearest, LabelsAndBounds
 
 
-def searcher(centroids: Float32[Tensor, "k dim"], device: torch.device) -> Nearest:
-    """On a GPU if faiss was built for one; `ValueError` if not, `ImportError` where faiss is not installed."""
+def searcher(centroids: Float32[Tensor, "k dim"], device: torch.device) -> FindNearest:
+    """An index of the centroids, on a GPU if `device` is one; see the package for what the search returns.
+
+    `ValueError` if `device` is a GPU and faiss was built without GPU support; `ImportError` if faiss is not installed.
+    """
     faiss = _faiss()
     index = faiss.IndexFlatIP(centroids.shape[1])
     if device.type == "cuda":
@@ -20,11 +23,11 @@ def searcher(centroids: Float32[Tensor, "k dim"], device: torch.device) -> Neare
     index.add(centroids.cpu().numpy())
     neighbours = min(2, len(centroids))
 
-    def nearest(rows: Float32[Tensor, "m dim"]) -> Found:
-        faiss.omp_set_num_threads(1)  # holds for the thread that calls
-        cosines, labels = (torch.from_numpy(found) for found in index.search(rows.cpu().numpy(), neighbours))
-        following = cosines[:, 1] if neighbours == 2 else torch.full_like(cosines[:, 0], NONE)
-        return labels[:, 0].to(device), cosines[:, 0].to(device) - SLACK, following.to(device) + SLACK
+    def nearest(rows: Float32[Tensor, "m dim"]) -> LabelsAndBounds:
+        faiss.omp_set_num_threads(1)  # OpenMP keeps this setting per thread, so each calling thread sets it
+        cosines, labels = (torch.from_numpy(result) for result in index.search(rows.cpu().numpy(), neighbours))
+        second = cosines[:, 1] if neighbours == 2 else torch.full_like(cosines[:, 0], NO_COSINE)
+        return labels[:, 0].to(device), cosines[:, 0].to(device) - COSINE_ERROR, second.to(device) + COSINE_ERROR
 
     return nearest
 

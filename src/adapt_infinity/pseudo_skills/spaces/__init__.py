@@ -1,7 +1,8 @@
-"""Spaces: what a sample's row is when samples are clustered; one file each, found by name.
+"""Spaces: the vectors that stand for the samples when samples are clustered. One file each, found by name.
 
-Each has one function, `rows(...) -> [n, dim]` in half or single precision, in pool order; the array may be mapped from
-a file. Its arguments are taken by name from: features, pool. A space that names no features needs no probe.
+Each file has one function, `rows(...) -> [n, dim]`, in half or single precision and in pool order; the array may be
+mapped from a file. The function is given those of `features` and `pool` that its signature names. A space that does not
+name `features` works without a probe.
 """
 
 from inspect import signature
@@ -14,12 +15,18 @@ from adapt_infinity import registry
 
 
 def names() -> list[str]:
-    """Every space there is."""
+    """Names of all spaces, sorted."""
     return registry.names(__name__)
 
 
-def rows_in(name: str, **given: Any) -> Float[np.ndarray, "n dim"]:
-    """The rows of the space `name`, made of those of the given inputs that it asks for."""
+def rows_in(name: str, **inputs: Any) -> Float[np.ndarray, "n dim"]:
+    """The rows of the space `name`, in pool order, made from those `inputs` that the space names.
+
+    `ValueError` for an unknown space lists the known ones, and for an input that is missing names it.
+    """
     make = registry.load(__name__, name, "rows")
-    made: Float[np.ndarray, "n dim"] = make(**{argument: given[argument] for argument in signature(make).parameters})
-    return made
+    missing = [argument for argument in signature(make).parameters if argument not in inputs]
+    if missing:
+        raise ValueError(f"the space {name!r} needs {', '.join(missing)}; given are: {', '.join(inputs) or 'none'}")
+    rows: Float[np.ndarray, "n dim"] = make(**{argument: inputs[argument] for argument in signature(make).parameters})
+    return rows

@@ -1,4 +1,6 @@
-"""Gradients: samples are alike if training on them would move the model the same way (arXiv:2410.10636)."""
+"""Gradient space: samples are similar if training on them would change the model in the same direction
+(Maharana et al., arXiv:2410.10636).
+"""
 
 import numpy as np
 from jaxtyping import Float

@@ -1,4 +1,4 @@
-"""Entropy: the score that tells the cluster's rows apart best (METHOD section 4; arXiv:2410.10636)."""
+"""Choose the score with the highest entropy in the cluster (docs/method.md, section 4; Adapt-∞, arXiv:2410.10636)."""
 
 import numpy as np
 from jaxtyping import Int

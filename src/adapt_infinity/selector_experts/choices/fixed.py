@@ -1,4 +1,4 @@
-"""Fixed: the first expert that is listed, in every cluster."""
+"""Choose the first listed expert in every cluster."""
 
 import numpy as np
 from jaxtyping import Int
@@ -7,5 +7,5 @@ from adapt_infinity.selector_experts.choices import Candidates
 
 
 def prefer(candidates: Candidates) -> Int[np.ndarray, "clusters experts"]:
-    """As listed."""
+    """The listed order, in every cluster."""
     return np.tile(np.arange(len(candidates.experts)), (len(candidates.clusters), 1))

@@ -1,4 +1,4 @@
-"""Random: any expert, drawn anew for each cluster and round. What any rule must beat."""
+"""Choose a random expert for each cluster in each round. This is the baseline that another rule must improve on."""
 
 import numpy as np
 from jaxtyping import Int
@@ -7,9 +7,9 @@ from adapt_infinity.selector_experts.choices import Candidates
 
 
 def prefer(candidates: Candidates) -> Int[np.ndarray, "clusters experts"]:
-    """A permutation a cluster; one cluster's does not depend on which others there are."""
-    drawn = [
+    """A random permutation per cluster; that of one cluster does not depend on which other clusters there are."""
+    permutations = [
         np.random.default_rng([*candidates.seeds, int(cluster)]).permutation(len(candidates.experts))
         for cluster in candidates.clusters
     ]
-    return np.array(drawn, dtype=np.int64).reshape(len(drawn), len(candidates.experts))
+    return np.array(permutations, dtype=np.int64).reshape(len(permutations), len(candidates.experts))

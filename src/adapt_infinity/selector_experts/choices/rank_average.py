@@ -1,15 +1,15 @@
-"""Rank average: no expert is preferred; their mean rank judges every cluster (comparisons/rank_average.py)."""
+"""Choose the mean rank over all experts, in every cluster (comparisons/rank_average.py)."""
 
 import numpy as np
 from jaxtyping import Int
 
 from adapt_infinity.selector_experts.choices import Candidates
 
-ADDS = "rank_average"  # competes, although it is not listed
+ADDS = "rank_average"  # this expert is a candidate even if it is not listed
 
 
 def prefer(candidates: Candidates) -> Int[np.ndarray, "clusters experts"]:
-    """The average first, then those that it is made of, by entropy."""
+    """The mean rank first, then the other experts by entropy."""
     order = candidates.by_entropy()
-    last = order != candidates.experts.index(ADDS)
-    return np.take_along_axis(order, np.argsort(last, axis=1, kind="stable"), axis=1)
+    others = order != candidates.experts.index(ADDS)
+    return np.take_along_axis(order, np.argsort(others, axis=1, kind="stable"), axis=1)

@@ -1,4 +1,4 @@
-"""Density: mean cosine of a sample's embedding with its nearest neighbours in its cluster."""
+"""Density: mean cosine of a sample's embedding to those of its nearest neighbours in its cluster."""
 
 import numpy as np
 from jaxtyping import Float
@@ -6,8 +6,8 @@ from jaxtyping import Float
 from adapt_infinity.selector_experts.context import ScoringContext
 
 
-def score(evidence: ScoringContext) -> Float[np.ndarray, " n"]:
-    """At most 1, where all neighbours are copies; 0 for a sample that is alone in its cluster."""
-    there = np.isfinite(evidence.nearest)
-    sums = np.where(there, evidence.nearest, 0).sum(axis=1, dtype=np.float64)
-    return sums / np.maximum(there.sum(axis=1), 1)
+def score(context: ScoringContext) -> Float[np.ndarray, " n"]:
+    """At most 1, if all neighbours are duplicates; 0 for a sample that is alone in its cluster."""
+    known = np.isfinite(context.nearest)
+    sums = np.where(known, context.nearest, 0).sum(axis=1, dtype=np.float64)
+    return sums / np.maximum(known.sum(axis=1), 1)

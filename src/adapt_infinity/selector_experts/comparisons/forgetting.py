@@ -1,4 +1,4 @@
-"""Forgetting: how much dearer the answer has become by the last round's training (loss now − loss before it)."""
+"""Forgetting: the increase of a sample's loss by the training of the last round (loss now − loss before it)."""
 
 import numpy as np
 from jaxtyping import Float
@@ -6,6 +6,6 @@ from jaxtyping import Float
 from adapt_infinity.selector_experts.context import ScoringContext
 
 
-def score(evidence: ScoringContext) -> Float[np.ndarray, " n"]:
-    """Nats an answer token; 0 for a sample that has just arrived, of which nothing can have been forgotten."""
-    return np.nan_to_num(evidence.nll - evidence.previous_nll, nan=0.0)
+def score(context: ScoringContext) -> Float[np.ndarray, " n"]:
+    """Nats per answer token; 0 for a sample that has just arrived, because there is no earlier loss."""
+    return np.nan_to_num(context.nll - context.previous_nll, nan=0.0)

@@ -1,7 +1,7 @@
-"""Influence: how far training on a sample would help validation samples, to first order (LESS, arXiv:2402.04333).
+"""Influence: how much training on a sample would help validation samples, to first order (LESS, arXiv:2402.04333).
 
-The mean inner product of a sample's gradient with those of a skill's validation samples is its inner product with
-their mean, so that all pairs cost O(n · dim · skills). Of several skills the one that is helped most counts.
+The mean inner product of a sample's gradient with those of a skill's validation samples equals the inner product with
+their mean, so all pairs cost O(n · dim · skills). The value for the skill that is helped most is used.
 """
 
 import numpy as np
@@ -9,13 +9,14 @@ from jaxtyping import Float
 
 from adapt_infinity.selector_experts.context import ScoringContext
 
-BLOCK = 16_384
+NEEDS = ("targets",)
+BLOCK = 16_384  # rows that are read at a time
 
 
-def score(evidence: ScoringContext) -> Float[np.ndarray, " n"]:
-    """Mean cosine with the validation samples of the skill that gains most, in [-1, 1]."""
-    found = np.empty(len(evidence.cluster))
-    for start in range(0, len(found), BLOCK):
-        rows = evidence.gradients[start : start + BLOCK].astype(np.float32)
-        found[start : start + BLOCK] = (rows @ evidence.targets.T).max(axis=1)
-    return found
+def score(context: ScoringContext) -> Float[np.ndarray, " n"]:
+    """Mean cosine to the validation samples of the skill that is helped most, between −1 and 1."""
+    influence = np.empty(len(context.cluster))
+    for start in range(0, len(influence), BLOCK):
+        rows = context.gradients[start : start + BLOCK].astype(np.float32)
+        influence[start : start + BLOCK] = (rows @ context.targets.T).max(axis=1)
+    return influence

@@ -1,4 +1,4 @@
-"""Parameters and tables that the tests of this room share."""
+"""Default parameters and small tables that tests of several stages share."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ import pandas as pd
 from adapt_infinity.subset.selecting import SubsetParams
 
 NO_REQUESTS = pd.DataFrame({"sample_id": np.zeros(0, np.int64), "include": np.zeros(0, dtype=bool)})
-USUAL = {
+DEFAULTS = {
     "token_budget": 0,
     "shares": "equal",
     "sampler": "ccs",
@@ -26,13 +26,13 @@ USUAL = {
 
 
 def subset_params(budget: int, **changed: Any) -> SubsetParams:
-    """The usual parameters with some of them changed."""
-    return SubsetParams(budget=budget, **{**USUAL, **changed})
+    """The default parameters with `changed` ones in place of them."""
+    return SubsetParams(budget=budget, **{**DEFAULTS, **changed})
 
 
 @dataclass(frozen=True)
-class Read:
-    """What is read of features."""
+class StubFeatures:
+    """Features that a test makes up, with what the stages read of them."""
 
     sample_ids: np.ndarray
     gradients: np.ndarray
@@ -41,6 +41,6 @@ class Read:
 
 
 def requests(include: list[int], exclude: list[int]) -> pd.DataFrame:
-    """Both lists, as the pool resolved them."""
+    """The table of `list_requests` for these sample ids."""
     ids = np.array([*include, *exclude], np.int64)
     return pd.DataFrame({"sample_id": ids, "include": np.arange(len(ids)) < len(include)})
