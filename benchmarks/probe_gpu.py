@@ -46,7 +46,7 @@ from torch.utils.flop_counter import flop_registry
 from transformers import AutoModelForImageTextToText, CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from adapt_infinity.features.batch_reading import read_batch, read_losses
-from adapt_infinity.features.batching import Budget, in_batches
+from adapt_infinity.features.batching import TokenBudget, run_in_batches
 from adapt_infinity.features.capture import probed_weights
 from adapt_infinity.features.spec import Spec
 from adapt_infinity.model.checkpoint import ModelParams, Vlm, answer_logits, attach, load_vlm, new_adapter
@@ -134,8 +134,8 @@ class Setting:
 
     def batches(self, work: Callable[[list[int], int], Any]) -> list[Any]:
         """The work of every batch that the probe makes of these rows."""
-        budget = Budget(self.token_budget, 0, self.vlm.device)
-        return [found for _, found in in_batches([len(row) for row in self.rows], budget, work)]
+        budget = TokenBudget(self.token_budget, 0, self.vlm.device)
+        return [found for _, found in run_in_batches([len(row) for row in self.rows], budget, work)]
 
     def weights(self) -> list[torch.nn.Parameter]:
         """The probed layer's."""

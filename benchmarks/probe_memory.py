@@ -26,7 +26,7 @@ from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import Sample
 from adapt_infinity.features import capture
 from adapt_infinity.features.batch_reading import read_batch
-from adapt_infinity.features.batching import padded
+from adapt_infinity.features.batching import padded_length
 from adapt_infinity.model.checkpoint import Batch, Vlm, answer_logits
 from adapt_infinity.model.prompts import collate, encode, pad_token
 from adapt_infinity.training.context import answer_loss
@@ -63,7 +63,7 @@ def extra_memory(folded: Vlm, whole: Vlm, samples: list[Sample], pictures: Pictu
 def largest_batch(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> Batch:
     """The batch of the probe that has most rows: the memory of gradients grows with rows, not with tokens."""
     rows = [encode(vlm, sample, pictures) for sample in samples]
-    lengths = [padded(len(row)) for row in rows]
+    lengths = [padded_length(len(row)) for row in rows]
     length = max(set(lengths), key=lambda length: min(lengths.count(length), TOKENS // length))
     chosen = [row for row, own in zip(rows, lengths, strict=True) if own == length][: TOKENS // length]
     return collate(chosen, pad_token(vlm), length=length)

@@ -43,7 +43,7 @@ from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import Sample
 from adapt_infinity.features import scores, sketches
 from adapt_infinity.features.batch_reading import BatchReading, read_batch
-from adapt_infinity.features.batching import Budget, in_batches
+from adapt_infinity.features.batching import TokenBudget, run_in_batches
 from adapt_infinity.features.capture import probed_weights
 from adapt_infinity.features.worker import ProbeJob
 from adapt_infinity.model.checkpoint import Batch, Vlm, answer_logits, attach, load_reader, new_adapter
@@ -186,7 +186,7 @@ class Bergson:
         from datasets import Dataset
 
         self._vlm, self._folder, self._target, self._width = vlm, folder, target, width
-        answers = [row.input_ids.where(row.answers, scores.IGNORED).tolist() for row in rows]
+        answers = [row.input_ids.where(row.answers, scores.IGNORED_LABEL).tolist() for row in rows]
         self._data = Dataset.from_dict({"input_ids": [row.input_ids.tolist() for row in rows], "labels": answers})
         self._batches = [places for places, _ in _batches(rows, 0)]
         probed = {id(weight) for weight in probed_weights(vlm, (LAYER,)).values()}
@@ -212,9 +212,9 @@ class Bergson:
 
 def _batches(rows: Sequence[Encoded], pad: int) -> list[tuple[list[int], Batch]]:
     """The batches that the probe makes of these rows, each of which is in one of them, once."""
-    budget = Budget(TOKENS, 0, torch.device("cpu"))
+    budget = TokenBudget(TOKENS, 0, torch.device("cpu"))
     made = []
-    for doubled, length in in_batches([len(row) for row in rows], budget, lambda _places, length: length):
+    for doubled, length in run_in_batches([len(row) for row in rows], budget, lambda _places, length: length):
         places = list(dict.fromkeys(doubled))
         made.append((places, collate([rows[place] for place in places], pad, length=length)))
     return made

@@ -1,4 +1,4 @@
-"""Work for the executors' tests: importable by a worker that was spawned."""
+"""Functions that the tests of executors run; in a file of their own, so that a spawned worker can import them."""
 
 import os
 import signal
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def add(shared: int, task: int) -> int:
-    """Quick work."""
+    """A task that ends at once."""
     return shared + task
 
 
 def add_unless_killed(shared: Path, task: int) -> int:
-    """The worker of task 3 is killed, the first time."""
+    """The worker that runs task 3 is killed, the first time only."""
     if task == 3 and not (shared / "killed").exists():
         (shared / "killed").touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -21,24 +21,24 @@ def add_unless_killed(shared: Path, task: int) -> int:
 
 
 def always_killed(shared: Path, task: int) -> int:
-    """No worker survives this."""
+    """Every worker that runs this is killed."""
     os.kill(os.getpid(), signal.SIGKILL)
     return task
 
 
 def refuse(shared: int, task: int) -> int:
-    """A mistake of the task, not of the worker."""
+    """A task that fails; its worker lives on."""
     raise ValueError(f"task {task} is wrong")
 
 
-def meet(shared: Path, rank: int) -> None:
-    """Return when rank 1 − rank has been seen."""
+def wait_for_other_rank(shared: Path, rank: int) -> None:
+    """Return when the other of two ranks has started, too."""
     (shared / str(rank)).touch()
     _wait_for(shared / str(1 - rank))
 
 
-def fail_alone(shared: Path, rank: int) -> None:
-    """Rank 1 makes a mistake for which rank 0 waits in vain."""
+def fail_on_rank_1(shared: Path, rank: int) -> None:
+    """Rank 1 fails, and rank 0 waits for something that never happens."""
     if rank == 1:
         raise ValueError("rank 1 is wrong")
     _wait_for(shared / "never")

@@ -12,11 +12,10 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from adapt_infinity.data.pictures import Pictures
-from adapt_infinity.data.sample import samples_of
+from adapt_infinity.data.sample import IGNORED_LABEL, samples_of
 from adapt_infinity.features import gradients, scores, sketches
 from adapt_infinity.features.batch_reading import BatchReading, read_batch, read_losses
 from adapt_infinity.features.capture import probed_weights
-from adapt_infinity.features.scores import IGNORED
 from adapt_infinity.features.spec import Spec
 from adapt_infinity.features.zero_order import loss_differences
 from adapt_infinity.intake.reading import Source
@@ -24,8 +23,9 @@ from adapt_infinity.model.checkpoint import Batch, Checkpoint, ModelParams, Vlm,
 from adapt_infinity.model.lora import Adapter
 from adapt_infinity.model.prompts import collate, encode, pad_token
 from tests.conftest import checked, llava
-from tests.features.conftest import SPEC, Tune, layer_of
+from tests.features.conftest import SPEC, layer_of
 from tests.features.test_capture import autograd, batched
+from tests.model.conftest import LoraFactory
 
 STEPS = 20
 
@@ -132,7 +132,7 @@ def test_scores_are_those_of_a_plain_forward_pass(vlm: Vlm, rows: list[Any]) -> 
     found = read(vlm, SPEC, rows[:4]).scores
     assert set(found) == {*scores.names(), "answer_tokens", "tokens"}
     for place in range(4):
-        kept = labels[place] != IGNORED
+        kept = labels[place] != IGNORED_LABEL
         said, words = logits[place][kept], labels[place][kept]
         p = said.softmax(dim=-1)
         nll = torch.nn.functional.cross_entropy(said, words).item()
@@ -204,8 +204,8 @@ def test_an_untrained_adapter_names_its_dead_modules(
 
 def test_rows_without_an_answer_are_named(vlm: Vlm, rows: list[Any]) -> None:
     batch = collate(rows[:4], pad_token(vlm))
-    batch.labels[2] = IGNORED
-    batch.labels[3] = IGNORED
+    batch.labels[2] = IGNORED_LABEL
+    batch.labels[3] = IGNORED_LABEL
     batch.labels[3, 0] = 5  # nothing precedes it that could predict it
     for feature in ("gradient", "zero_order", "embedding"):
         with pytest.raises(ValueError, match=r"no answer token in rows \[2, 3\]"):
@@ -250,8 +250,8 @@ def test_zero_order_alone_as_in_a_batch(vlm: Vlm, rows: list[Any], side: str) ->
     assert (many - alone).norm() <= 1e-2 * alone.norm()
 
 
-def test_zero_order_restores_the_weights_even_after_an_error(tune: Tune, rows: list[Any]) -> None:
-    vlm = tune()
+def test_zero_order_restores_the_weights_even_after_an_error(with_lora: LoraFactory, rows: list[Any]) -> None:
+    vlm = with_lora()
     before = {name: weight.clone() for name, weight in vlm.model.named_parameters()}
     calls: list[int] = []
 

@@ -13,11 +13,13 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from adapt_infinity.data.sample import IGNORED_LABEL
 from adapt_infinity.features import scores
-from adapt_infinity.features.capture import capturing, probed_maps, probed_weights
-from adapt_infinity.model.checkpoint import IGNORED, Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
+from adapt_infinity.features.capture import capturing, probed_linears, probed_weights
+from adapt_infinity.model.checkpoint import Batch, Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
 from adapt_infinity.model.prompts import collate, pad_token
-from tests.features.conftest import Tune, layer_of, still
+from tests.features.conftest import layer_of
+from tests.model.conftest import LoraFactory, perturbed_and_frozen
 
 
 def batched(vlm: Vlm, layers: Sequence[int], batch: Batch) -> dict[str, Tensor]:
@@ -36,8 +38,8 @@ def autograd(vlm: Vlm, layers: Sequence[int], batch: Batch) -> dict[str, Tensor]
         weight.requires_grad_(True)
     try:
         logits, labels = answer_logits(vlm, batch)
-        losses = cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none").sum(dim=1)
-        means = losses / (labels != IGNORED).sum(dim=1)
+        losses = cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED_LABEL, reduction="none").sum(dim=1)
+        means = losses / (labels != IGNORED_LABEL).sum(dim=1)
         found = torch.autograd.grad(means.sum(), list(weights.values()))
     finally:
         for weight in weights.values():
@@ -80,19 +82,19 @@ PLAIN: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("options", PLAIN.values(), ids=list(PLAIN))
-def test_every_plain_adapter_is_read(tune: Tune, rows: list[Any], options: dict[str, Any]) -> None:
-    vlm = tune(**options)
+def test_every_plain_adapter_is_read(with_lora: LoraFactory, rows: list[Any], options: dict[str, Any]) -> None:
+    vlm = with_lora(**options)
     found = batched(vlm, (2,), collate(rows[3:6], pad_token(vlm)))
     same(found, autograd(vlm, (2,), collate(rows[4:5], pad_token(vlm))), 1)
     assert ("2.self_attn.q_proj.lora_B.bias" in found) == bool(options.get("lora_bias"))
     assert ("2.mlp.gate_proj" in found) == ("modules_to_save" in options)
 
 
-def test_of_two_adapters_the_active_one_is_read(tune: Tune, rows: list[Any]) -> None:
-    vlm = tune(target_modules=r".*language_model\..*\.v_proj")
+def test_of_two_adapters_the_active_one_is_read(with_lora: LoraFactory, rows: list[Any]) -> None:
+    vlm = with_lora(target_modules=r".*language_model\..*\.v_proj")
     vlm.model.add_adapter("second", LoraConfig(r=2, target_modules=r".*language_model\..*\.(q_proj|v_proj)"))
     vlm.model.set_adapter("second")
-    still(vlm)
+    perturbed_and_frozen(vlm)
     found = batched(vlm, (1,), collate(rows[:2], pad_token(vlm)))
     assert found["1.self_attn.v_proj.lora_A"].shape == (2, 2, 128)
     same(found, autograd(vlm, (1,), collate(rows[:1], pad_token(vlm))))
@@ -103,8 +105,8 @@ def test_of_two_adapters_the_active_one_is_read(tune: Tune, rows: list[Any]) -> 
     assert found["1.self_attn.v_proj.lora_A"].shape == (2, 4, 128)
 
 
-def test_hooks_survive_gradient_checkpointing(tune: Tune, rows: list[Any]) -> None:
-    vlm = tune()
+def test_hooks_survive_gradient_checkpointing(with_lora: LoraFactory, rows: list[Any]) -> None:
+    vlm = with_lora()
     batch = collate(rows[2:5], pad_token(vlm))
     plain = batched(vlm, (1, 2), batch)
     vlm.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -124,7 +126,7 @@ def test_hooks_survive_gradient_checkpointing(tune: Tune, rows: list[Any]) -> No
 @pytest.mark.parametrize("layers", [(2,), (0, 1, 2, 3)])
 def test_half_precision_keeps_the_direction(
     vlm: Vlm,
-    tune: Tune,
+    with_lora: LoraFactory,
     base_model: Checkpoint,
     model_params: ModelParams,
     warm_adapter: Any,
@@ -162,7 +164,7 @@ def test_nothing_below_the_lowest_layer_is_recorded(vlm: Vlm, rows: list[Any]) -
 
 
 def test_hooks_are_gone_afterwards_even_after_an_error(vlm: Vlm) -> None:
-    maps = probed_maps(vlm, (2,)).values()
+    maps = probed_linears(vlm, (2,)).values()
     before = dict(layer_of(vlm, 3)._forward_hooks)  # transformers may have left one of its own
     with contextlib.suppress(RuntimeError), capturing(vlm, (2,), 3, lambda _name, _gradient: None):
         assert all(linear._forward_hooks for linear in maps)
@@ -190,9 +192,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=list(REFUSED))
-def test_what_cannot_be_read_is_refused(tune: Tune, options: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_read_is_refused(with_lora: LoraFactory, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        probed_maps(tune(**options), (2,))
+        probed_linears(with_lora(**options), (2,))
     assert "\n" not in str(caught.value)
 
 
@@ -201,72 +203,72 @@ def in_layer(vlm: Vlm, holder: Any) -> Vlm:
     return vlm
 
 
-def test_any_other_class_of_lora_is_refused(tune: Tune) -> None:
+def test_any_other_class_of_lora_is_refused(with_lora: LoraFactory) -> None:
     """Quantised layers, embeddings and convolutions have classes of their own; even a subclass may do other things."""
     from peft.tuners.lora import Linear
 
     class Linear4bit(Linear):
         pass
 
-    vlm = tune()
+    vlm = with_lora()
     layer_of(vlm, 2).mlp.up_proj.__class__ = Linear4bit
     with pytest.raises(ValueError, match=r"2\.mlp\.up_proj \(.*Linear4bit\): load the checkpoint unquantised"):
-        probed_maps(vlm, (2,))
+        probed_linears(vlm, (2,))
     for module in (nn.Embedding(4, 3), nn.Conv1d(3, 3, 1)):
         holder = get_peft_model(nn.Sequential(module), LoraConfig(r=2, target_modules=["0"]))
         with pytest.raises(ValueError, match=rf"2\.extra\.\S*0 \(peft.*{type(module).__name__}\)"):
-            probed_maps(in_layer(tune(), holder), (2,))
+            probed_linears(in_layer(with_lora(), holder), (2,))
 
 
-def test_another_kind_of_adapter_is_refused(tune: Tune) -> None:
+def test_another_kind_of_adapter_is_refused(with_lora: LoraFactory) -> None:
     from peft import LoHaConfig
 
     holder = get_peft_model(nn.Sequential(nn.Linear(3, 3)), LoHaConfig(r=2, target_modules=["0"]))
     with pytest.raises(ValueError, match=r"2\.extra\.0 \(peft\.tuners\.loha"):
-        probed_maps(in_layer(tune(), holder), (2,))
+        probed_linears(in_layer(with_lora(), holder), (2,))
 
 
-def test_a_variant_on_the_active_adapter_only_counts(tune: Tune) -> None:
-    vlm = tune(use_dora=True, target_modules=r".*language_model\..*\.v_proj")
+def test_a_variant_on_the_active_adapter_only_counts(with_lora: LoraFactory) -> None:
+    vlm = with_lora(use_dora=True, target_modules=r".*language_model\..*\.v_proj")
     vlm.model.add_adapter("plain", LoraConfig(r=2, target_modules=r".*language_model\..*\.v_proj"))
     vlm.model.set_adapter("plain")
-    assert len(probed_maps(vlm, (2,))) == 2
+    assert len(probed_linears(vlm, (2,))) == 2
 
 
-def test_merged_disabled_and_doubly_active_adapters_are_refused(tune: Tune) -> None:
-    vlm = tune(target_modules=r".*language_model\..*\.v_proj")
+def test_merged_disabled_and_doubly_active_adapters_are_refused(with_lora: LoraFactory) -> None:
+    vlm = with_lora(target_modules=r".*language_model\..*\.v_proj")
     with vlm.model.disable_adapter(), pytest.raises(ValueError, match=r"2\.self_attn\.v_proj is merged or disabled"):
-        probed_maps(vlm, (2,))
+        probed_linears(vlm, (2,))
     vlm.model.merge_adapter()
     with pytest.raises(ValueError, match="is merged or disabled: unmerge"):
-        probed_maps(vlm, (2,))
+        probed_linears(vlm, (2,))
     vlm.model.unmerge_adapter()
     vlm.model.add_adapter("second", LoraConfig(r=2, target_modules=r".*language_model\..*\.v_proj"))
     vlm.model.base_model.set_adapter(["default", "second"])
     with pytest.raises(ValueError, match=r"2\.self_attn\.v_proj has 2 active adapters"):
-        probed_maps(vlm, (2,))
+        probed_linears(vlm, (2,))
 
 
-def test_shared_weights_are_refused(tune: Tune) -> None:
-    vlm = tune()
+def test_shared_weights_are_refused(with_lora: LoraFactory) -> None:
+    vlm = with_lora()
     layer_of(vlm, 3).mlp.up_proj.lora_A["default"].weight = layer_of(vlm, 2).mlp.up_proj.lora_A["default"].weight
     for layers in ((2,), (3,), (2, 3)):
         with pytest.raises(ValueError, match=r"\.mlp\.up_proj\.lora_A.* shares its weights"):
-            probed_maps(vlm, layers)
-    assert probed_maps(vlm, (1,))
+            probed_linears(vlm, layers)
+    assert probed_linears(vlm, (1,))
 
 
-def test_a_map_that_is_used_twice_is_refused(tune: Tune, rows: list[Any]) -> None:
-    vlm = tune()
+def test_a_map_that_is_used_twice_is_refused(with_lora: LoraFactory, rows: list[Any]) -> None:
+    vlm = with_lora()
     once = layer_of(vlm, 2).mlp.forward
     layer_of(vlm, 2).mlp.forward = lambda hidden: once(once(hidden))
     with pytest.raises(ValueError, match=r"2\.mlp\.gate_proj\.lora_A is used twice"):
         batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
 
 
-def test_a_map_that_no_gradient_reaches_is_refused(tune: Tune, rows: list[Any]) -> None:
+def test_a_map_that_no_gradient_reaches_is_refused(with_lora: LoraFactory, rows: list[Any]) -> None:
     """An expert that no token chose, a branch that is not taken: not known to be zero, so not taken for zero."""
-    vlm = tune()
+    vlm = with_lora()
     whole = layer_of(vlm, 2).mlp.forward
     layer_of(vlm, 2).mlp.forward = lambda hidden: whole(hidden).detach()
     with pytest.raises(ValueError, match=r"no gradient arrived at 2\.mlp\.down_proj\.lora_A, .* and 3 more"):
@@ -276,17 +278,17 @@ def test_a_map_that_no_gradient_reaches_is_refused(tune: Tune, rows: list[Any]) 
         batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
 
 
-def test_flattened_inputs_are_refused(tune: Tune, rows: list[Any]) -> None:
+def test_flattened_inputs_are_refused(with_lora: LoraFactory, rows: list[Any]) -> None:
     """Experts see the tokens of all samples in one heap."""
-    vlm = tune()
+    vlm = with_lora()
     whole = layer_of(vlm, 2).mlp.forward
     layer_of(vlm, 2).mlp.forward = lambda hidden: whole(hidden.flatten(0, 1)).view_as(hidden)
     with pytest.raises(ValueError, match=r"2\.mlp\.gate_proj\.lora_A sees inputs of shape \(\d+, 128\).*put no LoRA"):
         batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
 
 
-def test_dropout_and_trainable_weights_are_refused(tune: Tune) -> None:
-    vlm = tune(lora_dropout=0.1)
+def test_dropout_and_trainable_weights_are_refused(with_lora: LoraFactory) -> None:
+    vlm = with_lora(lora_dropout=0.1)
     layer_of(vlm, 2).self_attn.q_proj.lora_dropout.train()
     with pytest.raises(ValueError, match=r"model\.eval\(\) after the adapter"), capturing(vlm, (2,), 3, print):
         pass
@@ -343,18 +345,20 @@ def test_other_families_are_read(make: Callable[[], Any], side: str) -> None:
         torch.manual_seed(0)
         targets = r".*(text_model|language_model)\.layers\..*\.(q_proj|v_proj|up_proj|down_proj)"
         model = get_peft_model(make(), LoraConfig(r=2, target_modules=targets))
-    vlm = still(Vlm(model, SimpleNamespace(), torch.device("cpu"), 64))
+    vlm = perturbed_and_frozen(Vlm(model, SimpleNamespace(), torch.device("cpu"), 64))
     draw = torch.Generator().manual_seed(1)
     lengths, longest = (9, 6, 4), 9
     words = [torch.randint(2, 50, (length,), generator=draw) for length in lengths]
-    whole = Batch(torch.zeros(3, longest).long(), torch.zeros(3, longest).long(), torch.full((3, longest), IGNORED), {})
+    whole = Batch(
+        torch.zeros(3, longest).long(), torch.zeros(3, longest).long(), torch.full((3, longest), IGNORED_LABEL), {}
+    )
     for place, tokens in enumerate(words):
         here = slice(0, len(tokens)) if side == "right" else slice(longest - len(tokens), longest)
         whole.input_ids[place, here], whole.attention_mask[place, here] = tokens, 1
-        whole.labels[place, here] = tokens.where(torch.arange(len(tokens)) >= 2, IGNORED)
+        whole.labels[place, here] = tokens.where(torch.arange(len(tokens)) >= 2, IGNORED_LABEL)
     found = batched(vlm, (0, 1, 2), whole)
     assert len(found) == 3 * 4 * 2
     for place, tokens in enumerate(words):
-        labels = tokens.where(torch.arange(len(tokens)) >= 2, IGNORED)
+        labels = tokens.where(torch.arange(len(tokens)) >= 2, IGNORED_LABEL)
         alone = Batch(tokens[None], torch.ones(1, len(tokens)).long(), labels[None], {})
         same(found, autograd(vlm, (0, 1, 2), alone), place, error=2e-5)

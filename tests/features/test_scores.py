@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from adapt_infinity.data.sample import IGNORED_LABEL
 from adapt_infinity.features import scores
 from adapt_infinity.features.scores import (
-    IGNORED,
     Outputs,
     el2n,
     entropy,
@@ -42,7 +42,7 @@ def test_the_fisher_trace_is_the_squared_gradient_of_the_head() -> None:
     """Of a single token: what autograd finds for the head's matrix. Of several: the mean over answer tokens."""
     draw = torch.Generator().manual_seed(0)
     head, hidden = torch.randn(7, 4, generator=draw, requires_grad=True), torch.randn(1, 3, 4, generator=draw)
-    labels = torch.tensor([[2, IGNORED, 5]])
+    labels = torch.tensor([[2, IGNORED_LABEL, 5]])
     squares = []
     for place in (0, 2):
         loss = torch.nn.functional.cross_entropy(head @ hidden[0, place], labels[0, place])
@@ -58,10 +58,10 @@ def test_loss_and_gradient_keep_their_digits_where_the_model_is_all_but_certain(
     draw = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(2, 4, 50, generator=draw), torch.randint(0, 50, (2, 4), generator=draw)
     logits.scatter_add_(-1, labels.unsqueeze(-1), torch.full((2, 4, 1), gap))
-    labels[1, 2:] = IGNORED
+    labels[1, 2:] = IGNORED_LABEL
     exact = logits.double().requires_grad_(True)
     words = torch.nn.functional.cross_entropy(exact.flatten(0, 1), labels.flatten(), reduction="none").view(2, 4)
-    losses = words.sum(dim=1) / (labels != IGNORED).sum(dim=1)
+    losses = words.sum(dim=1) / (labels != IGNORED_LABEL).sum(dim=1)
     (gradient,) = torch.autograd.grad(losses.sum(), exact)
     said = outputs(logits, labels)
     torch.testing.assert_close(said.nll.double(), losses.detach(), rtol=2e-6, atol=0)
@@ -73,7 +73,7 @@ def test_loss_and_gradient_keep_their_digits_where_the_model_is_all_but_certain(
 
 def test_the_loss_of_hopeless_answers_is_finite() -> None:
     logits = torch.tensor([[[0.0, 2.0, -1.0], [200.0, 0.0, 0.0]], [[9.0, 0.0, 0.0], [0.1, 0.0, 0.2]]])
-    labels = torch.tensor([[1, 2], [0, IGNORED]])
+    labels = torch.tensor([[1, 2], [0, IGNORED_LABEL]])
     expected = [(math.log(1 + math.exp(-2) + math.exp(-3)) + 200) / 2, math.log(1 + 2 * math.exp(-9))]
     assert scores.answer_nll(logits, labels).tolist() == pytest.approx(expected)
     assert outputs(logits, labels).nll.tolist() == pytest.approx(expected)
@@ -91,7 +91,7 @@ def test_padding_changes_nothing(name: str) -> None:
     logits, labels = torch.randn(2, 3, 5, generator=draw), torch.tensor([[1, 2, 3], [4, 0, 1]])
     padded = outputs(
         torch.cat([logits, 50 * torch.randn(2, 2, 5, generator=draw)], dim=1),
-        torch.cat([labels, torch.full((2, 2), IGNORED)], dim=1),
+        torch.cat([labels, torch.full((2, 2), IGNORED_LABEL)], dim=1),
     )
     score = scores.load(name)
     assert torch.allclose(score(outputs(logits, labels)), score(padded), atol=1e-6)
@@ -121,13 +121,13 @@ def test_el2n_bounds(certain: list[float], expected: float) -> None:
 def test_a_score_that_needs_a_gradient_says_so() -> None:
     assert [name for name in scores.names() if "gradient_norm" in scores.needs(name)] == ["grand"]
     without = TOSS.completed(None, TOSS.nll_without_image)
-    assert scores.possible(TOSS) == scores.names()
-    assert scores.possible(without) == [name for name in scores.names() if name != "grand"]
+    assert scores.available(TOSS) == scores.names()
+    assert scores.available(without) == [name for name in scores.names() if name != "grand"]
 
 
 def test_a_score_that_needs_a_reading_without_pictures_says_so() -> None:
     once = TOSS.completed(TOSS.gradient_norm, None)
-    assert scores.possible(once) == [name for name in scores.names() if name != "image_grounding"]
+    assert scores.available(once) == [name for name in scores.names() if name != "image_grounding"]
 
 
 def test_completed_outputs_keep_what_was_computed() -> None:

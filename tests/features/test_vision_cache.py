@@ -6,10 +6,9 @@ from torch import nn
 
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import Sample
-from adapt_infinity.features.vision_cache import remember_pictures
+from adapt_infinity.features.vision_cache import cache_vision_outputs
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm, answer_logits, load_vlm
 from adapt_infinity.model.prompts import collate, encode, pad_token
-from tests.model.test_prompts import samples  # noqa: F401  (a fixture)
 
 
 @pytest.fixture
@@ -20,11 +19,11 @@ def fresh(base_model: Checkpoint, model_params: ModelParams) -> Vlm:
 def test_outputs_are_equal_and_a_picture_is_computed_once(
     fresh: Vlm,
     vlm: Vlm,
-    samples: list[Sample],  # noqa: F811
+    samples: list[Sample],
     pictures: Pictures,
 ) -> None:
     plain = load_vlm_like(fresh)
-    memory = remember_pictures(fresh, 8)
+    memory = cache_vision_outputs(fresh, 8)
     assert memory is not None
     batch = collate([encode(fresh, sample, pictures) for sample in samples], pad_token(fresh))
     shown = len(batch.extras["pixel_values"])
@@ -46,7 +45,7 @@ def load_vlm_like(vlm: Vlm) -> Vlm:
 
 
 def test_it_is_bounded_and_forgets_the_longest_unused(fresh: Vlm) -> None:
-    memory = remember_pictures(fresh, 1)
+    memory = cache_vision_outputs(fresh, 1)
     assert memory is not None
     tower = fresh.base.model.vision_tower
     one = torch.rand(1, 3, 36, 36)
@@ -62,5 +61,5 @@ def test_it_is_bounded_and_forgets_the_longest_unused(fresh: Vlm) -> None:
 
 def test_a_tower_that_learns_or_is_not_there_is_left_alone(vlm: Vlm, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
-        assert remember_pictures(Vlm(nn.Linear(2, 2), None, torch.device("cpu"), 9), 8) is None
+        assert cache_vision_outputs(Vlm(nn.Linear(2, 2), None, torch.device("cpu"), 9), 8) is None
     assert "no part of the name vision_tower" in caplog.text

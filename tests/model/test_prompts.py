@@ -1,4 +1,4 @@
-"""Prompts: labels sit on answer tokens and nowhere else."""
+"""Prompts: labels are on answer tokens and nowhere else, whatever the chat template."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,61 +9,56 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapt_infinity.data.pictures import Pictures
-from adapt_infinity.data.sample import Sample, Turn, samples_of
+from adapt_infinity.data.sample import IGNORED_LABEL, Sample, Turn
 from adapt_infinity.intake.reading import Source
-from adapt_infinity.model.checkpoint import IGNORED, Checkpoint, ModelParams, Reader, Vlm, load_reader
+from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Reader, Vlm, load_reader
 from adapt_infinity.model.prompts import PromptCheck, batches, collate, encode, encode_question, end_tokens, pad_token
 from tests.conftest import checked, intake
 
 
-@pytest.fixture(scope="session")
-def samples(toy_source: Source, pictures: Pictures) -> list[Sample]:
-    return samples_of(checked(toy_source, pictures)[0])
-
-
-def spoken(vlm: Vlm, tokens: torch.Tensor) -> str:
+def decoded(vlm: Vlm, tokens: torch.Tensor) -> str:
     return str(vlm.processor.tokenizer.decode(tokens, skip_special_tokens=True))
 
 
-def test_answers_are_exactly_what_the_assistant_says(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> None:
+def test_answer_tokens_decode_to_the_answers(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> None:
     for sample in samples:
         encoded = encode(vlm, sample, pictures)
-        said = "".join(turn.text for turn in sample.turns if turn.role == "assistant")
-        assert spoken(vlm, encoded.input_ids[encoded.answers]).replace(" ", "") == said.replace(" ", "")
+        answers = "".join(turn.text for turn in sample.turns if turn.role == "assistant")
+        assert decoded(vlm, encoded.input_ids[encoded.answers]).replace(" ", "") == answers.replace(" ", "")
 
 
-def test_a_question_is_the_start_of_the_conversation(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> None:
+def test_an_encoded_question_starts_the_conversation(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> None:
     for sample in samples:
-        whole, asked = encode(vlm, sample, pictures), encode_question(vlm, sample, pictures)
-        assert whole.input_ids[: len(asked)].tolist() == asked.input_ids.tolist()
-        assert not whole.answers[len(asked) - 1]
-        assert whole.answers[len(asked) :].all()
+        whole, question = encode(vlm, sample, pictures), encode_question(vlm, sample, pictures)
+        assert whole.input_ids[: len(question)].tolist() == question.input_ids.tolist()
+        assert not whole.answers[len(question) - 1]
+        assert whole.answers[len(question) :].all()
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_adds_nothing(vlm: Vlm, samples: list[Sample], pictures: Pictures, side: str) -> None:
+def test_padding_adds_neither_tokens_nor_labels(vlm: Vlm, samples: list[Sample], pictures: Pictures, side: str) -> None:
     rows = [encode(vlm, sample, pictures) for sample in samples]
     batch = collate(rows, pad_token(vlm), side)
-    for place, row in enumerate(rows):
-        kept = batch.attention_mask[place] == 1
-        assert batch.input_ids[place][kept].tolist() == row.input_ids.tolist()
-        assert (batch.labels[place] != IGNORED).sum() == row.answers.sum()
-        assert (batch.labels[place][~kept] == IGNORED).all()
+    for index, row in enumerate(rows):
+        real = batch.attention_mask[index] == 1
+        assert batch.input_ids[index][real].tolist() == row.input_ids.tolist()
+        assert (batch.labels[index] != IGNORED_LABEL).sum() == row.answers.sum()
+        assert (batch.labels[index][~real] == IGNORED_LABEL).all()
     assert len(batch.extras["pixel_values"]) == sum(len(sample.images) for sample in samples)
 
 
 def test_no_pixels_for_a_batch_without_pictures(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> None:
-    bare = [sample for sample in samples if not sample.images]
-    assert len(bare) == 2
-    assert collate([encode(vlm, sample, pictures) for sample in bare], pad_token(vlm)).extras == {}
+    text_only = [sample for sample in samples if not sample.images]
+    assert len(text_only) == 2
+    assert collate([encode(vlm, sample, pictures) for sample in text_only], pad_token(vlm)).extras == {}
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 200))
 def test_batches_take_every_row_once_within_the_budget(lengths: list[int], budget: int) -> None:
-    gathered = batches(lengths, budget)
-    assert sorted(place for places in gathered for place in places) == list(range(len(lengths)))
-    for places in gathered:
-        assert len(places) == 1 or max(lengths[place] for place in places) * len(places) <= budget
+    made = batches(lengths, budget)
+    assert sorted(index for members in made for index in members) == list(range(len(lengths)))
+    for members in made:
+        assert len(members) == 1 or max(lengths[index] for index in members) * len(members) <= budget
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +66,7 @@ def reader(base_model: Checkpoint, model_params: ModelParams) -> Reader:
     return load_reader(base_model, model_params)
 
 
-def test_what_the_model_cannot_read_is_set_aside(toy_source: Source, pictures: Pictures, reader: Reader) -> None:
+def test_intake_rejects_what_the_model_cannot_read(toy_source: Source, pictures: Pictures, reader: Reader) -> None:
     lenient = intake(max_reject_share=1.0)
     arrivals, rejects = checked(
         toy_source, pictures, lenient, readable=PromptCheck(replace(reader, max_tokens=60), pictures)
@@ -83,24 +78,26 @@ def test_what_the_model_cannot_read_is_set_aside(toy_source: Source, pictures: P
         checked(toy_source, pictures, lenient, readable=PromptCheck(replace(reader, max_tokens=2), pictures))
 
 
-def test_a_reader_reads_as_the_model_does(vlm: Vlm, reader: Reader, samples: list[Sample], pictures: Pictures) -> None:
+def test_a_reader_encodes_as_the_model_does(
+    vlm: Vlm, reader: Reader, samples: list[Sample], pictures: Pictures
+) -> None:
     assert end_tokens(reader) == end_tokens(vlm)
     for sample in samples:
-        ours, theirs = encode(reader, sample, pictures), encode(vlm, sample, pictures)
-        assert ours.input_ids.tolist() == theirs.input_ids.tolist()
-        assert ours.answers.tolist() == theirs.answers.tolist()
+        without, with_model = encode(reader, sample, pictures), encode(vlm, sample, pictures)
+        assert without.input_ids.tolist() == with_model.input_ids.tolist()
+        assert without.answers.tolist() == with_model.answers.tolist()
 
 
-def test_the_check_at_the_door_agrees_with_the_reading(
+def test_prompt_check_agrees_with_encode_at_every_limit(
     reader: Reader, samples: list[Sample], pictures: Pictures
 ) -> None:
-    """At every limit: what is let in can be encoded, and what is refused cannot."""
+    """What the check accepts can be encoded, and what it refuses cannot."""
     lengths = [len(encode(reader, sample, pictures)) for sample in samples]
     sizes = [[pictures.open(sample.source, name).size for name in sample.images] for sample in samples]
     for limit in range(5, 121):
         check = PromptCheck(replace(reader, max_tokens=limit), pictures)
-        for sample, shown, length in zip(samples, sizes, lengths, strict=True):
-            assert accepts(check, sample, shown) == (length <= limit), (limit, sample.source_id)
+        for sample, picture_sizes, length in zip(samples, sizes, lengths, strict=True):
+            assert accepts(check, sample, picture_sizes) == (length <= limit), (limit, sample.source_id)
 
 
 WORDS = st.lists(
@@ -109,14 +106,14 @@ WORDS = st.lists(
 
 
 @given(texts=st.lists(WORDS.map("".join).filter(str.strip), min_size=2, max_size=6), limit=st.integers(20, 90))
-def test_the_check_never_accepts_what_cannot_be_encoded(
+def test_prompt_check_agrees_with_encode_on_any_text(
     texts: list[str], limit: int, reader: Reader, pictures: Pictures
 ) -> None:
     short = replace(reader, max_tokens=limit)
     check = PromptCheck(short, pictures)
     check(Sample(0, "toy", "", "", (), (Turn("user", "a"), Turn("assistant", "a"))), [])
     pairs = texts[: len(texts) // 2 * 2]
-    turns = tuple(Turn(("user", "assistant")[place % 2], text) for place, text in enumerate(pairs))
+    turns = tuple(Turn(("user", "assistant")[number % 2], text) for number, text in enumerate(pairs))
     sample = Sample(1, "toy", "", "", (), turns)
     assert accepts(check, sample, []) == (len(encode(reader, sample, pictures)) <= short.max_tokens)
 
@@ -130,7 +127,7 @@ def accepts(check: PromptCheck, sample: Sample, sizes: list[tuple[int, int]]) ->
 
 
 class WithTemplate:
-    """The processor with another chat template."""
+    """A processor with a changed chat template: `changes` are pairs of old and new text."""
 
     def __init__(self, processor: Any, *changes: tuple[str, str]) -> None:
         self.tokenizer = processor.tokenizer
@@ -147,7 +144,7 @@ def with_template(vlm: Vlm, *changes: tuple[str, str]) -> Vlm:
     return Vlm(vlm.model, WithTemplate(vlm.processor, *changes), vlm.device, vlm.max_tokens)
 
 
-def test_a_template_that_marks_no_answers_is_refused(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> None:
+def test_a_template_without_generation_blocks_is_refused(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> None:
     unmarked = with_template(vlm, ("{%- generation -%}", ""), ("{%- endgeneration -%}", ""))
     with pytest.raises(ValueError, match="does not mark answers with"):
         encode(unmarked, samples[0], pictures)
@@ -159,11 +156,11 @@ END = "{{- '<|end|>' -}}"
 @pytest.mark.parametrize(
     "changes",
     [
-        [(END + "\n{%- endgeneration -%}", "{%- endgeneration -%}" + END)],  # the end stands behind the marks
-        [(END + "\n{%- endgeneration -%}", "{%- endgeneration -%}")],  # there is none, as in LLaVA-1.5's template
+        [(END + "\n{%- endgeneration -%}", "{%- endgeneration -%}" + END)],  # the end token stands behind the block
+        [(END + "\n{%- endgeneration -%}", "{%- endgeneration -%}")],  # no end token, as in LLaVA-1.5's template
     ],
 )
-def test_every_template_teaches_where_to_stop(
+def test_with_every_template_the_end_token_is_part_of_the_answer(
     vlm: Vlm, samples: list[Sample], pictures: Pictures, changes: list[tuple[str, str]]
 ) -> None:
     for sample in samples:
@@ -171,4 +168,4 @@ def test_every_template_teaches_where_to_stop(
         assert usual.answers[-1]
         assert other.answers[-1]
         assert usual.input_ids[-1] == other.input_ids[-1] == vlm.processor.tokenizer.eos_token_id
-        assert spoken(vlm, usual.input_ids[usual.answers]) == spoken(vlm, other.input_ids[other.answers])
+        assert decoded(vlm, usual.input_ids[usual.answers]) == decoded(vlm, other.input_ids[other.answers])

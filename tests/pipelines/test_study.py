@@ -187,7 +187,7 @@ def note_gpu(work: _cells.Work, seed: int) -> None:
 
 def test_each_worker_sees_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_cells, "make_genesis", note_gpu)
-    monkeypatch.setattr(_cells, "gpus", lambda: ["2", "5", "7"])
+    monkeypatch.setattr(_cells, "visible_gpus", lambda: ["2", "5", "7"])
     work = _cells.Work(tmp_path, None, "s", 1, {}, {}, 1, tmp_path / "logs")
     assert list(_cells.run_cells(work, [Cell("zero_shot", "finetune", seed) for seed in (0, 1)], 2)) == []
     assert sorted(path.read_text() for path in work.log.glob("gpu*")) == ["2", "5"]

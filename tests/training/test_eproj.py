@@ -16,8 +16,8 @@ from adapt_infinity.data.sample import samples_of
 from adapt_infinity.embedded.stream import EmbeddedStreamParams, write_stream
 from adapt_infinity.features.probe import ProbeParams, identify
 from adapt_infinity.intake.reading import Source
-from adapt_infinity.model.adapters import eproj as form
-from adapt_infinity.model.checkpoint import Vlm, answer_logits, detach, load_vlm, reform
+from adapt_infinity.model.adapters import eproj as eproj_adapter
+from adapt_infinity.model.checkpoint import Vlm, answer_logits, apply_adapter_type, detach, load_vlm
 from adapt_infinity.model.lora import adapter_digest, read_adapter, write_adapter
 from adapt_infinity.model.prompts import collate, encode, encode_question, pad_token
 from adapt_infinity.pool.pool import Pool, join_pool
@@ -43,27 +43,28 @@ def second(toy: Toy, first: Outcome) -> Outcome:
     return toy.train("eproj", 2, first, params=KEYS)
 
 
-def experts(adapter_extras: dict[str, torch.Tensor], task: int) -> dict[str, torch.Tensor]:
-    return {name: tensor for name, tensor in adapter_extras.items() if name.startswith(f"expert.{task}.")}
+def task_projector(extra_tensors: dict[str, torch.Tensor], task: int) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in extra_tensors.items() if name.startswith(f"projector.{task}.")}
 
 
 def test_a_key_by_hand() -> None:
     """Two unit rows at right angles and one without the part: the key of most cosine lies between the two."""
     rows = torch.tensor([[2.0, 0.0], [0.0, 5.0], [0.0, 0.0]])
-    assert form.learn_key(torch.zeros(2), rows, 0, 1.0).tolist() == pytest.approx([0.5**0.5] * 2)
-    assert form.learn_key(torch.tensor([1.0, 0.0]), rows, 50, 0.5).tolist() == pytest.approx([0.5**0.5] * 2, abs=1e-3)
-    assert form.learn_key(torch.zeros(2), torch.zeros(3, 2), 5, 1.0).tolist() == [0, 0], "nobody pulls"
+    assert eproj_adapter.learn_key(torch.zeros(2), rows, 0, 1.0).tolist() == pytest.approx([0.5**0.5] * 2)
+    moved = eproj_adapter.learn_key(torch.tensor([1.0, 0.0]), rows, 50, 0.5)
+    assert moved.tolist() == pytest.approx([0.5**0.5] * 2, abs=1e-3)
+    assert eproj_adapter.learn_key(torch.zeros(2), torch.zeros(3, 2), 5, 1.0).tolist() == [0, 0], "nobody pulls"
 
 
 def test_routing_by_hand() -> None:
     """The sum of both cosines decides; without a picture the instruction does."""
     tasks = {"tasks": ["a", "b"]}
     unit = torch.eye(2)
-    extras = {f"key.{task}.{part}": unit[task] for task in range(2) for part in form.PARTS}
+    extras = {f"key.{task}.{part}": unit[task] for task in range(2) for part in eproj_adapter.KEY_MODALITIES}
     image = torch.tensor([[0.0, 9.0], [1.0, 0.0], [0.0, 0.0]])
     instruction = torch.tensor([[2.0, 1.0], [1.0, 1.5], [1.0, 3.0]])
     # b: 0 + 2/√5 against 1 + 1/√5; a: 1 + 1/√3.25 against 1.5/√3.25; no picture: 1 against 3
-    assert form.route(tasks, extras, image, instruction).tolist() == [1, 0, 1]
+    assert eproj_adapter.route(tasks, extras, image, instruction).tolist() == [1, 0, 1]
 
 
 def test_the_first_expert_is_fine_tuning_of_the_projector_alone(first: Outcome, toy: Toy) -> None:
@@ -77,8 +78,8 @@ def test_the_first_expert_is_fine_tuning_of_the_projector_alone(first: Outcome, 
     log, _ = train(
         TrainingContext(alone, weights, toy.samples(1), toy.all_pictures, memory, params, 1), StepCallbacks(), 2
     )
-    expected = form.expert(alone.model, alone.adapter_type, 0)
-    found = experts(dict(first[0].extras), 0)
+    expected = eproj_adapter.projector_weights(alone.model, alone.adapter_type, 0)
+    found = task_projector(dict(first[0].extra_tensors), 0)
     assert found.keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
     assert log["loss"].tolist() == first[1]["loss"].tolist()
@@ -88,15 +89,16 @@ def test_nothing_else_is_trained(first: Outcome, second: Outcome, toy: Toy) -> N
     adapter, _, _ = second
     assert same(adapter, toy.adapter), "the LoRA rests"
     assert adapter.adapter_type["tasks"] == ["toy", "contrary"]
-    old, kept = experts(dict(first[0].extras), 0), experts(dict(adapter.extras), 0)
+    old, kept = task_projector(dict(first[0].extra_tensors), 0), task_projector(dict(adapter.extra_tensors), 0)
     assert all(torch.equal(tensor, kept[name]) for name, tensor in old.items()), "and so does the first expert"
-    new = experts(dict(adapter.extras), 1)
+    new = task_projector(dict(adapter.extra_tensors), 1)
     base = load_file(next(Path(toy.base.location).glob("*.safetensors")))
     own = {name.split("multi_modal_projector")[1]: tensor for name, tensor in base.items() if "projector" in name}
     for part in (kept, new):
         assert {name.split("multi_modal_projector")[1] for name in part} == own.keys()
-        assert not any(torch.equal(tensor, own[name.split("projector")[1]]) for name, tensor in part.items())
-    assert adapter.numbers > first[0].numbers > toy.adapter.numbers
+        changed = [not torch.equal(part[name], own[name.split("multi_modal_projector")[1]]) for name in part]
+        assert all(changed)
+    assert adapter.parameter_count > first[0].parameter_count > toy.adapter.parameter_count
 
 
 def test_a_round_of_text_alone_leaves_its_projector_and_makes_a_key(toy: Toy) -> None:
@@ -108,11 +110,12 @@ def test_a_round_of_text_alone_leaves_its_projector_and_makes_a_key(toy: Toy) ->
         *(pool, subset, toy.all_pictures, toy.base, toy.adapter, MethodState(), toy.folder / "text", toy.model),
         *(replace(PARAMS, method="eproj", epochs=1), {"eproj": vars(KEYS)}, 1),
     )
-    own = form.expert((base := load_vlm(toy.base, toy.model, toy.adapter)).model, adapter.adapter_type, 0)
-    assert base.own == {}
-    assert all(torch.equal(tensor, adapter.extras[name]) for name, tensor in own.items())
-    assert adapter.extras["key.0.instruction"].norm().item() == pytest.approx(1)
-    assert not adapter.extras["key.0.image"].any()
+    base = load_vlm(toy.base, toy.model, toy.adapter)
+    own = eproj_adapter.projector_weights(base.model, adapter.adapter_type, 0)
+    assert base.original_weights == {}
+    assert all(torch.equal(tensor, adapter.extra_tensors[name]) for name, tensor in own.items())
+    assert adapter.extra_tensors["key.0.instruction"].norm().item() == pytest.approx(1)
+    assert not adapter.extra_tensors["key.0.image"].any()
     assert (log["loss"] > 0).all()
 
 
@@ -120,7 +123,9 @@ def test_a_dataset_that_comes_again_goes_on_with_its_expert(first: Outcome, toy:
     again, log, _ = toy.train("eproj", 1, first, params=KEYS)
     assert again.adapter_type["tasks"] == ["toy"]
     assert log["loss"].iloc[0] != first[1]["loss"].iloc[0]
-    assert not torch.equal(*(next(iter(experts(dict(one.extras), 0).values())) for one in (again, first[0])))
+    assert not torch.equal(
+        *(next(iter(task_projector(dict(one.extra_tensors), 0).values())) for one in (again, first[0]))
+    )
 
 
 def test_it_survives_a_restart(first: Outcome, second: Outcome, toy: Toy, tmp_path: Path) -> None:
@@ -139,9 +144,9 @@ def test_before_any_expert_is_used_the_model_is_the_one_of_genesis(second: Outco
     batch = collate([encode(vlm, sample, toy.all_pictures) for sample in toy.samples(1)], pad_token(vlm))
     expected = answer_logits(plain, batch)[0]
     assert torch.equal(answer_logits(vlm, batch)[0], expected)
-    form.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, 1)
+    eproj_adapter.use_projector(vlm, 1)
     assert not torch.equal(answer_logits(vlm, batch)[0], expected)
-    form.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, None)
+    eproj_adapter.use_projector(vlm, None)
     assert torch.equal(answer_logits(vlm, batch)[0], expected)
 
 
@@ -166,14 +171,14 @@ def two_tasks(vlm: Vlm, toy: Toy, first: list, second: list) -> tuple[Vlm, list[
     from adapt_infinity.model.modality_embeddings import embed_modalities
 
     layout = {"kind": "eproj", "projector": PARAMS.projector, "tasks": ["seen", "talked"]}
-    extras = form.expert(vlm.model, layout, 0)
-    extras |= {name: 2 * tensor for name, tensor in form.expert(vlm.model, layout, 1).items()}
+    extras = eproj_adapter.projector_weights(vlm.model, layout, 0)
+    extras |= {name: 2 * tensor for name, tensor in eproj_adapter.projector_weights(vlm.model, layout, 1).items()}
     for task, samples in enumerate((first, second)):
         parts = embed_modalities(vlm, [encode(vlm, sample, toy.all_pictures) for sample in samples], 4000)
-        for part in form.PARTS:
-            extras[f"key.{task}.{part}"] = form.learn_key(torch.zeros(128), getattr(parts, part), 5, 0.5)
+        for part in eproj_adapter.KEY_MODALITIES:
+            extras[f"key.{task}.{part}"] = eproj_adapter.learn_key(torch.zeros(128), getattr(parts, part), 5, 0.5)
     extras["key.1.image"] = torch.zeros_like(extras["key.0.image"])
-    return reform(vlm, layout, extras), ["seen", "talked", "seen"]
+    return apply_adapter_type(vlm, layout, extras), ["seen", "talked", "seen"]
 
 
 def test_items_of_separable_tasks_find_their_experts(toy: Toy, tmp_path: Path) -> None:
@@ -220,7 +225,7 @@ def test_what_cannot_be_is_refused(first: Outcome, toy: Toy) -> None:
         eproj.Params(key_steps=-1, key_rate=1.0)
     with pytest.raises(ValueError, match="must stay 'multi_modal_projector' through a stream, got 'head'"):
         toy.train("eproj", 2, first, params=KEYS, projector="head")
-    with pytest.raises(ValueError, match=r"training\.projector 'nowhere' finds no weights"):
+    with pytest.raises(ValueError, match=r"training\.projector 'nowhere' matches no weight"):
         toy.train("eproj", 1, params=KEYS, projector="nowhere")
     with pytest.raises(ValueError, match=r"which training\.method=finetune cannot train"):
         toy.train("finetune", 2, (first[0], first[1], MethodState()))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapt_infinity.model.modality_embeddings import PARTS
+from adapt_infinity.model.modality_embeddings import MODALITIES
 from adapt_infinity.pool.pool import Pool
 from adapt_infinity.training import penalty, stored_logits
 from adapt_infinity.training.context import ReplayMemory, TrainingContext
@@ -259,8 +259,8 @@ def test_replay_draws_nothing_twice() -> None:
 def test_similarity_of_three_tasks() -> None:
     """The new task is the second old one, a right angle away from the first, and opposite to the third."""
     directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    earlier = dict.fromkeys(PARTS, directions)
-    task = dict.fromkeys(PARTS, torch.tensor([0.0, 2.0]))
+    earlier = dict.fromkeys(MODALITIES, directions)
+    task = dict.fromkeys(MODALITIES, torch.tensor([0.0, 2.0]))
     found = tir.similarity(earlier, task)
     z = 1 / math.sqrt(2 / 3)  # cosines 0, 1, −1: mean 0, standard deviation √(2/3)
     expected = [0.5**3, (1 / (1 + math.exp(-z))) ** 3, (1 / (1 + math.exp(z))) ** 3]
@@ -268,8 +268,8 @@ def test_similarity_of_three_tasks() -> None:
 
 
 def test_similarity_to_a_single_task_is_its_cosines() -> None:
-    earlier = {name: torch.tensor([[1.0, 0.0]]) for name in PARTS}
-    task = dict(zip(PARTS, torch.tensor([[1.0, 1.0], [3.0, 0.0], [1.0, 0.0]]), strict=True))
+    earlier = {name: torch.tensor([[1.0, 0.0]]) for name in MODALITIES}
+    task = dict(zip(MODALITIES, torch.tensor([[1.0, 1.0], [3.0, 0.0], [1.0, 0.0]]), strict=True))
     assert tir.similarity(earlier, task).tolist() == pytest.approx([math.sqrt(0.5)])
     task["answer"] = torch.tensor([-1.0, 0.0])
     assert tir.similarity(earlier, task).tolist() == [0.0]

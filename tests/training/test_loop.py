@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from adapt_infinity import executors
 from adapt_infinity.model.checkpoint import Vlm, detach, load_vlm, new_adapter
-from adapt_infinity.model.lora import Adapter, join, split
+from adapt_infinity.model.lora import Adapter, join_ranks, split_ranks
 from adapt_infinity.model.prompts import encode
 from adapt_infinity.pool.pool import Pool
 from adapt_infinity.training import adapter_policy, loss_events
@@ -204,14 +204,14 @@ def test_two_processes_train_as_one(toy: Toy, executor: str) -> None:
 def test_one_worker_on_a_cluster_is_there_and_not_here(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int]] = []
 
-    def together(name: str) -> executors.Together:
+    def together(name: str) -> executors.RunTogether:
         def refuse(function: object, shared: object, workers: int) -> None:
             asked.append((name, workers))
             raise RuntimeError("asked")
 
         return refuse
 
-    monkeypatch.setattr(executors, "load_together", together)
+    monkeypatch.setattr(executors, "load_run_together", together)
     toy.train("finetune", 1)
     assert asked == []
     with pytest.raises(RuntimeError, match="asked"):
@@ -301,8 +301,8 @@ def logits_of(toy: Toy, vlm: Vlm) -> np.ndarray:
 
 
 def test_split_and_join_are_inverse(warm_adapter: Adapter) -> None:
-    both = join(warm_adapter.tensors, warm_adapter)
-    frozen, live = split(both)
+    both = join_ranks(warm_adapter.tensors, warm_adapter)
+    frozen, live = split_ranks(both)
     assert (both.config["r"], both.frozen_rank, live.config) == (8, 4, warm_adapter.config)
     assert all(torch.equal(frozen[name], tensor) for name, tensor in warm_adapter.tensors.items())
     assert same(live, warm_adapter)
@@ -401,7 +401,7 @@ def test_adapters_of_other_models_are_not_mixed_up(toy: Toy, tmp_path: Path) -> 
     """What rests is part of an adapter's name: the same tensors, all live, are another adapter."""
     from adapt_infinity.model.lora import adapter_digest, read_adapter, write_adapter
 
-    resting = join(toy.adapter.tensors, new_adapter(load_vlm(toy.base, toy.model), toy.model, 3))
+    resting = join_ranks(toy.adapter.tensors, new_adapter(load_vlm(toy.base, toy.model), toy.model, 3))
     live = Adapter(resting.config, resting.tensors, resting.record)
     assert adapter_digest(resting) != adapter_digest(live)
     write_adapter(resting, tmp_path / "adapter")

@@ -8,8 +8,8 @@ import torch
 from peft import PeftModel
 
 from adapt_infinity.features.capture import capturing, probed_weights
-from adapt_infinity.model.adapters import moe_lora as form
-from adapt_infinity.model.checkpoint import Batch, Vlm, answer_logits, detach, load_vlm, reform
+from adapt_infinity.model.adapters import moe_lora as moe_adapter
+from adapt_infinity.model.checkpoint import Batch, Vlm, answer_logits, apply_adapter_type, detach, load_vlm
 from adapt_infinity.model.lora import adapter_digest, read_adapter, write_adapter
 from adapt_infinity.model.merging import merge_adapter
 from adapt_infinity.model.prompts import collate, encode, pad_token
@@ -37,7 +37,8 @@ def test_by_hand() -> None:
     """Rank 4 as two experts of rank 2; a router that says (ln 3, 0) gives them 3/4 and 1/4."""
     router = torch.nn.Linear(1, 2, bias=False)
     router.weight.data = torch.tensor([[3.0]]).log().repeat(2, 1) * torch.tensor([[1.0], [0.0]])
-    (gated,) = form._gate([torch.ones(1, 1, 1)], router, router, (torch.tensor([[[4.0, 8.0, 12.0, 16.0]]]),))
+    values = torch.tensor([[[4.0, 8.0, 12.0, 16.0]]])
+    (gated,) = moe_adapter._apply_gates([torch.ones(1, 1, 1)], router, router, (values,))
     assert gated.flatten().tolist() == pytest.approx([3.0, 6.0, 3.0, 4.0])
 
 
@@ -45,7 +46,7 @@ def test_cutting_changes_no_answer(toy: Toy) -> None:
     plain = load_vlm(toy.base, toy.model, toy.adapter)
     batch = batch_of(plain, toy)
     expected = answer_logits(plain, batch)[0]
-    cut = reform(plain, *form.begin(plain.model, 4))
+    cut = apply_adapter_type(plain, *moe_adapter.split_into_experts(plain.model, 4))
     assert torch.allclose(answer_logits(cut, batch)[0], expected, atol=1e-5)
 
 
@@ -61,17 +62,18 @@ def test_a_gate_of_one_expert_is_1(toy: Toy) -> None:
     plain = load_vlm(toy.base, toy.model, toy.adapter)
     batch = batch_of(plain, toy)
     expected = answer_logits(plain, batch)[0]
-    assert torch.equal(answer_logits(reform(plain, *form.begin(plain.model, 1)), batch)[0], expected)
+    gated = apply_adapter_type(plain, *moe_adapter.split_into_experts(plain.model, 1))
+    assert torch.equal(answer_logits(gated, batch)[0], expected)
 
 
 def test_its_routers_learn_and_are_counted(first: Outcome, toy: Toy) -> None:
     adapter, _, _ = first
     assert adapter.adapter_type == {"kind": "moe_lora", "experts": 2}
-    assert all(router.any() for router in adapter.extras.values())
+    assert all(router.any() for router in adapter.extra_tensors.values())
     plain, _, _ = toy.train("finetune", 1, params=Plain())
     assert not same(adapter, plain)
-    routers = sum(tensor.numel() for tensor in adapter.extras.values())
-    assert adapter.numbers == plain.numbers + routers > plain.numbers
+    routers = sum(tensor.numel() for tensor in adapter.extra_tensors.values())
+    assert adapter.parameter_count == plain.parameter_count + routers > plain.parameter_count
     assert any("expert_router" in name for name in adapter.moments)
 
 
@@ -79,11 +81,12 @@ def test_a_second_round_goes_on_the_same_after_a_restart(first: Outcome, toy: To
     adapter, log, state = first
     write_adapter(adapter, tmp_path / "adapter")
     read = read_adapter(tmp_path / "adapter")
-    assert adapter_digest(read) == adapter_digest(adapter) != adapter_digest(replace(adapter, extras={}))
+    assert adapter_digest(read) == adapter_digest(adapter) != adapter_digest(replace(adapter, extra_tensors={}))
     second, second_log, _ = toy.train("moe_lora", 2, first, params=TWO)
     again, _, _ = toy.train("moe_lora", 2, (read, log, state), params=TWO)
     assert adapter_digest(second) == adapter_digest(again)
-    assert any(not torch.equal(second.extras[name], adapter.extras[name]) for name in adapter.extras)
+    before, after = adapter.extra_tensors, second.extra_tensors
+    assert any(not torch.equal(after[name], before[name]) for name in before)
     assert len(second_log) == 2 * 2  # five samples in batches of four, twice
     live = load_vlm(toy.base, toy.model, read)
     assert adapter_digest(detach(live, {}, read.moments)) == adapter_digest(adapter)

@@ -29,7 +29,7 @@ def answer_by_experts(
     )
     answers, told = [GeneratedAnswer("", 0)] * len(encoded), [""] * len(encoded)
     for task in range(len(tasks)):
-        eproj.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, task)
+        eproj.use_projector(vlm, task)
         mine = torch.nonzero((chosen == task) | (right == task)).flatten().tolist()
         if not mine:
             continue
@@ -39,16 +39,16 @@ def answer_by_experts(
                 answers[place] = answer
             if right[place] == task:
                 told[place] = answer.text
-    eproj.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, None)
+    eproj.use_projector(vlm, None)
     owner = [source if source in tasks else "" for source in sources]
     return answers, told, [tasks[task] for task in chosen.tolist()], owner
 
 
 def route_items(vlm: Vlm, encoded: Sequence[Encoded], token_budget: int) -> Int[Tensor, " items"]:
     """The number of each item's expert, by its picture and instruction as the pre-trained projector shows them."""
-    eproj.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, None)
+    eproj.use_projector(vlm, None)
     parts = embed_modalities(vlm, encoded, token_budget)
-    return eproj.route(vlm.adapter_type, vlm.extras, parts.image, parts.instruction)
+    return eproj.route(vlm.adapter_type, vlm.extra_tensors, parts.image, parts.instruction)
 
 
 def judge_routing(answers: pd.DataFrame) -> dict[str, float]:

@@ -13,7 +13,7 @@ from adapt_infinity.benchmarks.answering import BenchmarkParams
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import samples_of
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_vlm
-from adapt_infinity.model.modality_embeddings import PARTS, embed_modalities
+from adapt_infinity.model.modality_embeddings import MODALITIES, embed_modalities
 from adapt_infinity.model.prompts import encode
 from adapt_infinity.pool.pool import Pool
 
@@ -53,7 +53,7 @@ def describe_task(
     means = embed_modalities(vlm, [encode(vlm, sample, pictures) for sample in samples], params.token_budget).means()
     rows = [
         {"round": round, "dataset": samples[0].source, "part": part, "vector": means[part].numpy()}
-        for part in PARTS
+        for part in MODALITIES
         if means[part].any()
     ]
     return pd.concat([previous_task_vectors, pd.DataFrame(rows)], ignore_index=True)

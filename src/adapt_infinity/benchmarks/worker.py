@@ -15,6 +15,7 @@ from adapt_infinity.benchmarks.text import SEPARATOR
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import samples_of
 from adapt_infinity.executors import ProcessCache
+from adapt_infinity.model import adapters
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm, load_vlm
 from adapt_infinity.model.lora import Adapter
 from adapt_infinity.model.merging import merge_adapter
@@ -36,10 +37,10 @@ class AnswerJob:
 
 def answer_shard(job: AnswerJob, items: pd.DataFrame) -> pd.DataFrame:
     """What the model answers to these items, in their order; the columns are those of `answering.answer_items`."""
-    vlm = _kept.of(job)
+    vlm = _kept.get(job)
     samples = samples_of(items)
     encoded = [encode_question(vlm, sample, job.pictures) for sample in samples]
-    routed = vlm.adapter_type.get("kind") == "eproj"
+    routed = adapters.routes_samples(vlm.adapter_type)
     if routed:
         sources = [sample.source for sample in samples]
         answers, told, experts, owners = answer_by_experts(vlm, encoded, sources, job.max_new_tokens, job.token_budget)

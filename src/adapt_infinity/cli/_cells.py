@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from adapt_infinity import strategies
-from adapt_infinity.executors.local import gpus, numbered, take_gpu
+from adapt_infinity.executors.local import claim_gpu, queue_of_numbers, visible_gpus
 from adapt_infinity.manifest import manifest_path, read_manifest, round_folder, write_manifest
 from adapt_infinity.study.costs import Cost, from_json
 from adapt_infinity.study.grid import ZERO_SHOT, Cell, genesis_stream
@@ -57,7 +57,7 @@ def run_cells(work: Work, cells: Sequence[Cell], workers: int) -> Iterator[tuple
     todo = [cell for cell in cells if cell.data_strategy != ZERO_SHOT]
     work.log.mkdir(parents=True, exist_ok=True)
     spawn = get_context("spawn")
-    given = numbered(spawn, workers), gpus()
+    given = queue_of_numbers(spawn, workers), visible_gpus()
     with ProcessPoolExecutor(workers, spawn, initializer=_begin, initargs=given) as pool:
         try:
             for done in [pool.submit(make_genesis, work, seed) for seed in seeds]:
@@ -76,7 +76,7 @@ def run_cells(work: Work, cells: Sequence[Cell], workers: int) -> Iterator[tuple
 
 def _begin(numbers: Any, among: list[str]) -> None:
     """In a worker, before torch is there: one thread, one GPU, and Ctrl-C is the parent's to handle."""
-    take_gpu(numbers, among)
+    claim_gpu(numbers, among)
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from adapt_infinity.data.tables import require_columns
 
 IMAGE = "<image>"  # the placeholder of a picture
+IGNORED_LABEL = -100  # the label of a token that is not part of an answer; torch's cross_entropy leaves it out
 
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("text", pa.string())]))
 # tables of samples: the arrivals, the shards of the pool, the benchmark items

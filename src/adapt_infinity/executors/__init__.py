@@ -1,13 +1,21 @@
-"""Executors: who does the work; one file each, found by name.
+"""Executors: on which processes and machines work is done. One file each, found by file name.
 
-Each has a function for tasks that know nothing of each other, `run(function, shared, tasks, workers)`, which yields
-`function(shared, task)` for every task, in whatever order they end. `shared` reaches each worker once (or where that is
-cheaper, by reference); `tasks` may be an iterator and is drawn on only as workers become free, so that its memory stays
-bounded.
+local.py  processes of this machine
+ray.py    a Ray cluster
 
-And one for tasks that wait for each other: `together(function, shared, workers)` calls `function(shared, rank)` for the
-ranks 0 to workers − 1, all at once. What they return is lost; where one fails, the others are stopped and its error is
-raised. `devices()` says how many GPUs there are to work with.
+Each file has three functions and one flag:
+
+    run(function, shared, tasks, workers)
+        For tasks that do not depend on each other. Yields `function(shared, task)` for every task, in the order in
+        which they end. `shared` is sent to each worker once. `tasks` may be an iterator: a task is drawn only when a
+        worker will soon be free, so that memory stays bounded.
+    run_together(function, shared, workers)
+        For workers that wait for each other. Calls `function(shared, rank)` for the ranks 0 to workers − 1, all at the
+        same time. What they return is lost. When one fails, the others are stopped and its error is raised.
+    gpu_count()
+        How many GPUs the executor has.
+    ON_THIS_MACHINE
+        Whether all workers are processes of this machine.
 """
 
 import gc
@@ -17,64 +25,69 @@ from typing import Any, Generic, TypeVar
 
 from adapt_infinity import registry
 
-Together = Callable[[Callable[[Any, int], None], Any, int], None]
+RunTogether = Callable[[Callable[[Any, int], None], Any, int], None]
 Run = Callable[[Callable[[Any, Any], Any], Any, Iterable[Any], int], Iterator[Any]]
-AHEAD = 2  # tasks a worker that wait for it
-ATTEMPTS = 3  # workers that a task may lose before it is given up
+QUEUED_PER_WORKER = 2  # tasks that wait for each worker
+MAX_ATTEMPTS = 3  # how often workers may die before the work is given up
 Job = TypeVar("Job")
-ProbeWorker = TypeVar("ProbeWorker")
+Opened = TypeVar("Opened")
 
 
 def names() -> list[str]:
-    """Every executor there is."""
+    """The names of all executors."""
     return registry.names(__name__)
 
 
 def check(key: str, name: str) -> None:
-    """`ValueError` where the parameter `key` names no executor: a typo is found before anything runs."""
+    """`ValueError` when the parameter `key` names no executor, so that a typo is found before anything runs."""
     if name not in names():
         raise ValueError(f"{key} must be {' or '.join(names())}, got {name!r}")
 
 
 def load(name: str) -> Run:
-    """The executor `name`; `ValueError` names the known ones."""
+    """The function `run` of the executor `name`. `ValueError` lists the known ones."""
     run: Run = registry.load(__name__, name, "run")
     return run
 
 
-def load_together(name: str) -> Together:
-    """`together` of the executor `name`; `ValueError` names the known ones."""
-    together: Together = registry.load(__name__, name, "together")
-    return together
+def load_run_together(name: str) -> RunTogether:
+    """The function `run_together` of the executor `name`. `ValueError` lists the known ones."""
+    run_together: RunTogether = registry.load(__name__, name, "run_together")
+    return run_together
 
 
-def devices(name: str) -> int:
-    """GPUs that the executor `name` has."""
-    count: Callable[[], int] = registry.load(__name__, name, "devices")
+def gpu_count(name: str) -> int:
+    """How many GPUs the executor `name` has. `ValueError` lists the known ones."""
+    count: Callable[[], int] = registry.load(__name__, name, "gpu_count")
     return count()
 
 
+def on_this_machine(name: str) -> bool:
+    """Whether all workers of the executor `name` are processes of this machine. `ValueError` lists the known ones."""
+    return bool(registry.module(__name__, name).ON_THIS_MACHINE)
+
+
 def limit_threads(count: int) -> None:
-    """A worker has its share of the cores, if its work is torch's at all (whose import takes seconds)."""
+    """Let torch use `count` threads in this process, if torch is imported at all (its import takes seconds)."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
 
 
-class ProcessCache(Generic[Job, ProbeWorker]):
-    """What a process opens for a job, a model above all, and keeps from one of its tasks to the next."""
+class ProcessCache(Generic[Job, Opened]):
+    """Keeps what a process has opened for its latest job, such as a model, from one task to the next."""
 
-    def __init__(self, opens: Callable[[Job], ProbeWorker]) -> None:
-        self._opens = opens
-        self._latest: tuple[Job, ProbeWorker] | None = None
+    def __init__(self, opener: Callable[[Job], Opened]) -> None:
+        self._opener = opener
+        self._latest: tuple[Job, Opened] | None = None
 
-    def of(self, job: Job) -> ProbeWorker:
-        """ProbeWorker for this job, or for an equal one before."""
+    def get(self, job: Job) -> Opened:
+        """What was opened for an equal job before, or else what the opener makes of this one."""
         if self._latest is None or self._latest[0] != job:
-            self.release()  # the former goes before the next one comes
-            self._latest = job, self._opens(job)
+            self.release()  # before the next is opened: two would not fit into memory
+            self._latest = job, self._opener(job)
         return self._latest[1]
 
     def release(self) -> None:
-        """Let go of it: what follows in this process needs its memory."""
+        """Free what is kept: the work that follows in this process needs the memory."""
         self._latest = None
-        gc.collect()  # what is opened may refer to itself
+        gc.collect()  # what was opened may contain reference cycles

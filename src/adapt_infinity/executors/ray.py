@@ -1,63 +1,72 @@
-"""A Ray cluster: each task is a Ray task, with one GPU where the cluster has any (extra `[ray]`).
+"""The Ray executor: each task is a Ray task, with one GPU each where the cluster has any (extra `[ray]`).
 
-`ray.init` joins the cluster that RAY_ADDRESS names, or starts one on this machine. A task whose worker is lost is done
-again by Ray itself. All workers must see the same files: the store of shards, the checkpoint and the pictures.
+`ray.init` joins the cluster that the environment variable RAY_ADDRESS names, or starts one on this machine. Ray itself
+repeats a task whose worker is lost. All workers must see the same files: shards, checkpoint and pictures.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from adapt_infinity.executors import ATTEMPTS, limit_threads
+from adapt_infinity.executors import MAX_ATTEMPTS, limit_threads
+
+ON_THIS_MACHINE = False
 
 
 def run(function: Callable[[Any, Any], Any], shared: Any, tasks: Iterable[Any], workers: int) -> Iterator[Any]:
-    """`workers` 0 = one a GPU of the cluster, or one a CPU; `ModuleNotFoundError` names the extra."""
-    ray = _joined()
-    gpus, cpus = devices(), int(ray.cluster_resources().get("CPU", 1))
+    """See the package docstring. With `workers` 0 there is one per GPU of the cluster, or one per CPU without GPUs.
+
+    `ModuleNotFoundError` names the extra to install when Ray is missing.
+    """
+    ray = _joined_cluster()
+    gpus, cpus = gpu_count(), int(ray.cluster_resources().get("CPU", 1))
     count = workers or gpus or cpus
-    remote = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=ATTEMPTS)(_call)
-    everywhere = ray.put((function, shared))
-    left = iter(tasks)
-    waiting = [remote.remote(everywhere, task) for task in islice(left, count)]
+    remote = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=MAX_ATTEMPTS)(_call)
+    stored = ray.put((function, shared))
+    remaining = iter(tasks)
+    waiting = [remote.remote(stored, task) for task in islice(remaining, count)]
     while waiting:
         done, waiting = ray.wait(waiting, num_returns=1)
-        waiting += [remote.remote(everywhere, task) for task in islice(left, len(done))]
+        waiting += [remote.remote(stored, task) for task in islice(remaining, len(done))]
         yield from ray.get(done)
 
 
-def together(function: Callable[[Any, int], None], shared: Any, workers: int) -> None:
-    """As `workers` Ray tasks, which begin when there is room for all of them; `ValueError` when there never will be."""
-    ray = _joined()
+def run_together(function: Callable[[Any, int], None], shared: Any, workers: int) -> None:
+    """See the package docstring. The Ray tasks start when the cluster has room for all of them.
+
+    `ValueError` when the cluster is too small for that.
+    """
+    ray = _joined_cluster()
     from ray.util import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    kind, there = ("GPU", devices()) if devices() else ("CPU", int(ray.cluster_resources().get("CPU", 0)))
-    if workers > there:
-        raise ValueError(f"{workers} workers are to work together, and the Ray cluster has {there} {kind}s")
+    gpus = gpu_count()
+    kind, available = ("GPU", gpus) if gpus else ("CPU", int(ray.cluster_resources().get("CPU", 0)))
+    if workers > available:
+        raise ValueError(f"{workers} workers must run at the same time, but the Ray cluster has {available} {kind}s")
     needs = {"CPU": 1, "GPU": 1} if kind == "GPU" else {"CPU": 1}
     group = placement_group([needs] * workers, strategy="PACK")
     ray.get(group.ready())
-    place = PlacementGroupSchedulingStrategy(group)
-    options = {"num_cpus": 1, "num_gpus": needs.get("GPU", 0), "max_retries": 0, "scheduling_strategy": place}
-    everywhere = ray.put((function, shared))
+    placement = PlacementGroupSchedulingStrategy(group)
+    options = {"num_cpus": 1, "num_gpus": needs.get("GPU", 0), "max_retries": 0, "scheduling_strategy": placement}
+    stored = ray.put((function, shared))
     try:
-        ray.get([ray.remote(**options)(_call).remote(everywhere, rank) for rank in range(workers)])
+        ray.get([ray.remote(**options)(_call).remote(stored, rank) for rank in range(workers)])
     finally:
-        remove_placement_group(group)  # and with it whoever still waits for one that has failed
+        remove_placement_group(group)  # this stops the workers that still wait for a failed one
 
 
-def devices() -> int:
-    """Of the whole cluster."""
-    return int(_joined().cluster_resources().get("GPU", 0))
+def gpu_count() -> int:
+    """How many GPUs the whole cluster has."""
+    return int(_joined_cluster().cluster_resources().get("GPU", 0))
 
 
-def _joined() -> Any:
-    """Ray, with a cluster."""
+def _joined_cluster() -> Any:
+    """The module `ray`, after it has joined a cluster."""
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('executor ray needs Ray: pip install "adapt-infinity[ray]"') from error
+        raise ModuleNotFoundError('the executor ray needs Ray: pip install "adapt-infinity[ray]"') from error
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False)
     return ray

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from adapt_infinity.features.capture import probed_weights
 from adapt_infinity.model.checkpoint import Vlm
-from adapt_infinity.model.lora import FIRST, SECOND, Adapter
+from adapt_infinity.model.lora import FIRST_MOMENT, SECOND_MOMENT, Adapter
 
 
-def moments_of(vlm: Vlm, adapter: Adapter, layers: Sequence[int]) -> dict[str, tuple[Tensor, Tensor]]:
+def adapter_moments(vlm: Vlm, adapter: Adapter, layers: Sequence[int]) -> dict[str, tuple[Tensor, Tensor]]:
     """Module → first and second moment of its weight, on the model's device; empty for an adapter without moments."""
     if not adapter.moments:
         return {}
@@ -17,6 +17,6 @@ def moments_of(vlm: Vlm, adapter: Adapter, layers: Sequence[int]) -> dict[str, t
     found = {}
     for module, weight in probed_weights(vlm, layers).items():
         name = names[id(weight)]
-        pair = tuple(adapter.moments[f"{name}.{moment}"].to(vlm.device) for moment in (FIRST, SECOND))
+        pair = tuple(adapter.moments[f"{name}.{moment}"].to(vlm.device) for moment in (FIRST_MOMENT, SECOND_MOMENT))
         found[module] = (pair[0], pair[1])
     return found

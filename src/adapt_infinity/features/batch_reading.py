@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from adapt_infinity.data.sample import IGNORED_LABEL
 from adapt_infinity.features import gradients, scores, sketches
-from adapt_infinity.features.capture import capturing, keeping
+from adapt_infinity.features.capture import capturing, capturing_hidden
 from adapt_infinity.features.scores import Outputs
 from adapt_infinity.features.spec import Spec
 from adapt_infinity.features.zero_order import loss_differences
-from adapt_infinity.model.checkpoint import Batch, Vlm, answer_logits, answer_states
+from adapt_infinity.model.checkpoint import Batch, Vlm, answer_hidden_states, answer_logits
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def read_batch(
     bare = None if nll_bare is None else torch.from_numpy(nll_bare).to(vlm.device, torch.float32)
     if spec.feature == "gradient":
         return _with_gradients(vlm, batch, bare, spec, moments or {}, optimiser_steps)
-    with torch.no_grad(), keeping(vlm, spec.embedding_layer) as kept:
+    with torch.no_grad(), capturing_hidden(vlm, spec.embedding_layer) as kept:
         _, outputs = _outputs(vlm, batch, bare)
     features = loss_differences(vlm, batch, spec.layers, spec.dim) if spec.feature == "zero_order" else None
     return _reading(vlm, batch, outputs, bare, features, kept.hidden, {})
@@ -77,10 +78,10 @@ def _outputs(
     vlm: Vlm, batch: Batch, bare: Float[Tensor, " batch"] | None
 ) -> tuple[Float[Tensor, "batch answers words"], Outputs]:
     """What one forward pass says; the logits in their graph, and apart from it."""
-    states, labels = answer_states(vlm, batch)
+    states, labels = answer_hidden_states(vlm, batch)
     squares = states.detach().float().square().sum(dim=-1)
     logits = vlm.head(states).float()
-    return logits, Outputs(logits.detach(), labels, None, nll_without_image=bare, hidden_square=squares)
+    return logits, Outputs(logits.detach(), labels, None, nll_without_image=bare, squared_hidden_norm=squares)
 
 
 @torch.no_grad()
@@ -97,9 +98,9 @@ def _reading(
     by_module = torch.stack([norms[name] for name in sorted(norms)]) if norms else None
     grand = None if by_module is None else torch.linalg.vector_norm(by_module, dim=0)
     outputs = outputs.completed(grand, None if bare is None else bare.where(~bare.isnan(), outputs.nll))
-    columns = {name: scores.load(name)(outputs) for name in scores.possible(outputs)}
+    columns = {name: scores.load(name)(outputs) for name in scores.available(outputs)}
     columns["tokens"] = batch.attention_mask.sum(dim=1).float()
-    columns["answer_tokens"] = (outputs.labels != scores.IGNORED).sum(dim=1).float()
+    columns["answer_tokens"] = (outputs.labels != IGNORED_LABEL).sum(dim=1).float()
     measured = dict(zip(columns, torch.stack(list(columns.values())).cpu(), strict=True))
     text = _text_positions(vlm, batch).to(hidden.device, torch.float32)
     shares = text / text.sum(dim=1, keepdim=True)
@@ -120,7 +121,7 @@ def read_losses(vlm: Vlm, batch: Batch) -> Float[Tensor, " batch"]:
 
 def _refuse_unanswered(labels: Int[Tensor, "batch time"], rows: Sequence[int]) -> None:
     """A mean over no answer token would be NaN: the rows are named instead. The first token is never an answer."""
-    answered = (labels[:, 1:] != scores.IGNORED).any(dim=1).tolist()
+    answered = (labels[:, 1:] != IGNORED_LABEL).any(dim=1).tolist()
     bare = [row for row, has_answer in zip(rows, answered, strict=True) if not has_answer]
     if bare:
         raise ValueError(f"no answer token in rows {bare[:5]} of the batch: leave out conversations without an answer")

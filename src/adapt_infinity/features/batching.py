@@ -2,7 +2,7 @@
 
 A row is padded to a length that depends on its own length alone, never on its neighbours': the model then does the same
 arithmetic for it whatever the batch. At most an eighth of a batch is padding. Where that takes a second row beside it
-(see `Budget.doubles_single_rows`), it has itself for company.
+(see `TokenBudget.doubles_single_rows`), it has itself for company.
 """
 
 import ctypes
@@ -20,13 +20,13 @@ GROWTH = 2  # from a batch to the next at most: what a small batch took says lit
 SPARE = 0.9  # of the memory target: what a batch costs a token varies a little
 
 
-def padded(length: int) -> int:
+def padded_length(length: int) -> int:
     """The length to which a row of `length` tokens is padded: the next of eight steps in every octave."""
     step = max(8, 1 << max(0, (length - 1).bit_length() - 4))
     return -(-length // step) * step
 
 
-class Budget:
+class TokenBudget:
     """Tokens that a batch may have: at most `tokens`, less where memory asks for it.
 
     `memory_mb` (0: no target) bounds what a batch adds to the memory in use. What a token costs is measured: the first
@@ -66,19 +66,19 @@ class Budget:
         return result
 
 
-def in_batches(
-    lengths: Sequence[int], budget: Budget, work: Callable[[list[int], int], Result]
+def run_in_batches(
+    lengths: Sequence[int], budget: TokenBudget, work: Callable[[list[int], int], Result]
 ) -> Iterator[tuple[list[int], Result]]:
     """Do `work(places, padded length)` for batches that cover all rows, the longest first; yields places and result.
 
     A row that would be alone is in its batch twice, on the CPU. A batch that runs out of memory is halved, as is the
     budget. `MemoryError` when a row does not fit alone.
     """
-    order = sorted(range(len(lengths)), key=lambda place: (-padded(lengths[place]), place))
+    order = sorted(range(len(lengths)), key=lambda place: (-padded_length(lengths[place]), place))
     while order:
-        length = padded(lengths[order[0]])
+        length = padded_length(lengths[order[0]])
         most = max(1, budget.tokens // length)
-        places = [place for place in order[:most] if padded(lengths[place]) == length]
+        places = [place for place in order[:most] if padded_length(lengths[place]) == length]
         count = len(places)
         if count == 1 and budget.doubles_single_rows:
             places = places * 2

@@ -68,7 +68,7 @@ class Capture(CapturedInputs):
 
 
 @contextmanager
-def keeping(vlm: Vlm, layer: int) -> Iterator[CapturedInputs]:
+def capturing_hidden(vlm: Vlm, layer: int) -> Iterator[CapturedInputs]:
     """While open, a forward pass leaves the output of this decoder layer behind."""
     kept = CapturedInputs()
     handle = vlm.layers[layer].register_forward_hook(partial(_keep_hidden, kept))
@@ -83,9 +83,9 @@ def capturing(vlm: Vlm, layers: Sequence[int], embedding_layer: int, visit: Visi
     """While open, `capture.backward` after a forward pass calls `visit(name, per-sample gradient)` for each weight.
 
     Names are "<decoder layer>.<name within the layer>"; a bias has its map's name and ".bias", and its gradient
-    [batch, out, 1]. fp32 throughout. `ValueError`: see `probed_maps`.
+    [batch, out, 1]. fp32 throughout. `ValueError`: see `probed_linears`.
     """
-    maps = probed_maps(vlm, layers)
+    maps = probed_linears(vlm, layers)
     _require_still(vlm)
     capture = Capture(wanted=frozenset(maps))
     handles = [vlm.layers[embedding_layer].register_forward_hook(partial(_keep_hidden, capture))]
@@ -100,7 +100,7 @@ def capturing(vlm: Vlm, layers: Sequence[int], embedding_layer: int, visit: Visi
             handle.remove()
 
 
-def probed_maps(vlm: Vlm, layers: Sequence[int]) -> dict[str, nn.Linear]:
+def probed_linears(vlm: Vlm, layers: Sequence[int]) -> dict[str, nn.Linear]:
     """Every trained linear map of these decoder layers: `lora_A`, `lora_B`, and linear `modules_to_save`.
 
     `ValueError`, in one line with the remedy, when a layer has none, when an adapter is not plain LoRA of a linear map
@@ -125,9 +125,9 @@ def probed_maps(vlm: Vlm, layers: Sequence[int]) -> dict[str, nn.Linear]:
 
 
 def probed_weights(vlm: Vlm, layers: Sequence[int]) -> dict[str, nn.Parameter]:
-    """The weights and biases of `probed_maps`, under the names that `visit` sees."""
+    """The weights and biases of `probed_linears`, under the names that `visit` sees."""
     weights: dict[str, nn.Parameter] = {}
-    for name, linear in probed_maps(vlm, layers).items():
+    for name, linear in probed_linears(vlm, layers).items():
         for part, weight in linear.named_parameters():
             weights[name if part == "weight" else f"{name}.{part}"] = weight
     return weights

@@ -14,7 +14,7 @@ import torch
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import Sample
 from adapt_infinity.model.checkpoint import Reader, Vlm
-from adapt_infinity.model.prompts import Encoded, encode, end_tokens, messages
+from adapt_infinity.model.prompts import Encoded, chat_messages, encode, end_tokens
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class ImageAblationEncoder:
     def _words(self, bare: Sample) -> list[int]:
         """The tokens of a conversation without pictures, as transformers' processors pass them to the tokenizer."""
         processor = self._reader.processor
-        text = processor.apply_chat_template(messages(bare, self._pictures), tokenize=False)
+        text = processor.apply_chat_template(chat_messages(bare, self._pictures), tokenize=False)
         begin = processor.tokenizer.bos_token
         special = begin is None or not text.startswith(begin)
         return list(processor.tokenizer(text, add_special_tokens=special)["input_ids"])

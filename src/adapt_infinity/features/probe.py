@@ -24,6 +24,7 @@ from adapt_infinity.features.shards import RowIndex, keys_of
 from adapt_infinity.features.spec import Spec
 from adapt_infinity.features.store import FeatureStream, Identity, ProbeStore, Table, gather
 from adapt_infinity.features.worker import Done, ProbeJob, Task, read_task, release
+from adapt_infinity.model import adapters
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, arithmetic, base_digest, decoder_depth
 from adapt_infinity.model.lora import Adapter, adapter_digest, read_adapter
 from adapt_infinity.pool.pool import Pool
@@ -111,10 +112,10 @@ def probe_pool(
         image_cache_mb=params.image_cache_mb,
     )
     if params.reuse == "off":
-        probe_store.forget(mark)
+        probe_store.delete_shards(mark)
     known = [] if params.reuse == "off" else probe_store.tables(mark)
     reading = _Reading(pool, ids, keys, job, params)
-    before = probe_store.newest_relative(identity, round) if params.reuse == "drift" else None
+    before = probe_store.newest_with_other_adapter(identity, round) if params.reuse == "drift" else None
     drifted: dict[str, float] = {}
     if before is not None:
         unknown = _absent(known, keys)
@@ -133,10 +134,10 @@ def probe_pool(
 
 def identify(base: Checkpoint, adapter: Adapter, model: ModelParams, params: ProbeParams) -> Identity:
     """Which model reads, and what a row is; `ValueError` for layers that the model does not have."""
-    if adapter.adapter_type.get("kind") == "eproj":
+    if adapters.routes_samples(adapter.adapter_type):
         raise ValueError(
-            "the probe reads by one projector and the adapter of training.method=eproj has one a task: choose a "
-            "strategy without a probe, such as sequential or random"
+            f"the probe reads all samples with the same weights, and an adapter of type {adapter.adapter_type['kind']} "
+            "does not: choose a strategy without a probe, such as sequential or random"
         )
     depth = decoder_depth(base)
     spec = Spec(

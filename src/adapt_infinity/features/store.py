@@ -119,7 +119,7 @@ class ProbeStore:
         """Where the shards of a fingerprint are written."""
         return self.folder / fingerprint
 
-    def forget(self, fingerprint: str) -> None:
+    def delete_shards(self, fingerprint: str) -> None:
         """Delete the shards of a fingerprint."""
         for path in self.shards(fingerprint).glob("*.safetensors"):
             path.unlink()
@@ -140,7 +140,7 @@ class ProbeStore:
                 found.append(Table(path, fingerprint, keys))
         return found
 
-    def newest_relative(self, identity: Identity, round: int) -> Table | None:
+    def newest_with_other_adapter(self, identity: Identity, round: int) -> Table | None:
         """The newest features of the same base, spec and arithmetic under another adapter, up to this round."""
         same = {"base": identity.base, "arithmetic": identity.arithmetic, "spec": _plain(identity.spec)}
         for path in reversed(self.versions):

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 LAST = "last"
 
 
-def remember_pictures(vlm: Vlm, cache_mb: int) -> "VisionCache | None":
+def cache_vision_outputs(vlm: Vlm, cache_mb: int) -> "VisionCache | None":
     """Put a memory of `cache_mb` MB in front of the model's vision tower, for good.
 
     None, with a line in the log, where that cannot be: no tower, an adapter on it (its outputs change), or one that

@@ -19,13 +19,13 @@ from torch import Tensor
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import Sample
 from adapt_infinity.executors import ProcessCache
-from adapt_infinity.features.adam_moments import moments_of
+from adapt_infinity.features.adam_moments import adapter_moments
 from adapt_infinity.features.batch_reading import BatchReading, read_batch, read_losses
-from adapt_infinity.features.batching import Budget, in_batches
+from adapt_infinity.features.batching import TokenBudget, run_in_batches
 from adapt_infinity.features.image_ablation import ImageAblationEncoder, Pair
 from adapt_infinity.features.shards import KEY, STORED, ShardRows, shard_name, stored_keys, write_shard
 from adapt_infinity.features.spec import Spec
-from adapt_infinity.features.vision_cache import remember_pictures
+from adapt_infinity.features.vision_cache import cache_vision_outputs
 from adapt_infinity.model.checkpoint import Batch, Checkpoint, ModelParams, Reader, load_reader, load_vlm
 from adapt_infinity.model.lora import Adapter
 from adapt_infinity.model.merging import merge_adapter
@@ -81,7 +81,7 @@ def read_task(job: ProbeJob, task: Task) -> Done:
         return Done(task.first, name, task.keys, 0, 0, ())
     windows, tokens = [], 0
     with _threads(job.threads):
-        opened = _kept.of(job)
+        opened = _kept.get(job)
         for samples, pairs in opened.loader.windows(task.samples, job.window):
             windows.append(opened.read(samples, pairs))
             tokens += sum(len(whole) for whole, _ in pairs)
@@ -107,10 +107,10 @@ class ProbeWorker:
         if job.spec.feature == "gradient":
             merge_adapter(self.vlm, job.spec.layers)
         if job.image_cache_mb:
-            remember_pictures(self.vlm, job.image_cache_mb)
+            cache_vision_outputs(self.vlm, job.image_cache_mb)
         self.loader = Loader(job)
-        self._budget = Budget(job.token_budget, job.memory_mb, self.vlm.device)
-        self._moments = moments_of(self.vlm, job.adapter, job.spec.layers)
+        self._budget = TokenBudget(job.token_budget, job.memory_mb, self.vlm.device)
+        self._moments = adapter_moments(self.vlm, job.adapter, job.spec.layers)
         self._steps = int(job.adapter.record.get("moment_steps", 0))
 
     def read(self, samples: Sequence[Sample], pairs: Sequence[Pair]) -> Window:
@@ -128,7 +128,7 @@ class ProbeWorker:
             alone = None if bare is None else bare[places]
             return read_batch(self.vlm, batch, alone, self.job.spec, self._moments, self._steps)
 
-        for places, reading in in_batches([len(row) for row in whole], self._budget, work):
+        for places, reading in run_in_batches([len(row) for row in whole], self._budget, work):
             _refuse_useless(reading, [samples[place].sample_id for place in places])
             if features is None:
                 features = np.empty((len(whole), reading.features.shape[1]), STORED)
@@ -153,7 +153,7 @@ class ProbeWorker:
         def work(places: list[int], length: int) -> Tensor:
             return read_losses(self.vlm, self._collated([rows[place] for place in places], length))
 
-        for places, nll in in_batches([len(row) for row in rows], self._budget, work):
+        for places, nll in run_in_batches([len(row) for row in rows], self._budget, work):
             losses[present[places]] = nll.numpy()
         return losses
 

@@ -1,9 +1,10 @@
-"""Folding: where nothing is trained, a LoRA becomes part of the base weights before the model reads or answers.
+"""Merging: where nothing is trained, a LoRA becomes part of the base weights before the model reads or answers.
 
-A LoRA map costs two small multiplications and two passes over the output on top of the base's own. Where no gradient
-is wanted none of that is needed. In fp32 the sum is exact to rounding. In half precision it would keep only a few bits
-of a small update, and the model would be another one: there the adapter stays apart. So does one of another form than
-plain LoRA (`adapters/`): gates and experts are no part of any weight.
+A LoRA module costs two small matrix products and two passes over the output in addition to the base module's own work.
+Where no gradient is needed, none of that is needed. In fp32 the merged weights are exact up to rounding. In half
+precision a small update would keep only a few bits, and the model would compute something else: the adapter then stays
+unmerged. Adapter types other than plain LoRA (`adapters/`) stay unmerged, too, because their gates and projectors are
+not part of any one weight.
 """
 
 from collections.abc import Sequence
@@ -14,15 +15,15 @@ from peft.tuners.lora import Linear as LoraLinear
 from adapt_infinity.model.checkpoint import Vlm
 
 
-def merge_adapter(vlm: Vlm, besides: Sequence[int] = ()) -> None:
-    """Fold the active adapter into the base weights, except in these decoder layers.
+def merge_adapter(vlm: Vlm, except_layers: Sequence[int] = ()) -> None:
+    """Merge the active adapter into the base weights, except in these decoder layers (counted from the bottom).
 
-    The model is changed for good (unfolding would leave rounding behind): it is no longer one to train or to save. Does
-    nothing to a model in half precision or of another form, and nothing the second time.
+    This changes the model for good: unmerging would leave rounding errors behind, so it can no longer be trained or
+    saved. Does nothing to a model in half precision, to another adapter type than plain LoRA, and on a second call.
     """
     if vlm.base.dtype != torch.float32 or vlm.adapter_type:
         return
-    left = {id(module) for number in besides for module in vlm.layers[number].modules()}
+    excluded = {id(module) for number in except_layers for module in vlm.layers[number].modules()}
     for module in vlm.model.modules():
-        if type(module) is LoraLinear and id(module) not in left and not module.merged:
+        if type(module) is LoraLinear and id(module) not in excluded and not module.merged:
             module.merge()

@@ -1,7 +1,7 @@
-"""Sample → model inputs, with labels on answer tokens only.
+"""Prompts: a sample becomes model inputs, with labels on answer tokens only.
 
-The words go through the checkpoint's own chat template and processor. Which tokens are answers comes from the
-template's `{% generation %}` marks, so that any family's format is handled and none is known here.
+The text goes through the checkpoint's own chat template and processor. The template's `{% generation %}` blocks say
+which tokens are answers, so the code does not depend on the prompt format of any model family.
 """
 
 from collections.abc import Sequence
@@ -13,186 +13,197 @@ from PIL import Image
 from torch import Tensor
 
 from adapt_infinity.data.pictures import Pictures
-from adapt_infinity.data.sample import IMAGE, Sample, Turn
-from adapt_infinity.model.checkpoint import IGNORED, Batch, Reader, Vlm
+from adapt_infinity.data.sample import IGNORED_LABEL, IMAGE, Sample, Turn
+from adapt_infinity.model.checkpoint import Batch, Reader, Vlm
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One conversation as tokens; `answers` marks the tokens that the model is to say."""
+    """One conversation as tokens."""
 
     sample_id: int
     input_ids: Tensor  # int64 [time]
-    answers: Tensor  # bool [time]
-    extras: dict[str, Tensor]  # what the processor made of the pictures
+    answers: Tensor  # bool [time]: True for tokens of an answer
+    extras: dict[str, Tensor]  # pixel_values and other outputs of the processor; empty without a picture
 
     def __len__(self) -> int:
         return len(self.input_ids)
 
 
 def encode(vlm: Vlm | Reader, sample: Sample, pictures: Pictures) -> Encoded:
-    """The whole conversation; `ValueError` when it has no answer token or more than `model.max_tokens` tokens."""
-    encoded = with_ends(_apply_template(vlm, messages(sample, pictures), sample.sample_id), end_tokens(vlm))
+    """The whole conversation. `ValueError` when it has no answer token or more than `model.max_tokens` tokens."""
+    encoded = with_end_tokens(_apply_template(vlm, chat_messages(sample, pictures), sample.sample_id), end_tokens(vlm))
     if not encoded.answers.any():
         raise ValueError(
             "no answer token: the conversation has no answer, or the checkpoint's chat template does not mark answers "
             "with {% generation %} … {% endgeneration %}"
         )
-    return _bounded(encoded, vlm.max_tokens)
+    return _require_length(encoded, vlm.max_tokens)
 
 
-def with_ends(encoded: Encoded, ends: Sequence[int]) -> Encoded:
-    """The same conversation with its end tokens among the answers: a model that never learns to stop talks on.
+def with_end_tokens(encoded: Encoded, ends: Sequence[int]) -> Encoded:
+    """The same conversation, whose answers include their end tokens: a model that never learns them does not stop.
 
-    Templates differ. Some mark the end token as part of the answer; some put it right behind the marks, and it is taken
-    in; some (LLaVA-1.5's) write none, and then the last answer gets `ends[0]` appended.
+    Templates differ. Some put the end token inside the generation block. Some put it right behind the block, and it is
+    then added to the answer. Some (such as LLaVA-1.5's) write none, and then `ends[0]` is appended to the last answer.
     """
-    ended = torch.isin(encoded.input_ids, torch.tensor(ends))
+    is_end = torch.isin(encoded.input_ids, torch.tensor(ends))
     answers = encoded.answers.clone()
-    answers[1:] |= ended[1:] & encoded.answers[:-1]
-    places = answers.nonzero().flatten()
-    if len(places) == 0 or ended[places[-1]]:
+    answers[1:] |= is_end[1:] & encoded.answers[:-1]
+    positions = answers.nonzero().flatten()
+    if len(positions) == 0 or is_end[positions[-1]]:
         return replace(encoded, answers=answers)
     input_ids = torch.cat([encoded.input_ids, torch.tensor(ends[:1])])
     return replace(encoded, input_ids=input_ids, answers=torch.cat([answers, torch.tensor([True])]))
 
 
 def end_tokens(vlm: Vlm | Reader) -> list[int]:
-    """The tokens at which generation stops, the tokenizer's own first."""
+    """The ids of the tokens at which generation stops, the tokenizer's own first. `ValueError` when there is none."""
     configured = vlm.generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
     own = vlm.processor.tokenizer.eos_token_id
     known = [token for token in (own, *listed) if token is not None]
     if not known:
-        raise ValueError("the checkpoint names no end token (eos_token_id), so answers could not be told to stop")
+        raise ValueError("the checkpoint names no end token (eos_token_id), so generation would not stop")
     return list(dict.fromkeys(known))
 
 
 def encode_question(vlm: Vlm | Reader, sample: Sample, pictures: Pictures) -> Encoded:
-    """The conversation up to its last answer, which is left for the model to give."""
-    asked = messages(sample, pictures)[:-1]
-    return _bounded(_apply_template(vlm, asked, sample.sample_id, add_generation_prompt=True), vlm.max_tokens)
+    """The conversation without its last answer, which the model is to generate.
+
+    `ValueError` when it has more than `model.max_tokens` tokens.
+    """
+    question = chat_messages(sample, pictures)[:-1]
+    encoded = _apply_template(vlm, question, sample.sample_id, add_generation_prompt=True)
+    return _require_length(encoded, vlm.max_tokens)
 
 
 def collate(rows: Sequence[Encoded], pad_token: int, side: str = "right", length: int = 0) -> Batch:
-    """A batch, padded to its longest row or to `length`: on the right to train and probe, on the left to generate."""
+    """One batch of at least one row, padded to its longest row, or to `length` if that is longer.
+
+    `side` is where the padding goes: "right" for training and the probe, "left" for generation.
+    """
     longest = max(length, *(len(row) for row in rows))
     shape = (len(rows), longest)
     input_ids = torch.full(shape, pad_token)
     attention_mask = torch.zeros(shape, dtype=torch.int64)
-    labels = torch.full(shape, IGNORED)
-    for place, row in enumerate(rows):
+    labels = torch.full(shape, IGNORED_LABEL)
+    for index, row in enumerate(rows):
         span = slice(0, len(row)) if side == "right" else slice(longest - len(row), longest)
-        input_ids[place, span] = row.input_ids
-        attention_mask[place, span] = 1
-        labels[place, span] = row.input_ids.where(row.answers, IGNORED)
+        input_ids[index, span] = row.input_ids
+        attention_mask[index, span] = 1
+        labels[index, span] = row.input_ids.where(row.answers, IGNORED_LABEL)
     names = sorted({name for row in rows for name in row.extras})
     extras = {name: torch.cat([row.extras[name] for row in rows if name in row.extras]) for name in names}
     return Batch(input_ids, attention_mask, labels, extras)
 
 
 def batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """RowIndex of rows, gathered by length so that no batch, padding included, exceeds `token_budget` tokens.
+    """Batches of row indices, of similar length, each of at most `token_budget` tokens, padding included.
 
-    A row that is longer than the budget makes a batch of its own. Longest first: what does not fit in memory shows
-    at the start. Ties break by place, so the same lengths always give the same batches.
+    A row that is longer than the budget is a batch of its own. The longest rows come first, so that a lack of memory
+    shows at the start. Ties are broken by index: the same lengths always give the same batches.
     """
-    order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
-    gathered: list[list[int]] = []
-    for place in order:
-        if gathered and lengths[gathered[-1][0]] * (len(gathered[-1]) + 1) <= token_budget:
-            gathered[-1].append(place)
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    made: list[list[int]] = []
+    for index in order:
+        if made and lengths[made[-1][0]] * (len(made[-1]) + 1) <= token_budget:
+            made[-1].append(index)
         else:
-            gathered.append([place])
-    return gathered
+            made.append([index])
+    return made
 
 
 def pad_token(vlm: Vlm) -> int:
-    """The token that fills up short rows (the end token where the tokenizer has none for padding)."""
+    """The id of the token that fills up short rows; the end token where the tokenizer has no padding token."""
     tokenizer = vlm.processor.tokenizer
     return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
 
 class PromptCheck:
-    """Whether the model can read a sample: `ValueError` where it cannot, found at the door and not in the round.
+    """Checks that the model can read a sample, with `ValueError` where it cannot: at intake, before a round starts.
 
-    The answer is that of `encode`, which is asked only where something cheaper is not certain already. A conversation
-    has at most as many tokens as bytes, plus what its template adds, plus its pictures' places, of which there are as
-    many as for any picture of the same size. The first sample is always encoded: it shows whether the template marks
-    answers at all.
+    The answer is the same as that of `encode`, which is slow and therefore called only where a cheap upper bound does
+    not decide. A conversation has at most as many tokens as its text has bytes, plus the template's tokens, plus its
+    image tokens, whose number depends only on the size of the picture. The first sample is always encoded, which shows
+    whether the template marks answers at all.
     """
 
     def __init__(self, reader: Reader, pictures: Pictures) -> None:
         self._reader, self._pictures = reader, pictures
-        self._places: dict[tuple[int, int], int | str] = {}
-        self._framed = 0  # tokens that the template puts around a pair of turns, and around the whole; 0: not known yet
+        self._image_token_counts: dict[tuple[int, int], int | str] = {}  # by size; an error message for a refused size
+        self._template_tokens = 0  # for a pair of turns, and for the rest of the template; 0 = not known yet
 
     def __call__(self, sample: Sample, sizes: list[tuple[int, int]]) -> None:
-        """`sizes`: width and height of the sample's pictures."""
-        if not self._framed:
+        """`sizes`: width and height in pixels of each of the sample's pictures."""
+        if not self._template_tokens:
             encode(self._reader, sample, self._pictures)
-            self._framed = max(self._frame(1), self._frame(2))
+            self._template_tokens = max(self._count_template_tokens(1), self._count_template_tokens(2))
             return
-        places = sum(self._image_places(size) for size in sizes)
-        framed = self._framed * (len(sample.turns) // 2 + 1) + places
-        length = sum(len(turn.text.encode()) for turn in sample.turns)
-        if length + framed <= self._reader.max_tokens:
+        image_tokens = sum(self._image_tokens(size) for size in sizes)
+        other_tokens = self._template_tokens * (len(sample.turns) // 2 + 1) + image_tokens
+        bytes_of_text = sum(len(turn.text.encode()) for turn in sample.turns)
+        if bytes_of_text + other_tokens <= self._reader.max_tokens:
             return
-        words = self._reader.processor.tokenizer(
+        text_tokens = self._reader.processor.tokenizer(
             [turn.text for turn in sample.turns], add_special_tokens=False, return_attention_mask=False
         )["input_ids"]
-        if sum(map(len, words)) + framed > self._reader.max_tokens:
+        if sum(map(len, text_tokens)) + other_tokens > self._reader.max_tokens:
             encode(self._reader, sample, self._pictures)
 
-    def _frame(self, pairs: int) -> int:
-        """Tokens of a conversation of `pairs` of turns of a letter each, and some to spare for merged spaces."""
+    def _count_template_tokens(self, pairs: int) -> int:
+        """Tokens per pair of turns, of a conversation of `pairs` pairs whose turns are one letter each.
+
+        4 tokens are added, because whitespace of the template and of the text may merge differently.
+        """
         turns = (Turn("user", "a"), Turn("assistant", "a")) * pairs
         sample = Sample(0, "", "", "", (), turns)
-        return len(_apply_template(self._reader, messages(sample, self._pictures), 0)) // pairs + 4
+        return len(_apply_template(self._reader, chat_messages(sample, self._pictures), 0)) // pairs + 4
 
-    def _image_places(self, size: tuple[int, int]) -> int:
-        """Tokens that a picture of this size takes; `ValueError` when the processor does not take one."""
-        if size not in self._places:
+    def _image_tokens(self, size: tuple[int, int]) -> int:
+        """At most how many tokens a picture of this size takes. `ValueError` when the processor refuses the size."""
+        if size not in self._image_token_counts:
             try:
-                self._places[size] = self._count(size)
+                self._image_token_counts[size] = self._count_image_tokens(size)
             except ValueError as error:
-                self._places[size] = f"the processor takes no picture of {size[0]}x{size[1]} pixels: {error}"
-        found = self._places[size]
-        if isinstance(found, str):
-            raise ValueError(found)
-        return found
+                refused = f"the processor refuses pictures of {size[0]}x{size[1]} pixels: {error}"
+                self._image_token_counts[size] = refused
+        count = self._image_token_counts[size]
+        if isinstance(count, str):
+            raise ValueError(count)
+        return count
 
-    def _count(self, size: tuple[int, int]) -> int:
-        words = [{"type": "text", "text": "a"}]
+    def _count_image_tokens(self, size: tuple[int, int]) -> int:
+        text = [{"type": "text", "text": "a"}]
         blank = [{"type": "image", "image": Image.new("RGB", size)}]
-        answer = {"role": "assistant", "content": words}
-        without, shown = (
+        answer = {"role": "assistant", "content": text}
+        without_image, with_image = (
             len(_apply_template(self._reader, [{"role": "user", "content": content}, answer], 0))
-            for content in (words, blank + words)
+            for content in (text, blank + text)
         )
-        return shown - without + 2
+        return with_image - without_image + 2
 
 
-def messages(sample: Sample, pictures: Pictures) -> list[dict[str, Any]]:
-    """The conversation in the chat-template form of transformers, pictures opened and in their places."""
+def chat_messages(sample: Sample, pictures: Pictures) -> list[dict[str, Any]]:
+    """The conversation as transformers' chat templates take it, with opened pictures in place of `<image>`."""
     waiting = iter(sample.images)
-    spoken = []
+    messages = []
     for turn in sample.turns:
         content: list[dict[str, Any]] = []
-        for part, words in enumerate(turn.text.split(IMAGE)):
-            if part:
+        for number, text in enumerate(turn.text.split(IMAGE)):
+            if number:
                 content.append({"type": "image", "image": pictures.open(sample.source, next(waiting))})
-            if words.strip():
-                content.append({"type": "text", "text": words.strip()})
-        spoken.append({"role": turn.role, "content": content})
-    return spoken
+            if text.strip():
+                content.append({"type": "text", "text": text.strip()})
+        messages.append({"role": turn.role, "content": content})
+    return messages
 
 
 def _apply_template(
-    vlm: Vlm | Reader, spoken: list[dict[str, Any]], sample_id: int, add_generation_prompt: bool = False
+    vlm: Vlm | Reader, messages: list[dict[str, Any]], sample_id: int, add_generation_prompt: bool = False
 ) -> Encoded:
     made = vlm.processor.apply_chat_template(
-        spoken,
+        messages,
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
@@ -200,14 +211,14 @@ def _apply_template(
         add_generation_prompt=add_generation_prompt,
     )
     input_ids = made["input_ids"][0]
-    marks = made.get("assistant_masks")
-    answers = torch.zeros_like(input_ids, dtype=torch.bool) if marks is None else torch.as_tensor(marks)[0].bool()
+    mask = made.get("assistant_masks")
+    answers = torch.zeros_like(input_ids, dtype=torch.bool) if mask is None else torch.as_tensor(mask)[0].bool()
     known = {"input_ids", "attention_mask", "assistant_masks"}
     extras = {name: tensor for name, tensor in made.items() if name not in known}
     return Encoded(sample_id, input_ids, answers, extras)
 
 
-def _bounded(encoded: Encoded, max_tokens: int) -> Encoded:
+def _require_length(encoded: Encoded, max_tokens: int) -> Encoded:
     if len(encoded) > max_tokens:
         raise ValueError(f"{len(encoded)} tokens, model.max_tokens is {max_tokens}")
     return encoded

@@ -61,7 +61,7 @@ def model_size(base: Any, adapter: Any) -> ModelSize:
     from adapt_infinity.model.checkpoint import decoder_size
 
     decoder = decoder_size(base)
-    return ModelSize(layers=decoder.layers, weights=decoder.weights, adapter=adapter.numbers)
+    return ModelSize(layers=decoder.layers, weights=decoder.weights, adapter=adapter.parameter_count)
 
 
 def peak_memory_gb() -> float:

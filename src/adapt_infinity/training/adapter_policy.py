@@ -6,7 +6,7 @@ stand side by side in one adapter, so its rank grows by as much every round.
 """
 
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm, attach, load_vlm, new_adapter
-from adapt_infinity.model.lora import Adapter, join, scaling
+from adapt_infinity.model.lora import Adapter, join_ranks, scaling
 
 CONTINUE, MERGE = "continue", "merge_then_new"
 POLICIES = (CONTINUE, MERGE)
@@ -28,4 +28,4 @@ def begin(
             f"training.adapter_policy={MERGE} keeps model.adapter_alpha / adapter_rank as it was: "
             f"the previous adapter has {scaling(previous.config):g}, the new one {scaling(fresh.config):g}"
         )
-    return attach(vlm, join(previous.tensors, fresh))
+    return attach(vlm, join_ranks(previous.tensors, fresh))

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from adapt_infinity.data.pictures import Pictures
-from adapt_infinity.data.sample import Sample, samples_of
-from adapt_infinity.model.checkpoint import IGNORED, Batch, Vlm, answer_logits
+from adapt_infinity.data.sample import IGNORED_LABEL, Sample, samples_of
+from adapt_infinity.model.checkpoint import Batch, Vlm, answer_logits
 from adapt_infinity.model.prompts import Encoded, batches, collate, encode, pad_token
 from adapt_infinity.pool.pool import Pool
 from adapt_infinity.training.method_state import MethodState
@@ -166,7 +166,7 @@ class TrainingContext:
 
 def answer_loss(logits: Logits, labels: Labels) -> Float[Tensor, ""]:
     """Cross-entropy summed over answer tokens."""
-    return cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    return cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED_LABEL, reduction="sum")
 
 
 def _no_loss(batch: Batch, logits: Logits, labels: Labels) -> Tensor | None:

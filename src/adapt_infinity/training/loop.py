@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from adapt_infinity.data.sample import Sample
-from adapt_infinity.model.checkpoint import IGNORED, Vlm, answer_logits
-from adapt_infinity.model.lora import FIRST, SECOND
+from adapt_infinity.data.sample import IGNORED_LABEL, Sample
+from adapt_infinity.model.checkpoint import Vlm, answer_logits
+from adapt_infinity.model.lora import FIRST_MOMENT, SECOND_MOMENT
 from adapt_infinity.model.prompts import Encoded, batches, encode
 from adapt_infinity.training import loss_events
 from adapt_infinity.training.checkpoints import Checkpoints, TrainingCheckpoint
@@ -165,7 +165,7 @@ class Optimiser:
         """Both moments of every weight, on the CPU, under the weights' names."""
         return {
             f"{name}.{moment}": part.to("cpu", copy=True)
-            for moment in (FIRST, SECOND)
+            for moment in (FIRST_MOMENT, SECOND_MOMENT)
             for name, part in self._weights.named(self.moment(moment)).items()
         }
 
@@ -177,7 +177,7 @@ class Optimiser:
             here = slice(start, start + part.numel())
             start = here.stop
             if part.numel():
-                moments = {name: found.tensors[name][here].to(part.device) for name in (FIRST, SECOND)}
+                moments = {name: found.tensors[name][here].to(part.device) for name in (FIRST_MOMENT, SECOND_MOMENT)}
                 self._adam.state[part] = {"step": torch.tensor(float(found.done)), **moments}
 
 
@@ -189,7 +189,7 @@ def held_out_loss(lesson: TrainingContext, held: Sequence[Sample]) -> float:
         for _, batch in lesson.batches(held):
             logits, labels = lesson.read(batch)
             total += answer_loss(logits, labels).item()
-            answers += int((labels != IGNORED).sum())
+            answers += int((labels != IGNORED_LABEL).sum())
     lesson.vlm.model.train()
     return total / answers
 
@@ -198,7 +198,7 @@ def _checkpoint(
     log: list[dict[str, Any]], best: Best, weights: Weights, optimiser: Optimiser, course: StepCallbacks
 ) -> TrainingCheckpoint:
     tensors = {"theta": weights.theta, "best": best.theta}
-    tensors |= {name: optimiser.moment(name) for name in (FIRST, SECOND)}
+    tensors |= {name: optimiser.moment(name) for name in (FIRST_MOMENT, SECOND_MOMENT)}
     tensors |= {f"moving.{name}": tensor for name, tensor in course.moving.items()}
     return TrainingCheckpoint(len(log), tensors, {"log": log, "best": best.loss, "looks": best.looks})
 

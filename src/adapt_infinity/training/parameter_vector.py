@@ -55,7 +55,7 @@ class Weights:
 def gather(vlm: Vlm, projector: str) -> Weights:
     """Make the adapter's weights trainable and bring them together; `projector` finds the slow ones by name."""
     if vlm.adapter_type:
-        found = adapters.load(vlm.adapter_type["kind"]).trained(vlm.model, vlm.adapter_type)
+        found = adapters.load(vlm.adapter_type["kind"]).trainable_weights(vlm.model, vlm.adapter_type)
     else:
         found = {name: weight for name, weight in vlm.model.named_parameters() if "lora_" in name}
     assert found, "there is an adapter on the model"

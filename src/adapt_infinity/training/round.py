@@ -103,8 +103,8 @@ def train_adapter(
         round=round,
         checkpoints=Checkpoints(checkpoints.resolve() / "training.safetensors", name, params.checkpoint_every),
     )
-    workers = params.workers or max(1, executors.devices(params.executor))
-    here = params.executor == "local" and workers == 1
+    workers = params.workers or max(1, executors.gpu_count(params.executor))
+    here = executors.on_this_machine(params.executor) and workers == 1
     outcome = fit(assignment) if here else fit_together(assignment, workers)
     assignment.checkpoints.clear()
     return outcome
@@ -165,7 +165,7 @@ def fit_together(assignment: Assignment, workers: int) -> Outcome:
     place = assignment.checkpoints.path.with_name("together")
     shutil.rmtree(place, ignore_errors=True)  # of a training that was killed
     place.mkdir(parents=True)
-    executors.load_together(assignment.params.executor)(_work, (assignment, workers, place), workers)
+    executors.load_run_together(assignment.params.executor)(_work, (assignment, workers, place), workers)
     log = pd.read_parquet(place / "log.parquet")
     for row in log.to_dict("records"):  # nobody heard what was told in other processes
         loss_events.tell(row["step"], {name: row[name] for name in loss_events.TOLD})
@@ -177,7 +177,7 @@ def fit_together(assignment: Assignment, workers: int) -> Outcome:
 def _work(shared: tuple[Assignment, int, Path], rank: int) -> None:
     """One of the processes; the first leaves what they made in the folder."""
     assignment, workers, place = shared
-    params, near = assignment.model_params, assignment.params.executor == "local"
+    params, near = assignment.model_params, executors.on_this_machine(assignment.params.executor)
     if torch.cuda.is_available() and params.device in ("auto", "cuda"):
         params = replace(params, device=f"cuda:{rank % torch.cuda.device_count()}")  # of those that it sees
     elif near:

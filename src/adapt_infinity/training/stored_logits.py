@@ -14,8 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from adapt_infinity.data.sample import Sample
-from adapt_infinity.model.checkpoint import IGNORED
+from adapt_infinity.data.sample import IGNORED_LABEL, Sample
 from adapt_infinity.training.context import TrainingContext, draw
 from adapt_infinity.training.method_state import MethodState
 from adapt_infinity.training.schedule import Step
@@ -89,7 +88,7 @@ def distance(
         logits, labels = lesson.read(batch)
         for row, said, right in zip(rows, logits, labels, strict=True):
             words, values = known.of(row.sample_id)
-            here = right != IGNORED
+            here = right != IGNORED_LABEL
             if int(here.sum()) != len(words):
                 raise ValueError(
                     f"sample {row.sample_id} has {int(here.sum())} answer tokens, and logits are kept of {len(words)}"
@@ -97,7 +96,7 @@ def distance(
             now = said[here].gather(1, words.to(said.device))
             squared = squared + (now - values.to(said)).square().mean(dim=1).sum()
             tokens += len(words)
-        loss = loss + cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        loss = loss + cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED_LABEL, reduction="sum")
     return squared / tokens, loss / tokens
 
 
@@ -122,7 +121,7 @@ def _read(lesson: TrainingContext, samples: Sequence[Sample], top: int) -> Store
             logits, labels = lesson.read(batch)
             largest = logits.topk(min(top, logits.shape[-1]), dim=-1)
             for place, row in enumerate(rows):
-                here = labels[place] != IGNORED
+                here = labels[place] != IGNORED_LABEL
                 found[row.sample_id] = (largest.indices[place][here].cpu(), largest.values[place][here].cpu())
     ids = torch.tensor(sorted(found), dtype=torch.int64)
     return _table(ids, torch.full_like(ids, lesson.round), [found[int(sample_id)] for sample_id in ids])

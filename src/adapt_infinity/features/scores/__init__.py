@@ -16,8 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from adapt_infinity import registry
-
-IGNORED = -100
+from adapt_infinity.data.sample import IGNORED_LABEL
 
 
 class Tokens(NamedTuple):
@@ -37,10 +36,10 @@ class Outputs:
     """
 
     logits: Float[Tensor, "batch answers words"]
-    labels: Int[Tensor, "batch answers"]  # IGNORED where a sample has fewer answer tokens than the longest
+    labels: Int[Tensor, "batch answers"]  # IGNORED_LABEL where a sample has fewer answer tokens than the longest
     gradient_norm: Float[Tensor, " batch"] | None  # of the sample's own mean answer loss; None: no gradient was taken
     nll_without_image: Float[Tensor, " batch"] | None  # the nll for a sample that has no picture; None: not read
-    hidden_square: Float[Tensor, "batch answers"] | None = None  # ‖h‖² of what goes into the head
+    squared_hidden_norm: Float[Tensor, "batch answers"] | None = None  # ‖h‖² of what goes into the head
 
     @cached_property
     def tokens(self) -> Tokens:
@@ -56,7 +55,7 @@ class Outputs:
         """The gradient of each sample's nll at its own logits: (softmax − one-hot) / answer tokens, 0 at padding."""
         tokens, error = self._walk()
         self.__dict__["tokens"] = tokens
-        answer = self.labels != IGNORED
+        answer = self.labels != IGNORED_LABEL
         return error.mul_((answer / answer.sum(dim=1, keepdim=True)).unsqueeze(-1))
 
     @torch.no_grad()
@@ -96,7 +95,7 @@ def needs(name: str) -> tuple[str, ...]:
     return tuple(getattr(registry.module(__name__, name), "NEEDS", ()))
 
 
-def possible(outputs: Outputs) -> list[str]:
+def available(outputs: Outputs) -> list[str]:
     """The scores whose declared needs are met: without a gradient there is no gradient norm to give."""
     return [name for name in names() if all(getattr(outputs, need) is not None for need in needs(name))]
 
@@ -118,13 +117,13 @@ def mean_over_answers(
 
     They are added one after another, so that it does not matter how long the batch's longest answer is.
     """
-    answer = labels != IGNORED
+    answer = labels != IGNORED_LABEL
     return (values * answer).cumsum(dim=1)[:, -1] / answer.sum(dim=1)
 
 
 def _words(labels: Int[Tensor, "batch answers"]) -> Int[Tensor, "batch answers 1"]:
     """The answers, some word where there is none."""
-    return labels.where(labels != IGNORED, 0).unsqueeze(-1)
+    return labels.where(labels != IGNORED_LABEL, 0).unsqueeze(-1)
 
 
 def _doubt(

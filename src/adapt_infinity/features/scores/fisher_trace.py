@@ -10,10 +10,10 @@ from torch import Tensor
 
 from adapt_infinity.features.scores import Outputs, mean_over_answers
 
-NEEDS = ("hidden_square",)
+NEEDS = ("squared_hidden_norm",)
 
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
     """0 where the model is certain and right."""
-    assert outputs.hidden_square is not None
-    return mean_over_answers(outputs.tokens.error_length.square() * outputs.hidden_square, outputs.labels)
+    assert outputs.squared_hidden_norm is not None
+    return mean_over_answers(outputs.tokens.error_length.square() * outputs.squared_hidden_norm, outputs.labels)

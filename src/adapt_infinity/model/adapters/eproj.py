@@ -1,7 +1,10 @@
-"""Expandable projectors (EProj, He et al. 2023, arXiv:2311.16206): a projector and two keys a task, beside a LoRA that
-rests. An item is read by the learned expert whose image and instruction keys have the highest summed cosine to it.
+"""EProj: one projector and two keys per task (expandable projectors, He et al. 2023, arXiv:2311.16206).
 
-Extras: expert.<task>.<weight>, key.<task>.image, key.<task>.instruction; tasks are numbered as the form lists them.
+The LoRA beside them is not trained. A sample is read with the projector of the task whose image key and instruction
+key have the highest summed cosine to the sample's vectors (docs/method.md, section 10).
+
+Extra tensors: projector.<task>.<weight>, key.<task>.image, key.<task>.instruction. A task is its index in
+adapter_type["tasks"].
 """
 
 import re
@@ -13,78 +16,88 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
-PARTS = ("image", "instruction")
+from adapt_infinity.model.checkpoint import Vlm
+
+ROUTES_SAMPLES = True
+KEY_MODALITIES = ("image", "instruction")  # a task has one key for each
 
 
 def attach(
-    model: Any, form: Mapping[str, Any], extras: Mapping[str, Tensor]
+    model: Any, adapter_type: Mapping[str, Any], extra_tensors: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The pre-trained projector stays in place until `use` puts an expert there."""
-    weights = trained(model, form)
+    """The extra tensors on the model's device, and a copy of the pre-trained projector, which stays in place until
+    `use_projector` replaces it.
+    """
+    weights = trainable_weights(model, adapter_type)
     device = next(iter(weights.values())).device
-    own = {_plain(name): weight.detach().clone() for name, weight in weights.items()}
-    return {name: tensor.to(device) for name, tensor in extras.items()}, own
+    originals = {_base_name(name): weight.detach().clone() for name, weight in weights.items()}
+    return {name: tensor.to(device) for name, tensor in extra_tensors.items()}, originals
 
 
-def trained(model: Any, form: Mapping[str, Any]) -> dict[str, nn.Parameter]:
-    """The projector's own weights, not those of a LoRA on it; `ValueError` when there are none."""
+def trainable_weights(model: Any, adapter_type: Mapping[str, Any]) -> dict[str, nn.Parameter]:
+    """The projector's own weights, without those of a LoRA on it. `ValueError` when no name matches."""
     found = {
         name: weight
         for name, weight in model.named_parameters()
-        if "lora_" not in name and re.search(form["projector"], name)
+        if "lora_" not in name and re.search(adapter_type["projector"], name)
     }
     if not found:
-        raise ValueError(f"training.projector {form['projector']!r} finds no weights, so eproj has nothing to train")
+        raise ValueError(
+            f"training.projector {adapter_type['projector']!r} matches no weight of the model, so eproj has nothing to "
+            "train: give a regular expression that matches the projector's names"
+        )
     return found
 
 
-def use(
-    model: Any, form: Mapping[str, Any], extras: Mapping[str, Tensor], own: Mapping[str, Tensor], task: int | None
-) -> None:
-    """Put the expert of a task in the projector's place, or the pre-trained projector (None) back."""
-    for name, weight in trained(model, form).items():
-        kept = own[_plain(name)] if task is None else extras[f"expert.{task}.{_plain(name)}"]
-        weight.data.copy_(kept)
+def use_projector(vlm: Vlm, task: int | None) -> None:
+    """Copy the projector of a task into the model, or (None) the pre-trained projector."""
+    for name, weight in trainable_weights(vlm.model, vlm.adapter_type).items():
+        base_name = _base_name(name)
+        source = vlm.original_weights[base_name] if task is None else vlm.extra_tensors[f"projector.{task}.{base_name}"]
+        weight.data.copy_(source)
 
 
-def expert(model: Any, form: Mapping[str, Any], task: int) -> dict[str, Tensor]:
-    """What is in the projector's place now, as the extras of a task."""
-    return {f"expert.{task}.{_plain(name)}": weight.detach().clone() for name, weight in trained(model, form).items()}
+def projector_weights(model: Any, adapter_type: Mapping[str, Any], task: int) -> dict[str, Tensor]:
+    """A copy of the projector that is in place, under the names of the extra tensors of `task`."""
+    weights = trainable_weights(model, adapter_type)
+    return {f"projector.{task}.{_base_name(name)}": weight.detach().clone() for name, weight in weights.items()}
 
 
 def learn_key(
     start: Float[Tensor, " width"], rows: Float[Tensor, "samples width"], steps: int, rate: float
 ) -> Float[Tensor, " width"]:
-    """A key pulled towards its task's rows: gradient ascent on the mean cosine, on the unit sphere.
+    """The unit key after `steps` of gradient ascent on its mean cosine with `rows`.
 
-    Rows of zeros (samples without that part) do not pull; a start of zeros begins at the mean of the unit rows.
+    Rows of zeros (samples that lack the modality) have no influence. Where `start` is zero, the ascent starts at the
+    mean of the unit rows. Returns `start` when all rows are zero.
     """
     present = normalize(rows[rows.abs().sum(dim=1) > 0], dim=1)
     if not len(present):
         return start
-    pull = present.mean(dim=0)
-    key = normalize(start if start.any() else pull, dim=0)
+    mean = present.mean(dim=0)
+    key = normalize(start if start.any() else mean, dim=0)
     for _ in range(steps):
-        key = normalize(key + rate * (pull - (pull @ key) * key), dim=0)
+        key = normalize(key + rate * (mean - (mean @ key) * key), dim=0)
     return key
 
 
 def route(
-    form: Mapping[str, Any],
-    extras: Mapping[str, Tensor],
+    adapter_type: Mapping[str, Any],
+    extra_tensors: Mapping[str, Tensor],
     image: Float[Tensor, "items width"],
     instruction: Float[Tensor, "items width"],
 ) -> Int[Tensor, " items"]:
-    """The number of the task whose expert reads each item; an item without a picture has the cosine 0 to every image
-    key, and goes by its instruction.
+    """For each item, the index of the task whose projector reads it.
+
+    An item without an image has a row of zeros there: its cosine to every image key is 0, so its instruction decides.
     """
-    total = torch.zeros(len(image), len(form["tasks"]))
-    for part, rows in zip(PARTS, (image, instruction), strict=True):
-        keys = torch.stack([extras[f"key.{task}.{part}"] for task in range(len(form["tasks"]))]).cpu()
+    total = torch.zeros(len(image), len(adapter_type["tasks"]))
+    for modality, rows in zip(KEY_MODALITIES, (image, instruction), strict=True):
+        keys = torch.stack([extra_tensors[f"key.{task}.{modality}"] for task in range(total.shape[1])]).cpu()
         total += cosine_similarity(rows[:, None], keys[None], dim=-1)
     return total.argmax(dim=1)
 
 
-def _plain(name: str) -> str:
-    """As the base model calls it, whatever PEFT has put around it."""
+def _base_name(name: str) -> str:
+    """A weight's name in the base model, without what PEFT has put around it."""
     return name.removeprefix("base_model.model.").replace(".base_layer.", ".")

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from adapt_infinity.model.modality_embeddings import PARTS
+from adapt_infinity.model.modality_embeddings import MODALITIES
 from adapt_infinity.reporting.figures.style import INK, PALETTE, PAPER, SHADES, cut, put_title, tidy
 
 _ALIKE = LinearSegmentedColormap.from_list("alike", SHADES)
@@ -20,7 +20,7 @@ def task_similarity_map(task_similarity: pd.DataFrame, score_matrix: pd.DataFram
     side = 0.62 * len(names) + 1.2
     figure = Figure(figsize=(4 * side + 0.8, side + 1.3), layout="constrained")
     panels = figure.subplots(1, 4)
-    for axes, part in zip(panels, PARTS, strict=False):
+    for axes, part in zip(panels, MODALITIES, strict=False):
         pairs = task_similarity[task_similarity["part"] == part]
         cosines = pairs.pivot_table(index="dataset", columns="other", values="cosine").reindex(names, columns=names)
         _cells(axes, cosines.to_numpy(float), names, part, _ALIKE, (0.0, 1.0))

@@ -4,7 +4,7 @@
     PLAIN                                  the Params with which it is plain fine-tuning, bit for bit
     start(lesson, state, params) -> StepCallbacks what it does in each step, given what the round before left it
     choose(ids, memory, params, seed)      optional: other samples in place of some of the chosen, equally many
-    shape(vlm, memory, training, params)   optional: the model with an adapter of the method's form (`model/adapters/`)
+    shape(vlm, memory, training, params)   optional: the model with the method's adapter type (see `model/adapters/`)
     ADAPTER_POLICIES                               optional: the adapter policies that it can work with
 
 Any of them goes with any data strategy; `finetune` is the one that does nothing more.

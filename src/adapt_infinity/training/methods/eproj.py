@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adapt_infinity.model.adapters import eproj
-from adapt_infinity.model.checkpoint import Vlm, reform
+from adapt_infinity.model.checkpoint import Vlm, apply_adapter_type
 from adapt_infinity.model.modality_embeddings import embed_modalities
 from adapt_infinity.model.prompts import encode
 from adapt_infinity.training.adapter_policy import CONTINUE
@@ -45,18 +45,19 @@ PLAIN = Params(key_steps=0, key_rate=1.0)  # fine-tuning of the projector alone;
 
 def shape(vlm: Vlm, memory: ReplayMemory, training: TrainingParams, params: Params) -> Vlm:
     """The projector of the task that arrives, in the projector's place; `ValueError` on a base in half precision."""
-    form = vlm.adapter_type or {"kind": "eproj", "projector": training.projector, "tasks": []}
-    if form["projector"] != training.projector:
+    adapter_type = vlm.adapter_type or {"kind": "eproj", "projector": training.projector, "tasks": []}
+    if adapter_type["projector"] != training.projector:
         raise ValueError(
-            f"training.projector must stay {form['projector']!r} through a stream, got {training.projector!r}"
+            f"training.projector must stay {adapter_type['projector']!r} through a stream, got {training.projector!r}"
         )
-    if any(weight.dtype != torch.float32 for weight in eproj.trained(vlm.model, form).values()):
+    if any(weight.dtype != torch.float32 for weight in eproj.trainable_weights(vlm.model, adapter_type).values()):
         raise ValueError("training.method=eproj trains the projector's own weights and needs model.dtype float32")
-    tasks = form["tasks"]
+    tasks = adapter_type["tasks"]
     if memory.arrived not in tasks:
-        form = {**form, "tasks": [*tasks, memory.arrived]}
-        vlm = reform(vlm, form, {**vlm.extras, **eproj.expert(vlm.model, form, len(tasks))})
-    eproj.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, vlm.adapter_type["tasks"].index(memory.arrived))
+        adapter_type = {**adapter_type, "tasks": [*tasks, memory.arrived]}
+        projector = eproj.projector_weights(vlm.model, adapter_type, len(tasks))
+        vlm = apply_adapter_type(vlm, adapter_type, {**vlm.extra_tensors, **projector})
+    eproj.use_projector(vlm, vlm.adapter_type["tasks"].index(memory.arrived))
     return vlm
 
 
@@ -71,17 +72,17 @@ def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCa
         )
 
     def at_end() -> MethodState:
-        extras = eproj.expert(vlm.model, vlm.adapter_type, task)
-        eproj.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, None)
+        extras = eproj.projector_weights(vlm.model, vlm.adapter_type, task)
+        eproj.use_projector(vlm, None)
         parts = embed_modalities(
             vlm, [encode(vlm, sample, lesson.pictures) for sample in own], lesson.params.token_budget
         )
-        for part in eproj.PARTS:
+        for part in eproj.KEY_MODALITIES:
             rows: Tensor = getattr(parts, part)
-            before = vlm.extras.get(f"key.{task}.{part}", torch.zeros(rows.shape[1])).cpu()
+            before = vlm.extra_tensors.get(f"key.{task}.{part}", torch.zeros(rows.shape[1])).cpu()
             extras[f"key.{task}.{part}"] = eproj.learn_key(before, rows, params.key_steps, params.key_rate)
-        vlm.extras.update(extras)
-        eproj.use(vlm.model, vlm.adapter_type, vlm.extras, vlm.own, task)
+        vlm.extra_tensors.update(extras)
+        eproj.use_projector(vlm, task)
         return MethodState("eproj")
 
     return StepCallbacks(at_end=at_end)

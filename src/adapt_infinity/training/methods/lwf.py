@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from adapt_infinity.model.checkpoint import IGNORED, Batch
+from adapt_infinity.data.sample import IGNORED_LABEL
+from adapt_infinity.model.checkpoint import Batch
 from adapt_infinity.training.context import Labels, Logits, StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
 
@@ -51,4 +52,4 @@ def divergence(before: Logits, now: Logits, labels: Labels, temperature: float) 
     """T² KL(before ‖ now), summed over answer tokens: 0 where nothing has changed, else greater."""
     old, new = log_softmax(before / temperature, dim=-1), log_softmax(now / temperature, dim=-1)
     each = (old.exp() * (old - new)).sum(dim=-1)
-    return temperature**2 * (each * (labels != IGNORED)).sum()
+    return temperature**2 * (each * (labels != IGNORED_LABEL)).sum()

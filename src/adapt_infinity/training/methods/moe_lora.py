@@ -6,7 +6,7 @@ al. 2024, arXiv:2403.08350). The loss is plain cross-entropy: what is different 
 from dataclasses import dataclass
 
 from adapt_infinity.model.adapters import moe_lora
-from adapt_infinity.model.checkpoint import Vlm, reform
+from adapt_infinity.model.checkpoint import Vlm, apply_adapter_type
 from adapt_infinity.training.adapter_policy import CONTINUE
 from adapt_infinity.training.context import ReplayMemory, StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
@@ -41,7 +41,7 @@ def shape(vlm: Vlm, memory: ReplayMemory, training: TrainingParams, params: Para
         raise ValueError(f"methods.moe_lora.experts must stay {cut} through a stream, got {params.experts}")
     if vlm.adapter_type or params.experts == 1:  # a softmax over one expert is 1
         return vlm
-    return reform(vlm, *moe_lora.begin(vlm.model, params.experts))
+    return apply_adapter_type(vlm, *moe_lora.split_into_experts(vlm.model, params.experts))
 
 
 def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from adapt_infinity.model.modality_embeddings import PARTS, embed_modalities
+from adapt_infinity.model.modality_embeddings import MODALITIES, embed_modalities
 from adapt_infinity.training.adapter_policy import CONTINUE
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
@@ -60,14 +60,14 @@ def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCa
         if state.tensors:
             old, owners = carried(weights, state, "importance", "owner")
             found, owner = claim(old, owners, found, number=len(state.tensors["image"]))
-            tasks = {name: torch.cat([state.tensors[name], tasks[name]]) for name in PARTS}
+            tasks = {name: torch.cat([state.tensors[name], tasks[name]]) for name in MODALITIES}
         kept = {"importance": found.cpu(), "owner": owner.cpu(), "anchor": weights.theta.to("cpu", copy=True), **tasks}
         return MethodState("tir", kept, {"layout": weights.layout, "round": lesson.round})
 
     if not state.tensors:
         return StepCallbacks(at_end=at_end)
     importance, owner, anchor = carried(weights, state, "importance", "owner", "anchor")
-    alike = similarity({name: state.tensors[name] for name in PARTS}, task)
+    alike = similarity({name: state.tensors[name] for name in MODALITIES}, task)
     held = importance * (1 - alike.to(importance))[owner.long()]
     return StepCallbacks(on_gradient=Quadratic(weights, held, anchor, params.strength).on_gradient, at_end=at_end)
 
@@ -84,7 +84,7 @@ def similarity(
 ) -> Float[Tensor, " tasks"]:
     """Of a task to each earlier one, in 0..1."""
     found = torch.ones(len(earlier["image"]))
-    for name in PARTS:
+    for name in MODALITIES:
         cosines = cosine_similarity(earlier[name], task[name].unsqueeze(0), dim=1)
         found = found * _standardised(cosines)
     return found
