@@ -135,7 +135,7 @@ class RoundHooks:
 
     def _summarise(self, made: set[str], read: set[str], catalog: DataCatalog) -> Any:
         from adapt_infinity.benchmarks.measures import first_rounds_of_skills, measure
-        from adapt_infinity.benchmarks.routing import judge_routing
+        from adapt_infinity.benchmarks.routing import measure_routing
         from adapt_infinity.reporting.table import RoundSummary
 
         params = self._params()
@@ -152,7 +152,7 @@ class RoundHooks:
             pool_before=len(catalog.load("pool")) if "pool" in made | read else 0,
             pool_after=len(kept),
             samples_probed=int(catalog.load("features").record["rows read"]) if "features" in made else 0,
-            routing=judge_routing(catalog.load("answers")) if "answers" in made else {},
+            routing=measure_routing(catalog.load("answers")) if "answers" in made else {},
             seconds=dict(self._clock.seconds),
             peak_memory_gb=peak_memory_gb(),
             artefacts=round_folder(params["stream"], params["round"]),

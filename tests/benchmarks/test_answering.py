@@ -1,4 +1,4 @@
-"""Answering: items are picked once, spoken to in batches, and graded by their own grader."""
+"""Answering: test items are picked once, answered in batches, and graded by the grader of their skill."""
 
 import weakref
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from adapt_infinity.benchmarks.answering import (
     grade_zero_shot,
     pick_items,
 )
-from adapt_infinity.benchmarks.generation import _length, speak
+from adapt_infinity.benchmarks.generation import _tokens_up_to_end, generate_answers
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import samples_of
 from adapt_infinity.intake.reading import Source
@@ -45,7 +45,7 @@ def items(toy_source: Source, pick) -> pd.DataFrame:  # type: ignore[no-untyped-
     return pick(toy_source)
 
 
-def test_as_many_items_as_asked_of_every_skill(items: pd.DataFrame, toy_source: Source, pick) -> None:  # type: ignore[no-untyped-def]
+def test_every_skill_has_as_many_items_as_asked_for(items: pd.DataFrame, toy_source: Source, pick) -> None:  # type: ignore[no-untyped-def]
     assert sorted(items["skill"]) == ["caption", "compare", "cs", "language", "talk", "zh"]
     assert items["sample_id"].tolist() == list(range(6))
     again = pick(toy_source)
@@ -60,71 +60,71 @@ def test_a_skill_without_a_grader_is_an_error(toy_source: Source, pick) -> None:
         pick(source)
 
 
-def test_shards_hold_every_item_once_and_begin_with_the_longest(
+def test_shards_contain_every_item_once_and_start_with_the_longest(
     items: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answering, "SHARD", 4)
+    monkeypatch.setattr(answering, "SHARD_ITEMS", 4)
     shards = answering.shards(items)
     assert [len(shard) for shard in shards] == [4, 2]
     assert sorted(pd.concat(shards)["sample_id"]) == items["sample_id"].tolist()
     pictures = [len(names) for shard in shards for names in shard["images"]]
     assert pictures == sorted(pictures, reverse=True)
-    words = [sum(len(turn["text"]) for turn in turns[:-1]) for turns in pd.concat(shards)["turns"]]
-    of_one = [length for length, count in zip(words, pictures, strict=True) if count == 1]
-    assert len(of_one) > 2
-    assert of_one == sorted(of_one, reverse=True)
+    characters = [sum(len(turn["text"]) for turn in turns[:-1]) for turns in pd.concat(shards)["turns"]]
+    single_picture = [length for length, count in zip(characters, pictures, strict=True) if count == 1]
+    assert len(single_picture) > 2
+    assert single_picture == sorted(single_picture, reverse=True)
 
 
-@pytest.mark.parametrize("who", [{"workers": 2}, {"workers": 2, "executor": "ray"}], ids=str)
+@pytest.mark.parametrize("changed", [{"workers": 2}, {"workers": 2, "executor": "ray"}], ids=str)
 @pytest.mark.usefixtures("cluster")
-def test_who_answers_changes_no_answer(
+def test_the_number_and_place_of_workers_change_no_answer(
     items: pd.DataFrame,
     pictures: Pictures,
     base_model: Checkpoint,
     model_params: ModelParams,
     warm_adapter: Adapter,
     monkeypatch: pytest.MonkeyPatch,
-    who: dict[str, Any],
+    changed: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr(answering, "SHARD", 2)
-    asked_for: list[tuple[str, int]] = []
+    monkeypatch.setattr(answering, "SHARD_ITEMS", 2)
+    calls: list[tuple[str, int]] = []
     load = executors.load
 
-    def noted(name: str) -> executors.Run:
+    def load_recording(name: str) -> executors.Run:
         def run(function: Any, shared: Any, tasks: Any, workers: int) -> Iterator[Any]:
-            asked_for.append((name, workers))
+            calls.append((name, workers))
             return load(name)(function, shared, tasks, workers)
 
         return run
 
-    monkeypatch.setattr(executors, "load", noted)
+    monkeypatch.setattr(executors, "load", load_recording)
     alone, shared = (
         answering.answer_items(items, pictures, base_model, warm_adapter, model_params, replace(PARAMS, **asked))
-        for asked in ({}, who)
+        for asked in ({}, changed)
     )
     assert alone["sample_id"].tolist() == items["sample_id"].tolist()
     pd.testing.assert_frame_equal(alone, shared)
-    assert asked_for == [("local", 1), (who.get("executor", "local"), 2)]
+    assert calls == [("local", 1), (changed.get("executor", "local"), 2)]
 
 
-def test_the_model_is_opened_once_and_let_go(
+def test_the_model_is_loaded_once_and_its_memory_is_freed(
     items: pd.DataFrame,
     pictures: Pictures,
     base_model: Checkpoint,
     model_params: ModelParams,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    opened: list[weakref.ref[Vlm]] = []
+    loaded: list[weakref.ref[Vlm]] = []
 
-    def counted(*given: Any) -> Vlm:
-        opened.append(weakref.ref(vlm := load_vlm(*given)))
+    def load_recording(*arguments: Any) -> Vlm:
+        loaded.append(weakref.ref(vlm := load_vlm(*arguments)))
         return vlm
 
-    monkeypatch.setattr(worker, "load_vlm", counted)
-    monkeypatch.setattr(answering, "SHARD", 2)
+    monkeypatch.setattr(worker, "load_vlm", load_recording)
+    monkeypatch.setattr(answering, "SHARD_ITEMS", 2)
     answer_zero_shot(items, pictures, base_model, model_params, PARAMS)
-    assert len(opened) == 1
-    assert opened[0]() is None, "what follows needs its memory"
+    assert len(loaded) == 1
+    assert loaded[0]() is None, "the stages that follow need the memory"
 
 
 @pytest.mark.parametrize("wrong", [{"workers": -1}, {"executor": "somewhere"}, {"items_per_skill": 0}], ids=str)
@@ -136,19 +136,19 @@ def test_parameters_name_key_and_value(wrong: dict[str, Any]) -> None:
 
 def test_batches_change_no_answer(items: pd.DataFrame, pictures: Pictures, vlm: Vlm) -> None:
     rows = [encode_question(vlm, sample, pictures) for sample in samples_of(items)]
-    together = speak(vlm, rows, PARAMS.max_new_tokens, PARAMS.token_budget)
-    assert together == speak(vlm, rows, PARAMS.max_new_tokens, 1)
-    said = [answer.tokens - len(row) for row, answer in zip(rows, together, strict=True)]
-    assert all(0 < count <= PARAMS.max_new_tokens for count in said)
-    assert len(set(said)) > 1, "answers end where they end, not where the longest of their batch does"
+    together = generate_answers(vlm, rows, PARAMS.max_new_tokens, PARAMS.token_budget)
+    assert together == generate_answers(vlm, rows, PARAMS.max_new_tokens, 1)
+    counts = [answer.tokens - len(row) for row, answer in zip(rows, together, strict=True)]
+    assert all(0 < count <= PARAMS.max_new_tokens for count in counts)
+    assert len(set(counts)) > 1, "an answer ends at its own end, not at that of the longest answer of its batch"
 
 
-def test_tokens_are_counted_up_to_the_first_end() -> None:
-    ended = torch.tensor([[False, True, False, True], [False, False, False, False], [True, True, True, True]])
-    assert _length(ended).tolist() == [2, 4, 1]
+def test_tokens_are_counted_up_to_the_first_end_token() -> None:
+    is_end = torch.tensor([[False, True, False, True], [False, False, False, False], [True, True, True, True]])
+    assert _tokens_up_to_end(is_end).tolist() == [2, 4, 1]
 
 
-def test_grades_become_rows_of_r(
+def test_grades_become_rows_of_the_score_matrix(
     items: pd.DataFrame, pictures: Pictures, base_model: Checkpoint, model_params: ModelParams
 ) -> None:
     answers = answer_zero_shot(items, pictures, base_model, model_params, PARAMS)

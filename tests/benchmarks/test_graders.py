@@ -1,4 +1,4 @@
-"""benchmarks/graders: one contract over every file, then each by hand."""
+"""Graders: examples of every grader worked out by hand, and properties that hold for all of them."""
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -93,7 +93,7 @@ EXAMPLES: dict[str, list[tuple[str, str, float]]] = {
 }
 
 
-def test_every_grader_is_shown_by_hand() -> None:
+def test_every_grader_has_examples() -> None:
     assert names() == sorted(EXAMPLES)
 
 
@@ -111,7 +111,7 @@ def test_by_hand(name: str, answer: str, reference: str, score: float) -> None:
 @example(reference="!!!")
 @example(reference="[0, 0, 0, 0]")
 @example(reference="1e999")
-def test_the_reference_grades_1_and_silence_0(name: str, reference: str) -> None:
+def test_the_reference_gets_1_and_an_empty_answer_0(name: str, reference: str) -> None:
     assume(reference.strip() and SEPARATOR not in reference)
     assert load(name)(reference, reference) == 1
     assert load(name)("", reference) == 0
@@ -125,12 +125,12 @@ def test_the_reference_grades_1_and_silence_0(name: str, reference: str) -> None
 @example(answer="\ud800", reference="\x00")
 @example(answer="[" + "9" * 400 + ", 0, 1, 1]", reference="[0, 0, 1, 1]")
 @example(answer="9" * 5000, reference="9" * 5000)
-def test_no_text_makes_it_fail(name: str, answer: str, reference: str) -> None:
+def test_no_text_raises_an_error(name: str, answer: str, reference: str) -> None:
     score = load(name)(answer, reference)
     assert isinstance(score, float)
     assert 0 <= score <= 1
 
 
-def test_an_unknown_grader_is_refused_with_those_there_are() -> None:
+def test_an_unknown_grader_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'bleu'.*anls.*vqa"):
         load("bleu")

@@ -1,4 +1,4 @@
-"""measures: by hand, against the formulas written out literally, and by law."""
+"""Measures: by hand, against a literal transcription of the formulas, and by properties that always hold."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from adapt_infinity.benchmarks.measures import FORMULAS, as_matrix, measure, own_rounds
 
 
-def long(rows: list[list[float]], dataset: str = "D{}", skill: str = "s{}") -> pd.DataFrame:
-    """A matrix as a score table: column j is benchmark (D<j>, s<j>), j from 1."""
+def long_table(rows: list[list[float]], dataset: str = "D{}", skill: str = "s{}") -> pd.DataFrame:
+    """A matrix as a long score table: column j is the benchmark of dataset D<j> and skill s<j>, j from 1."""
     return pd.DataFrame(
         [
             {
@@ -48,8 +48,8 @@ HAND = [[0.1, 0.2, 0.3], [0.8, 0.4, 0.3], [0.6, 0.9, 0.5], [0.7, 0.5, 1.0]]
 
 
 def test_by_hand() -> None:
-    """Three datasets, three rounds; every number below was worked out on paper."""
-    table = measure(long(HAND), own(3, "D"), own(3, "s"), {"D1": 1.0, "D2": 0.5, "D3": 0.8})
+    """Three datasets and three rounds; every number below was worked out on paper."""
+    table = measure(long_table(HAND), own(3, "D"), own(3, "s"), {"D1": 1.0, "D2": 0.5, "D3": 0.8})
     expected = {
         "MFN": (0.7 + 0.5 + 1.0) / 3,
         "MFT": (0.8 + 0.9 + 1.0) / 3,
@@ -69,16 +69,16 @@ def test_by_hand() -> None:
     assert table["formula"].str.len().min() > 0
 
 
-def test_best_counts_from_round_1_per_dataset_and_from_the_own_round_per_skill() -> None:
-    """Column 2 was better before it was trained (0.9 after round 1) than ever since."""
+def test_the_best_score_counts_from_round_1_per_dataset_and_from_the_own_round_per_skill() -> None:
+    """Column 2 was better before it was trained (0.9 after round 1) than ever after."""
     rows = [[0.0, 0.0, 0.0], [0.5, 0.9, 0.0], [0.5, 0.6, 0.0], [0.5, 0.4, 0.0]]
-    table = measure(long(rows), own(3, "D"), own(3, "s"))
+    table = measure(long_table(rows), own(3, "D"), own(3, "s"))
     assert value(table, "dataset", "forgetting") == pytest.approx((0.0 + 0.5) / 2)
     assert value(table, "skill", "forgetting") == pytest.approx((0.0 + 0.2) / 2)
 
 
-def test_skills_recur_and_a_dataset_brings_several() -> None:
-    """Skill a comes in round 1, b and c in round 2; round 3 brings a again; d belongs to the base."""
+def test_skills_come_again_and_a_dataset_has_several_skills() -> None:
+    """Skill a arrives in round 1, b and c in round 2, a again in round 3; d is a skill of the base model."""
     rows = [[0.1, 0.2, 0.3, 0.9], [0.5, 0.4, 0.3, 0.8], [0.4, 0.6, 0.7, 0.6], [0.6, 0.5, 0.3, 0.7]]
     scores = pd.DataFrame(
         [
@@ -94,14 +94,14 @@ def test_skills_recur_and_a_dataset_brings_several() -> None:
     assert value(table, "skill", "BWT") == pytest.approx((0.1 - 0.1 - 0.4) / 3)
     assert value(table, "skill", "forgetting") == pytest.approx((-0.1 + 0.1 + 0.4) / 3)
     assert value(table, "skill", "FWT") == pytest.approx((0.2 + 0.0) / 2)
-    assert value(table, "dataset", "MFN") == pytest.approx((0.6 + 0.4) / 2)  # "base" is no arrival
+    assert value(table, "dataset", "MFN") == pytest.approx((0.6 + 0.4) / 2)  # the dataset "base" never arrives
     assert value(table, "untrained skill", "MFN") == pytest.approx(0.7)
     assert value(table, "untrained skill", "BWT") == pytest.approx(-0.2)
     assert value(table, "untrained skill", "forgetting") == pytest.approx(0.2)
     assert reason(table, "untrained skill", "FWT") == "no arrival trains these skills"
 
 
-def test_a_dataset_is_the_mean_over_its_items() -> None:
+def test_a_cell_is_the_mean_over_its_items() -> None:
     scores = pd.DataFrame(
         {
             "round": 0,
@@ -119,7 +119,7 @@ def test_a_dataset_is_the_mean_over_its_items() -> None:
 
 
 def literally(matrix: np.ndarray) -> Mapping[str, float]:
-    """The formulas of METHOD section 9 as they stand, indices from 1."""
+    """The formulas of docs/method.md, section 9, transcribed literally; indices count from 1."""
     last = matrix.shape[1]
     js = range(1, last + 1)
 
@@ -138,14 +138,14 @@ def literally(matrix: np.ndarray) -> Mapping[str, float]:
 
 @settings(max_examples=25, deadline=None)
 @given(n=st.integers(2, 5), seed=st.integers(0, 2**32 - 1))
-def test_the_dataset_view_is_the_formulas_as_they_stand(n: int, seed: int) -> None:
-    """And the order of the rows of the table, hence of the columns, does not matter."""
+def test_the_view_per_dataset_follows_the_formulas_literally(n: int, seed: int) -> None:
+    """The order of the table's rows, and so of the columns, does not matter."""
     matrix = np.random.default_rng(seed).uniform(0.1, 1, (n + 1, n))
-    shuffled = long(matrix.tolist()).sample(frac=1, random_state=seed % 1000)
+    shuffled = long_table(matrix.tolist()).sample(frac=1, random_state=seed % 1000)
     table = measure(shuffled, own(n, "D"), own(n, "s"))
     for name, number in literally(matrix).items():
         assert value(table, "dataset", name) == pytest.approx(number), name
-    straight = measure(long(matrix.tolist()), dict(reversed(own(n, "D").items())), own(n, "s"))
+    straight = measure(long_table(matrix.tolist()), dict(reversed(own(n, "D").items())), own(n, "s"))
     for name in FORMULAS:
         assert value(straight, "skill", name) == pytest.approx(value(table, "skill", name))
 
@@ -154,7 +154,7 @@ def test_the_dataset_view_is_the_formulas_as_they_stand(n: int, seed: int) -> No
 @given(n=st.integers(2, 4), x=st.floats(0.01, 1))
 def test_a_constant_matrix_forgets_nothing(n: int, x: float) -> None:
     upper = dict.fromkeys(own(n, "s"), x)
-    table = measure(long([[x] * n] * (n + 1)), own(n, "D"), own(n, "s"), upper_skills=upper)
+    table = measure(long_table([[x] * n] * (n + 1)), own(n, "D"), own(n, "s"), upper_skills=upper)
     for view in ("dataset", "skill"):
         for name in ("BWT", "forgetting", "FWT", "forgetting rate"):
             assert value(table, view, name) == 0
@@ -164,49 +164,49 @@ def test_a_constant_matrix_forgets_nothing(n: int, x: float) -> None:
 
 
 def test_one_round_has_nothing_to_forget() -> None:
-    table = measure(long([[0.1], [0.5]]), {"D1": 1}, {"s1": 1})
+    table = measure(long_table([[0.1], [0.5]]), {"D1": 1}, {"s1": 1})
     for name in ("BWT", "forgetting", "FWT", "forgetting rate"):
         assert reason(table, "dataset", name) == "needs two rounds"
     assert value(table, "dataset", "MFN") == 0.5
 
 
-def test_the_base_alone() -> None:
-    """At round 0 nothing has arrived; the base's own skills have a score and no history."""
-    table = measure(long([[0.1, 0.9]]), {"D1": 1}, {"s1": 1})
+def test_round_0_alone() -> None:
+    """At round 0 nothing has arrived; skills of the base model have a score and no history."""
+    table = measure(long_table([[0.1, 0.9]]), {"D1": 1}, {"s1": 1})
     assert reason(table, "skill", "MFN") == "no round has been run"
     assert value(table, "untrained skill", "MFN") == 0.9
     assert value(table, "untrained skill", "MAA") == 0.9
     assert reason(table, "untrained skill", "BWT") == "needs one round"
 
 
-def test_a_stream_cut_at_t_is_the_stream_so_far() -> None:
-    whole = long(HAND)
+def test_a_table_cut_at_round_t_gives_the_measures_after_round_t() -> None:
+    whole = long_table(HAND)
     so_far = measure(whole[whole["round"] <= 2], own(3, "D"), own(3, "s"))
     assert value(so_far, "dataset", "MFN") == pytest.approx((0.6 + 0.9) / 2)
     assert value(so_far, "dataset", "BWT") == pytest.approx(-0.2)
     assert value(so_far, "dataset", "FWT") == pytest.approx(0.2)
 
 
-def test_a_missing_cell_is_named() -> None:
-    table = long(HAND)
+def test_a_missing_cell_is_named_in_the_reason() -> None:
+    table = long_table(HAND)
     table = table[~((table["round"] == 2) & (table["skill"] == "s1"))]
     measured = measure(table, own(3, "D"), own(3, "s"))
     assert reason(measured, "skill", "forgetting") == "R[2, s1] was not graded"
     assert reason(measured, "dataset", "MAA") == "R[2, D1] was not graded"
     assert value(measured, "dataset", "MFN") == pytest.approx(2.2 / 3)
-    never = measure(long(HAND), {**own(3, "D"), "extra": 3}, own(3, "s"))
+    never = measure(long_table(HAND), {**own(3, "D"), "extra": 3}, own(3, "s"))
     assert reason(never, "dataset", "MFN") == "R[3, extra] was not graded"
 
 
-def test_half_a_benchmark_is_a_missing_cell() -> None:
-    """A dataset graded on one of its two skills would be a mean over other items."""
-    table = pd.concat([long(HAND), long(HAND, skill="t{}")])
+def test_a_partly_graded_dataset_is_a_missing_cell() -> None:
+    """A dataset of which one of two skills was graded would be a mean over different items."""
+    table = pd.concat([long_table(HAND), long_table(HAND, skill="t{}")])
     table = table[~((table["round"] == 3) & (table["skill"] == "t2"))]
     assert reason(measure(table, own(3, "D"), own(3, "s")), "dataset", "MFN") == "R[3, D2] was not graded"
 
 
-def test_nothing_to_divide_by() -> None:
-    scores = long([[0.0, 0.0], [0.0, 0.2], [0.0, 0.5]])
+def test_a_division_by_zero_is_undefined() -> None:
+    scores = long_table([[0.0, 0.0], [0.0, 0.2], [0.0, 0.5]])
     table = measure(scores, own(2, "D"), own(2, "s"), {"D1": 0.0, "D2": 1.0}, {"s1": 0.5})
     assert reason(table, "dataset", "forgetting rate") == "the best earlier score of D1 is 0"
     assert reason(table, "dataset", "relative gain") == "the independent run of D1 scores 0.0"
@@ -214,7 +214,7 @@ def test_nothing_to_divide_by() -> None:
 
 
 def test_no_value_is_nan() -> None:
-    table = measure(long([[0.1, 0.2], [0.5, 0.2]]), own(2, "D"), own(2, "s"))
+    table = measure(long_table([[0.1, 0.2], [0.5, 0.2]]), own(2, "D"), own(2, "s"))
     assert all(v is None or np.isfinite(v) for v in table["value"])
     assert table["normaliser"].dtype.kind == "i"
 
@@ -230,15 +230,22 @@ def test_no_value_is_nan() -> None:
 )
 def test_a_wrong_table_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        measure(long([[0.1, 0.2], [0.5, 0.2]]).assign(**change), own(2, "D"), own(2, "s"))
+        measure(long_table([[0.1, 0.2], [0.5, 0.2]]).assign(**change), own(2, "D"), own(2, "s"))
 
 
-def test_own_round_0_is_refused() -> None:
+def test_an_own_round_0_is_refused() -> None:
     with pytest.raises(ValueError, match="own round of 's1' must be at least 1"):
-        measure(long(HAND), own(3, "D"), {"s1": 0})
+        measure(long_table(HAND), own(3, "D"), {"s1": 0})
 
 
-def test_own_rounds_are_first_arrivals_in_order() -> None:
+def test_own_rounds_are_the_rounds_of_first_arrival_in_order() -> None:
     rows = pd.DataFrame({"round": [2, 1, 1, 2, 3], "skill": ["b", "a", "c", "a", "b"]})
     assert own_rounds(rows, "skill") == {"a": 1, "c": 1, "b": 2}
     assert list(own_rounds(rows, "skill")) == ["a", "c", "b"]
+
+
+def test_missing_columns_are_named() -> None:
+    with pytest.raises(ValueError, match="score_matrix lacks columns: items, score"):
+        as_matrix(long_table(HAND).drop(columns=["items", "score"]), "skill")
+    with pytest.raises(ValueError, match="arrivals lacks columns: skill"):
+        own_rounds(pd.DataFrame({"round": [1]}), "skill")

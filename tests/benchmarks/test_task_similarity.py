@@ -1,4 +1,4 @@
-"""How alike tasks are: a row a part of each, cosines of every pair, and the change of score beside them."""
+"""Task similarity: mean embeddings per task, cosines of every pair of tasks, and the changes of score beside them."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ PARAMS = BenchmarkParams(
 )
 
 
-def test_tasks_add_up(
+def test_every_round_appends_its_task(
     toy_source: Source, pictures: Pictures, base_model: Checkpoint, model_params: ModelParams
 ) -> None:
     def task(source: Source, before: pd.DataFrame, round: int) -> pd.DataFrame:
@@ -29,8 +29,8 @@ def test_tasks_add_up(
     one = task(toy_source, start_tasks(), 1)
     assert one["part"].tolist() == ["image", "instruction", "answer"]
     assert (one["dataset"] == "toy").all()
-    two = task(Source("said", "llava", [llava("a", ("Say yes.", "yes"))], {}), one, 2)
-    assert two["round"].tolist() == [1, 1, 1, 2, 2], "a task without pictures has no image"
+    two = task(Source("text", "llava", [llava("a", ("Say yes.", "yes"))], {}), one, 2)
+    assert two["round"].tolist() == [1, 1, 1, 2, 2], "a task without pictures has no image row"
     again = task(toy_source, two, 3)
     assert describe_task(Pool(), pictures, base_model, again, model_params, PARAMS, 4) is again, "nothing has arrived"
     found = compare_tasks(again).set_index(["part", "round", "other_round"])["cosine"]
@@ -53,14 +53,14 @@ def test_cosines_by_hand() -> None:
     assert compare_tasks(vectors)["cosine"].tolist() == pytest.approx([1, 0.8, 0.8, 1])
 
 
-def test_what_a_round_did_to_each_dataset() -> None:
-    """Weighted by items: a went from (1·0 + 3·1)/4 to (1·1 + 3·½)/4."""
+def test_the_change_of_score_of_each_dataset() -> None:
+    """Weighted by items, the score of dataset a changed from (1·0 + 3·1)/4 to (1·1 + 3·½)/4."""
     rows = [(0, "a", "x", 1, 0.0), (0, "a", "y", 3, 1.0), (1, "a", "x", 1, 1.0), (1, "a", "y", 3, 0.5)]
     scores = pd.DataFrame(rows, columns=["round", "dataset", "skill", "items", "score"])
     assert changes(scores, ["a"]).tolist() == [[2.5 / 4 - 3 / 4]]
 
 
-def test_the_figure_has_a_panel_a_part_and_the_changes() -> None:
+def test_the_figure_has_one_panel_per_part_and_one_for_the_changes() -> None:
     pairs = [(1, "a", 1, "a"), (1, "a", 2, "b"), (2, "b", 1, "a"), (2, "b", 2, "b")]
     similarity = pd.DataFrame(
         [(*pair, part, 0.5) for pair in pairs for part in ("instruction", "answer")],

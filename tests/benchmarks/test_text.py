@@ -1,4 +1,4 @@
-"""benchmarks/text: the bit tricks against the tables they replace, and words in every kind of script."""
+"""Text functions: bit-parallel distances against plain dynamic programming, and words in scripts of every kind."""
 
 import time
 
@@ -12,7 +12,7 @@ letters = st.text("abc", max_size=12)
 
 
 def table(a: str, b: str) -> tuple[int, int]:
-    """Edit distance and longest common subsequence, the textbook way."""
+    """Edit distance and longest common subsequence by plain dynamic programming."""
     distance = [[i + j for j in range(len(b) + 1)] for i in range(len(a) + 1)]
     common = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
     for i, x in enumerate(a, start=1):
@@ -23,7 +23,7 @@ def table(a: str, b: str) -> tuple[int, int]:
 
 
 @given(a=letters, b=letters)
-def test_the_bits_say_what_the_table_says(a: str, b: str) -> None:
+def test_bit_parallel_distances_equal_dynamic_programming(a: str, b: str) -> None:
     assert (edit_distance(a, b), common_subsequence(a, b)) == table(a, b)
 
 
@@ -33,14 +33,14 @@ def test_by_hand() -> None:
     assert common_subsequence(["the", "cat", "sat"], ["the", "sat", "cat"]) == 2
 
 
-def test_a_page_of_text_takes_no_time() -> None:
+def test_long_texts_are_fast() -> None:
     start = time.perf_counter()
     edit_distance("ab" * 4000, "ba" * 4000)
     assert time.perf_counter() - start < 2
 
 
 @pytest.mark.parametrize(
-    ("text", "cut"),
+    ("text", "expected"),
     [
         ("A cat, sat.", ["a", "cat", "sat"]),
         ("猫が座る", ["猫", "が", "座", "る"]),
@@ -50,8 +50,8 @@ def test_a_page_of_text_takes_no_time() -> None:
         ("...!", []),
     ],
 )
-def test_words(text: str, cut: list[str]) -> None:
-    assert words(text) == cut
+def test_words(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
 
 
 def test_alternatives() -> None:

@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from adapt_infinity.benchmarks.routing import answer_by_experts, judge_routing, route_items
+from adapt_infinity.benchmarks.routing import answer_with_routing, measure_routing, route_items
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import samples_of
 from adapt_infinity.embedded.stream import EmbeddedStreamParams, write_stream
@@ -139,7 +139,7 @@ def test_it_survives_a_restart(first: Outcome, second: Outcome, toy: Toy, tmp_pa
     assert adapter_digest(detach(load_vlm(toy.base, toy.model, read), {}, read.moments)) == adapter_digest(adapter)
 
 
-def test_before_any_expert_is_used_the_model_is_the_one_of_genesis(second: Outcome, toy: Toy) -> None:
+def test_with_the_pre_trained_projector_the_model_answers_as_at_genesis(second: Outcome, toy: Toy) -> None:
     vlm, plain = (load_vlm(toy.base, toy.model, adapter) for adapter in (second[0], toy.adapter))
     batch = collate([encode(vlm, sample, toy.all_pictures) for sample in toy.samples(1)], pad_token(vlm))
     expected = answer_logits(plain, batch)[0]
@@ -150,24 +150,25 @@ def test_before_any_expert_is_used_the_model_is_the_one_of_genesis(second: Outco
     assert torch.equal(answer_logits(vlm, batch)[0], expected)
 
 
-def test_separate_tasks_find_their_experts_at_any_batch_size(toy: Toy) -> None:
-    """Two tasks that ask other things of other pictures, in one list of items, batches of one and of many."""
+def test_items_of_two_tasks_are_routed_correctly_at_any_batch_size(toy: Toy) -> None:
+    """Two different tasks in one list of items, in batches of one item and of many."""
     vlm = load_vlm(toy.base, toy.model, toy.adapter)
     pictured = [sample for sample in toy.samples(1) if sample.images][:1]
-    talking = [sample for sample in toy.samples(1) if not sample.images][:1]
-    vlm, sources = two_tasks(vlm, toy, pictured, talking)
-    rows = [encode_question(vlm, sample, toy.all_pictures) for sample in (*pictured, *talking, *pictured)]
+    text_only = [sample for sample in toy.samples(1) if not sample.images][:1]
+    vlm, sources = two_tasks(vlm, toy, pictured, text_only)
+    rows = [encode_question(vlm, sample, toy.all_pictures) for sample in (*pictured, *text_only, *pictured)]
     assert route_items(vlm, rows, 4000).tolist() == route_items(vlm, rows, 1).tolist() == [0, 1, 0]
-    many, few = (answer_by_experts(vlm, rows, sources, 4, tokens) for tokens in (4000, 1))
+    many, few = (answer_with_routing(vlm, rows, sources, 4, tokens) for tokens in (4000, 1))
     assert many == few
-    answers, told, chosen, owners = many
-    assert ([answer.text for answer in answers], chosen) == (told, owners)
-    table = pd.DataFrame({"expert": chosen, "right_expert": owners, "score": 1.0, "oracle_score": 1.0})
-    assert judge_routing(table) == {"accuracy": 1.0, "score": 1.0, "oracle_score": 1.0}
+    assert [answer.text for answer in many.answers] == many.oracle_texts
+    assert many.routed_tasks == many.right_tasks
+    tasks = {"routed_task": many.routed_tasks, "right_task": many.right_tasks}
+    table = pd.DataFrame({**tasks, "score": 1.0, "oracle_score": 1.0})
+    assert measure_routing(table) == {"accuracy": 1.0, "score": 1.0, "oracle_score": 1.0}
 
 
 def two_tasks(vlm: Vlm, toy: Toy, first: list, second: list) -> tuple[Vlm, list[str]]:
-    """Experts that say other things, with the keys of these samples."""
+    """The model with two different projectors whose keys come from these samples, and the sources of three items."""
     from adapt_infinity.model.modality_embeddings import embed_modalities
 
     layout = {"kind": "eproj", "projector": PARAMS.projector, "tasks": ["seen", "talked"]}
@@ -181,8 +182,8 @@ def two_tasks(vlm: Vlm, toy: Toy, first: list, second: list) -> tuple[Vlm, list[
     return apply_adapter_type(vlm, layout, extras), ["seen", "talked", "seen"]
 
 
-def test_items_of_separable_tasks_find_their_experts(toy: Toy, tmp_path: Path) -> None:
-    """Three datasets of the embedded stream, one skill of each, learned one after another; unseen items of all."""
+def test_items_of_separable_tasks_are_routed_correctly(toy: Toy, tmp_path: Path) -> None:
+    """One skill of each of three datasets, trained one after another; the items of all three are new to the model."""
     skills = {"visual_chat": "grounding", "digits": "digit", "charts": "bar_value"}
     write_stream(tmp_path, EmbeddedStreamParams(train_size=60, design_size=1, test_size=25))
     pictures = Pictures(dict.fromkeys(skills, tmp_path), max_pixels=10_000)
@@ -209,12 +210,12 @@ def source(root: Path, name: str, fold: str, skill: str) -> Source:
     return Source(name, "llava", [record for record in records if record["task"] == skill], {})
 
 
-def test_items_without_an_expert_of_their_own_are_not_judged() -> None:
+def test_items_without_a_right_task_do_not_count_for_the_routing() -> None:
     table = pd.DataFrame(
-        {"expert": ["a", "a"], "right_expert": ["b", ""], "score": [0.0, 1.0], "oracle_score": [1.0, 1.0]}
+        {"routed_task": ["a", "a"], "right_task": ["b", ""], "score": [0.0, 1.0], "oracle_score": [1.0, 1.0]}
     )
-    assert judge_routing(table) == {"accuracy": 0.0, "score": 0.0, "oracle_score": 1.0}
-    assert judge_routing(table.iloc[1:]) == judge_routing(table[["score"]]) == {}
+    assert measure_routing(table) == {"accuracy": 0.0, "score": 0.0, "oracle_score": 1.0}
+    assert measure_routing(table.iloc[1:]) == measure_routing(table[["score"]]) == {}
 
 
 def test_what_cannot_be_is_refused(first: Outcome, toy: Toy) -> None:

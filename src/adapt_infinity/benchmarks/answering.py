@@ -1,6 +1,7 @@
-"""Answering: the model speaks, greedily, and a grader compares what it says with the reference.
+"""Answering test items: the model generates an answer to each item, and a grader compares it with the reference.
 
-Test items are picked once, at genesis, and stay the same for every round of a stream: rows of R can be compared.
+Test items are picked once, at genesis, and stay the same for every round of a stream, so that the rows of the score
+matrix R can be compared.
 """
 
 from dataclasses import dataclass
@@ -11,14 +12,15 @@ from tqdm import tqdm
 
 from adapt_infinity import executors
 from adapt_infinity.benchmarks import graders
-from adapt_infinity.benchmarks.worker import AnswerJob, answer_shard, release
+from adapt_infinity.benchmarks.worker import AnswerJob, answer_shard, release_model
 from adapt_infinity.data.pictures import Pictures
+from adapt_infinity.data.tables import require_columns
 from adapt_infinity.intake.reading import IntakeParams, Source, check_records, whole
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_reader
 from adapt_infinity.model.lora import Adapter, adapter_digest
 from adapt_infinity.model.prompts import PromptCheck
 
-SHARD = 256  # items that a worker answers at a time; not by workers, or their number would decide who shares a batch
+SHARD_ITEMS = 256  # that a worker answers at a time; fixed, so that the batches do not depend on the number of workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +52,20 @@ def pick_items(
     model_params: ModelParams,
     params: BenchmarkParams,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Up to `items_per_skill` test items of every skill, drawn by seed, and the test records that had to be rejected.
+    """Up to `items_per_skill` test items of every skill, drawn by seed, and the test records that were rejected.
 
-    Columns: SAMPLE_SCHEMA (sample_id: the item's number) and grader. `ValueError` when a skill has no grader: an
-    ungraded skill would be a silent hole in R.
+    The items have one row each, with the columns of SAMPLE_SCHEMA (sample_id is the number of the item) and grader.
+    `ValueError` when a skill has no grader: its scores would be missing in R.
     """
     readable = PromptCheck(load_reader(base_model, model_params), pictures)
     picked, rejected = [], []
-    for place, source in enumerate(test_sources):
+    for source_number, source in enumerate(test_sources):
         arrivals, rejects = check_records(source, pictures, intake, readable=readable)
         items = whole(arrivals)
         rejected.append(whole(rejects))
-        for number, (skill, rows) in enumerate(items.groupby("skill", sort=True)):
-            draw = np.random.default_rng([params.seed, place, number])
-            chosen = np.sort(draw.permutation(len(rows))[: params.items_per_skill])
+        for skill_number, (skill, rows) in enumerate(items.groupby("skill", sort=True)):
+            rng = np.random.default_rng([params.seed, source_number, skill_number])
+            chosen = np.sort(rng.permutation(len(rows))[: params.items_per_skill])
             picked.append(rows.iloc[chosen].assign(grader=_grader(source, str(skill))))
     items = pd.concat(picked, ignore_index=True)
     return items.assign(sample_id=np.arange(len(items))), pd.concat(rejected, ignore_index=True)
@@ -77,11 +79,12 @@ def answer_items(
     model_params: ModelParams,
     params: BenchmarkParams,
 ) -> pd.DataFrame:
-    """What the model answers to each item: sample_id, source, skill, grader, reference, answer, score in 0..1, tokens
-    (of question and answer).
+    """One row per item: sample_id, source, skill, grader, reference, answer, score in 0..1, tokens (of question and
+    answer).
 
-    Under an adapter of experts by task also expert and right_expert, the tasks whose expert answered and should have
-    ("" where the source has none), and oracle_score, that of the right expert's answer (or of the given one).
+    If the adapter has one projector per task, there are three more columns: routed_task, the task whose projector
+    answered; right_task, the task that the item belongs to ("" if no projector was trained on the item's source); and
+    oracle_score, the score of the answer with the right projector (where there is none, of the given answer).
     """
     job = AnswerJob(
         base_model,
@@ -94,19 +97,21 @@ def answer_items(
     )
     run = executors.load(params.executor)
     tables = []
-    with tqdm(total=len(benchmark_items), desc="answering", unit="item", disable=None) as bar:
+    with tqdm(total=len(benchmark_items), desc="answering", unit="item", disable=None) as progress:
         for table in run(answer_shard, job, shards(benchmark_items), params.workers):
             tables.append(table)
-            bar.update(len(table))
-    release()
+            progress.update(len(table))
+    release_model()
     return pd.concat(tables).sort_values("sample_id", ignore_index=True)
 
 
 def shards(items: pd.DataFrame) -> list[pd.DataFrame]:
-    """The items by length, the longest first: a worker's are alike, and no long ones are left to the end."""
-    words = items["turns"].map(lambda turns: sum(len(turn["text"]) for turn in turns[:-1]))
-    order = np.lexsort((words, items["images"].map(len)))[::-1]
-    return [items.iloc[order[start : start + SHARD]] for start in range(0, len(order), SHARD)]
+    """The items in shards of `SHARD_ITEMS`, the longest first: the items of a shard have similar lengths, and no long
+    item is started last. Items with more images count as longer.
+    """
+    characters = items["turns"].map(lambda turns: sum(len(turn["text"]) for turn in turns[:-1]))
+    order = np.lexsort((characters, items["images"].map(len)))[::-1]
+    return [items.iloc[order[start : start + SHARD_ITEMS]] for start in range(0, len(order), SHARD_ITEMS)]
 
 
 def answer_zero_shot(
@@ -116,17 +121,21 @@ def answer_zero_shot(
     model_params: ModelParams,
     params: BenchmarkParams,
 ) -> pd.DataFrame:
-    """As `answer_items`, by the base model without any adapter: row 0 of R."""
+    """`answer_items` with the base model, without any adapter: row 0 of R."""
     return answer_items(benchmark_items, pictures, base_model, None, model_params, params)
 
 
 def grade_round(answers: pd.DataFrame, round: int, previous_score_matrix: pd.DataFrame) -> pd.DataFrame:
-    """R with this round's rows added: round, dataset, skill, grader, items, score (mean over the skill's items)."""
+    """The score matrix with this round's rows appended: see `grade_zero_shot` for the columns."""
     return pd.concat([previous_score_matrix, grade_zero_shot(answers, round)], ignore_index=True)
 
 
 def grade_zero_shot(answers: pd.DataFrame, round: int) -> pd.DataFrame:
-    """One round's rows of R."""
+    """The rows of the score matrix for one round: round, dataset, skill, grader, items, score (mean over the items).
+
+    `answers` is a table of `answer_items`. `ValueError` names a missing column.
+    """
+    require_columns(answers, "answers", ["source", "skill", "grader", "score"])
     graded = answers.groupby(["source", "skill", "grader"], sort=False, as_index=False).agg(
         items=("score", "size"), score=("score", "mean")
     )

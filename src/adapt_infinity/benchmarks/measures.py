@@ -1,15 +1,13 @@
-"""The matrix R and everything computed from it: what was gained, what was kept and what was forgotten.
+"""Measures of continual learning, computed from the score matrix R (docs/method.md, section 9).
 
-R[i, j] is the score on column j after round i; row 0 is the zero-shot base. It is kept twice: per dataset
-(columns are the arrivals) and per skill. own(j) is the first round whose arrival trains column j; with one
-dataset a round, own(j) = j and the formulas are those of the continual-learning literature (GEM, Lopez-Paz &
-Ranzato 2017; RWalk, Chaudhry et al. 2018; relative gain and forgetting rate from Adapt-inf, arXiv
-2410.10636). Skills that no arrival trains were the base model's before the stream began: they are reported
-apart, with own(s) = 0.
+R[i, j] is the score on column j after round i; row 0 is the base model without training. There are two matrices: one
+per dataset (the columns are the datasets that arrive) and one per skill. own(j) is the first round whose arrival trains
+column j. With one dataset per round, own(j) = j and the formulas are those of the literature (GEM, Lopez-Paz & Ranzato
+2017; RWalk, Chaudhry et al. 2018; relative gain and forgetting rate from Adapt-∞, arXiv:2410.10636). Skills that no
+arrival trains are abilities of the base model: they are reported separately, with own(s) = 0.
 
-T is the last round in the table, so a table cut at `round <= t` gives the measures as they stood after round
-t. Columns that arrive later than T are left out. A measure that cannot be computed carries its reason instead
-of a number.
+T is the last round of the table, so a table that is cut at `round <= t` gives the measures as they were after round t.
+Columns that arrive later than T are left out. A measure that cannot be computed has a reason instead of a value.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,21 +17,23 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from adapt_infinity.data.tables import require_columns
 from adapt_infinity.pool.pool import Pool
 
 COLUMNS = ["view", "measure", "value", "undefined", "formula", "normaliser"]
 
 
 class UndefinedError(Exception):
-    """Why a measure has no value here."""
+    """The reason why a measure has no value."""
 
 
 def own_rounds(arrivals: pd.DataFrame, column: str) -> dict[str, int]:
-    """The first round that brought each value of `column` (`source` or `skill`), in the order of arrival.
+    """The first round in which each value of `column` (`source` or `skill`) arrived, in the order of arrival.
 
-    `arrivals` holds every row that ever arrived (pool and ledger), with `round` and `column`: a skill whose
-    first rows have been pruned keeps its own round.
+    `arrivals` has the columns round and `column`, and one row per sample that ever arrived, pruned or not, so that a
+    skill whose first samples have been pruned keeps its own round. `ValueError` names a missing column.
     """
+    require_columns(arrivals, "arrivals", ["round", column])
     first = arrivals.groupby(column, sort=False)["round"].min().sort_values(kind="stable")
     return {str(name): int(start) for name, start in first.items()}
 
@@ -44,16 +44,17 @@ def first_rounds_of_skills(pool: Pool, planned_skills: Mapping[str, int]) -> dic
 
 
 def measure_round(score_matrix: pd.DataFrame, pool: Pool, planned_skills: dict[str, int]) -> pd.DataFrame:
-    """Every measure after this round; see `measure`. Own rounds count all that ever arrived, pruned or not."""
+    """Every measure after this round; see `measure`. Own rounds are those of all samples that ever arrived."""
     return measure(score_matrix, own_rounds(pool.arrived, "source"), first_rounds_of_skills(pool, planned_skills))
 
 
 def as_matrix(score_matrix: pd.DataFrame, column: str) -> tuple[Float[np.ndarray, "rounds columns"], list[str]]:
-    """R with a row per round from 0 to the last one, and the columns' names in order of first appearance.
+    """R with one row per round from 0 to the last one, and the names of its columns in order of first appearance.
 
-    `column` is `dataset` or `skill`. A cell is the mean over all its graded items: the rows' scores weighted
-    by `items`. A cell is NaN, here only, when any benchmark that belongs to it was not graded in that round:
-    means over different items would not compare.
+    `score_matrix` is the long table of `answering.grade_round`; `column` is `dataset` or `skill`. A cell is the mean
+    over all its graded items: the scores weighted by `items`. A cell is NaN when any benchmark that belongs to it was
+    not graded in that round, because means over different items cannot be compared. `ValueError` when the table is
+    empty, lacks a column, grades a benchmark twice, or has a score outside 0..1.
     """
     _check(score_matrix)
     other = {"dataset": "skill", "skill": "dataset"}[column]
@@ -75,12 +76,13 @@ def measure(
     upper_datasets: Mapping[str, float] | None = None,
     upper_skills: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """Every measure in every view after the last round of `score_matrix`: one row each.
+    """One row per measure and view, after the last round of `score_matrix`.
 
-    `own_*` gives the round (from 1) that first trains a column; `upper_*` the score of its independent,
-    single-dataset run. Columns: view (dataset | skill | untrained skill), measure, value (float, or None),
-    undefined (the reason, or ""), formula, normaliser (the number of terms the mean was taken over; 0 when
-    undefined). Shares are in [0, 1], rates in percent.
+    `own_*` is the round (from 1) that first trains a column; `upper_*` is the score of the column's independent run,
+    which is trained on that dataset alone. Columns: view (dataset, skill or untrained skill), measure, value (float, or
+    None), undefined (the reason, or ""), formula, normaliser (the number of terms of the mean; 0 if undefined). Scores
+    and their differences are shares in 0..1, rates are percentages. `ValueError` for an own round below 1, and as in
+    `as_matrix`.
     """
     for name, start in {**own_datasets, **own_skills}.items():
         if start < 1:
@@ -102,22 +104,22 @@ def measure(
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """R restricted to the columns that have arrived."""
+    """One of the matrices R, restricted to the columns that have arrived."""
 
     name: str
     matrix: Float[np.ndarray, "rounds columns"]
     columns: list[str]
     own: Int[np.ndarray, " columns"]
-    start: Int[np.ndarray, " columns"]  # first round whose score can be the best so far
+    start: Int[np.ndarray, " columns"]  # the first round whose score can be the best one so far
     upper: Mapping[str, float]
 
     @property
     def last(self) -> int:
-        """T."""
+        """T, the last round."""
         return len(self.matrix) - 1
 
     def cell(self, i: int, j: int) -> float:
-        """R[i, j], or the reason why there is none."""
+        """R[i, j]; `UndefinedError` if it was not graded."""
         if np.isnan(self.matrix[i, j]):
             raise UndefinedError(f"R[{i}, {self.columns[j]}] was not graded")
         return float(self.matrix[i, j])
@@ -127,41 +129,36 @@ class View:
         return max(self.cell(i, j) for i in range(int(self.start[j]), self.last))
 
     def arrived(self) -> list[int]:
-        """All columns; at least one."""
+        """The numbers of all columns; `UndefinedError` if there is none."""
         if not self.columns:
             raise UndefinedError("no round has been run" if self.last == 0 else "nothing has arrived yet")
         return list(range(len(self.columns)))
 
     def earlier(self) -> list[int]:
-        """The columns that were trained before the last round; at least one."""
+        """The numbers of the columns that were trained before the last round; `UndefinedError` if there is none."""
         columns = [j for j, own in enumerate(self.own) if own < self.last]
         if not columns:
-            base = self.name == "untrained skill"
-            raise UndefinedError(
-                "needs one round"
-                if base
-                else "needs two rounds"
-                if self.last < 2
-                else "nothing arrived before the last round"
-            )
+            if self.name == "untrained skill":
+                raise UndefinedError("needs one round")
+            raise UndefinedError("needs two rounds" if self.last < 2 else "nothing arrived before the last round")
         return columns
 
 
 def last_average(view: View) -> list[float]:
-    """MFN: where the model stands now."""
+    """MFN: the score of each column after the last round."""
     return [view.cell(view.last, j) for j in view.arrived()]
 
 
 def fine_tune_average(view: View) -> list[float]:
-    """MFT: where each column stood right after it was trained."""
+    """MFT: the score of each column right after it was first trained."""
     return [view.cell(int(view.own[j]), j) for j in view.arrived()]
 
 
 def average_over_stream(view: View) -> list[float]:
-    """MAA: one term a round, the mean over what had arrived by then."""
+    """MAA: one term per round, the mean score over the columns that had arrived by then."""
     columns = view.arrived()
-    known = [(i, [j for j in columns if view.own[j] <= i]) for i in range(min(1, view.last), view.last + 1)]
-    return [float(np.mean([view.cell(i, j) for j in some])) for i, some in known if some]
+    by_round = [(i, [j for j in columns if view.own[j] <= i]) for i in range(min(1, view.last), view.last + 1)]
+    return [float(np.mean([view.cell(i, j) for j in arrived])) for i, arrived in by_round if arrived]
 
 
 def backward_transfer(view: View) -> list[float]:
@@ -175,7 +172,7 @@ def forgetting(view: View) -> list[float]:
 
 
 def forward_transfer(view: View) -> list[float]:
-    """FWT: what earlier rounds gave a column before its own."""
+    """FWT: the change of each column's score through the rounds before its own round."""
     if view.name == "untrained skill":
         raise UndefinedError("no arrival trains these skills")
     columns = [j for j, own in enumerate(view.own) if own >= 2]
@@ -185,7 +182,7 @@ def forward_transfer(view: View) -> list[float]:
 
 
 def relative_gain(view: View) -> list[float]:
-    """Percent of what an independent run on the column's own data reaches."""
+    """The score of each column after the last round, in percent of the score of its independent run."""
     columns = view.arrived()
     if not view.upper:
         raise UndefinedError("no independent runs to compare with")
@@ -198,7 +195,7 @@ def relative_gain(view: View) -> list[float]:
 
 
 def forgetting_rate(view: View) -> list[float]:
-    """Percent of its best that each column has lost."""
+    """The loss of each column since its best earlier score, in percent of that score."""
     columns = view.earlier()
     for j in columns:
         if view.best(j) == 0:
@@ -206,8 +203,8 @@ def forgetting_rate(view: View) -> list[float]:
     return [100 * (view.best(j) - view.cell(view.last, j)) / view.best(j) for j in columns]
 
 
-# name: (terms, whose mean is the measure; the formula as printed). n is the row's normaliser; F is the first
-# round whose score may be the best: 1 per dataset, own(j) per skill.
+# Name: (function that gives the terms whose mean is the measure, formula as printed). n is the number of terms; F is
+# the first round whose score may be the best one: 1 in the view per dataset, own(j) per skill.
 FORMULAS: dict[str, tuple[Callable[[View], list[float]], str]] = {
     "MFN": (last_average, "1/n sum_j R[T,j]"),
     "MFT": (fine_tune_average, "1/n sum_j R[own(j),j]"),
@@ -240,7 +237,7 @@ def _view(
     own: Mapping[str, int],
     upper: Mapping[str, float],
 ) -> View:
-    """The columns of `own` that have arrived, in that order; one that was never graded is all NaN."""
+    """The columns of `own` that have arrived, in the order of arrival; a column that was never graded is all NaN."""
     arrived = sorted((column for column in own if own[column] < len(matrix)), key=lambda column: own[column])
     cells = [
         matrix[:, columns.index(column)] if column in columns else np.full(len(matrix), np.nan) for column in arrived
@@ -257,7 +254,8 @@ def _view(
 
 
 def _check(score_matrix: pd.DataFrame) -> None:
-    """A score matrix that can be averaged: not empty, one row a benchmark and round, scores in [0, 1]."""
+    """`ValueError` unless the table has rows, one per benchmark and round, with scores in 0..1."""
+    require_columns(score_matrix, "score_matrix", ["round", "dataset", "skill", "items", "score"])
     if score_matrix.empty:
         raise ValueError("score_matrix is empty: grade the base model first (round 0)")
     key = ["round", "dataset", "skill"]

@@ -1,67 +1,94 @@
-"""Answering with a projector a task (He et al. 2023, arXiv:2311.16206): each item is given to an expert, and the items
-of an expert are answered together. An item's expert depends on the item alone: any batch size gives the same answers.
+"""Answering with one projector per task (EProj, He et al. 2023, arXiv:2311.16206).
+
+Each test item is routed to the projector of one task, and the items of a task are answered together. The choice depends
+on the item alone, so any batch size gives the same answers. Adapter types of this kind declare `ROUTES_SAMPLES` and
+have the functions `use_projector` and `route` (model/adapters/).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from adapt_infinity.benchmarks.generation import GeneratedAnswer, speak
-from adapt_infinity.model.adapters import eproj
+from adapt_infinity.benchmarks.generation import GeneratedAnswer, generate_answers
+from adapt_infinity.data.tables import require_columns
+from adapt_infinity.model import adapters
 from adapt_infinity.model.checkpoint import Vlm
 from adapt_infinity.model.modality_embeddings import embed_modalities
 from adapt_infinity.model.prompts import Encoded
 
 
-def answer_by_experts(
+@dataclass(frozen=True)
+class RoutedAnswers:
+    """Answers of a model with one projector per task; every list has one entry per item."""
+
+    answers: list[GeneratedAnswer]
+    oracle_texts: list[str]  # answers with the projector of the right task
+    routed_tasks: list[str]  # the task whose projector answered
+    right_tasks: list[str]  # the task that the item belongs to, "" if no projector was trained on its source
+
+
+def answer_with_routing(
     vlm: Vlm, encoded: Sequence[Encoded], sources: Sequence[str], max_new_tokens: int, token_budget: int
-) -> tuple[list[GeneratedAnswer], list[str], list[str], list[str]]:
-    """Answers; the answers of the right experts (an oracle); the task of the expert that each item was given to; the
-    task of the right one, "" for an item whose source has none: it is answered where it was sent.
+) -> RoutedAnswers:
+    """Answer each item with the projector of the task that it is routed to, and with that of its right task.
+
+    `sources` are the datasets of the items. An item whose source has no projector has its given answer as oracle text.
     """
-    tasks = list(vlm.adapter_type["tasks"])
-    chosen = route_items(vlm, encoded, token_budget)
+    adapter_type, tasks = adapters.load(vlm.adapter_type["kind"]), list(vlm.adapter_type["tasks"])
+    routed = route_items(vlm, encoded, token_budget)
     right = torch.tensor(
-        [tasks.index(source) if source in tasks else int(sent) for source, sent in zip(sources, chosen, strict=True)]
+        [tasks.index(source) if source in tasks else int(task) for source, task in zip(sources, routed, strict=True)]
     )
-    answers, told = [GeneratedAnswer("", 0)] * len(encoded), [""] * len(encoded)
+    answers, oracle_texts = [GeneratedAnswer("", 0)] * len(encoded), [""] * len(encoded)
     for task in range(len(tasks)):
-        eproj.use_projector(vlm, task)
-        mine = torch.nonzero((chosen == task) | (right == task)).flatten().tolist()
-        if not mine:
+        adapter_type.use_projector(vlm, task)
+        places = torch.nonzero((routed == task) | (right == task)).flatten().tolist()
+        if not places:
             continue
-        spoken = speak(vlm, [encoded[place] for place in mine], max_new_tokens, token_budget)
-        for place, answer in zip(mine, spoken, strict=True):
-            if chosen[place] == task:
+        generated = generate_answers(vlm, [encoded[place] for place in places], max_new_tokens, token_budget)
+        for place, answer in zip(places, generated, strict=True):
+            if routed[place] == task:
                 answers[place] = answer
             if right[place] == task:
-                told[place] = answer.text
-    eproj.use_projector(vlm, None)
-    owner = [source if source in tasks else "" for source in sources]
-    return answers, told, [tasks[task] for task in chosen.tolist()], owner
+                oracle_texts[place] = answer.text
+    adapter_type.use_projector(vlm, None)
+    right_tasks = [source if source in tasks else "" for source in sources]
+    return RoutedAnswers(answers, oracle_texts, [tasks[task] for task in routed.tolist()], right_tasks)
 
 
 def route_items(vlm: Vlm, encoded: Sequence[Encoded], token_budget: int) -> Int[Tensor, " items"]:
-    """The number of each item's expert, by its picture and instruction as the pre-trained projector shows them."""
-    eproj.use_projector(vlm, None)
-    parts = embed_modalities(vlm, encoded, token_budget)
-    return eproj.route(vlm.adapter_type, vlm.extra_tensors, parts.image, parts.instruction)
+    """The number of the task that each item is routed to, by its picture and instruction.
 
-
-def judge_routing(answers: pd.DataFrame) -> dict[str, float]:
-    """Over the items whose source has an expert: accuracy, how often it was chosen; score and oracle_score, the means
-    with the chosen and with the right expert. Empty where there are no experts, or none is any item's own.
+    Both are embedded with the pre-trained projector, which stays in place afterwards.
     """
-    if "expert" not in answers:
+    adapter_type = adapters.load(vlm.adapter_type["kind"])
+    adapter_type.use_projector(vlm, None)
+    embeddings = embed_modalities(vlm, encoded, token_budget)
+    routed: Int[Tensor, " items"] = adapter_type.route(
+        vlm.adapter_type, vlm.extra_tensors, embeddings.image, embeddings.instruction
+    )
+    return routed
+
+
+def measure_routing(answers: pd.DataFrame) -> dict[str, float]:
+    """How good the routing was, over the items that have a right task.
+
+    accuracy is the share of items that were routed to their right task; score and oracle_score are the mean scores with
+    the routed and with the right projector. `answers` is a table of `answering.answer_items`. The result is empty if
+    the answers were not routed, or if no item has a right task. `ValueError` names a missing column.
+    """
+    if "routed_task" not in answers:
         return {}
-    owned = answers[answers["right_expert"] != ""]
-    if owned.empty:
+    require_columns(answers, "answers", ["right_task", "score", "oracle_score"])
+    known = answers[answers["right_task"] != ""]
+    if known.empty:
         return {}
     return {
-        "accuracy": float((owned["expert"] == owned["right_expert"]).mean()),
-        "score": float(owned["score"].mean()),
-        "oracle_score": float(owned["oracle_score"].mean()),
+        "accuracy": float((known["routed_task"] == known["right_task"]).mean()),
+        "score": float(known["score"].mean()),
+        "oracle_score": float(known["oracle_score"].mean()),
     }

@@ -1,7 +1,7 @@
-"""How alike the stream's tasks are: by what they show, ask and answer (He et al., arXiv:2311.16206, section 5).
+"""Task similarity: cosines of the tasks' mean image, instruction and answer (He et al., arXiv:2311.16206, section 5).
 
-Every round keeps the mean vectors of what arrived (model/modality_embeddings.py). Their cosines are shown beside what
-each round made the model forget, so that one can see whether similar tasks lose less or more.
+Every round keeps the mean embeddings of the dataset that arrived (model/modality_embeddings.py). A figure shows their
+cosines beside the change of score in each round, so that one can see whether similar tasks are forgotten less or more.
 """
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch.nn.functional import cosine_similarity
 from adapt_infinity.benchmarks.answering import BenchmarkParams
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import samples_of
+from adapt_infinity.data.tables import require_columns
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_vlm
 from adapt_infinity.model.modality_embeddings import MODALITIES, embed_modalities
 from adapt_infinity.model.prompts import encode
@@ -19,7 +20,10 @@ from adapt_infinity.pool.pool import Pool
 
 
 def start_tasks() -> pd.DataFrame:
-    """Before the first round there is none. Columns: round, dataset, part (image, instruction, answer), vector."""
+    """An empty table of task vectors, as it is before the first round.
+
+    Columns: round, dataset, part (image, instruction or answer), vector (the mean embedding).
+    """
     return pd.DataFrame(
         {
             "round": pd.Series(dtype=np.int64),
@@ -39,10 +43,11 @@ def describe_task(
     params: BenchmarkParams,
     round: int,
 ) -> pd.DataFrame:
-    """The mean vectors of every task so far, this round's last; a part that the task does not have is left out.
+    """The table of task vectors with the rows of this round's task appended; the columns are those of `start_tasks`.
 
-    `task_samples` of what has arrived in this round are read, drawn by seed, by the base model without any adapter.
-    Where nothing has arrived (a round on a past pool) there is no new task.
+    The base model without any adapter embeds at most `task_samples` of the samples that arrived in this round, drawn by
+    seed. A part that the task does not have (images, in a dataset of text) has no row. If nothing has arrived, as in a
+    round on a past pool, no row is appended.
     """
     ids = pool.index.loc[pool.index["round"] == round, "sample_id"].to_numpy()
     if len(ids) == 0:
@@ -60,7 +65,11 @@ def describe_task(
 
 
 def compare_tasks(task_vectors: pd.DataFrame) -> pd.DataFrame:
-    """Cosine of every pair of tasks in every part that both have: round, dataset, other_round, other, part, cosine."""
+    """The cosine of every pair of tasks, for each part that both tasks have.
+
+    Columns: round, dataset, other_round, other (dataset), part, cosine. `ValueError` names a missing column.
+    """
+    require_columns(task_vectors, "task_vectors", ["round", "dataset", "part", "vector"])
     rows = []
     for part, tasks in task_vectors.groupby("part", sort=False):
         vectors = torch.tensor(np.stack(tasks["vector"].tolist())).float()
@@ -68,6 +77,6 @@ def compare_tasks(task_vectors: pd.DataFrame) -> pd.DataFrame:
         names = list(zip(tasks["round"], tasks["dataset"], strict=True))
         for i, (round, dataset) in enumerate(names):
             for j, (other_round, other) in enumerate(names):
-                known = {"round": round, "dataset": dataset, "other_round": other_round, "other": other}
-                rows.append({**known, "part": part, "cosine": float(cosines[i, j])})
+                pair = {"round": round, "dataset": dataset, "other_round": other_round, "other": other}
+                rows.append({**pair, "part": part, "cosine": float(cosines[i, j])})
     return pd.DataFrame(rows)

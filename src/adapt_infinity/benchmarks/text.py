@@ -1,4 +1,4 @@
-"""What graders share: alternatives in a reference, text cut into words, how far two texts are apart."""
+"""Text functions that the graders share: alternatives of a reference, splitting into words, distances of texts."""
 
 import re
 import unicodedata
@@ -13,32 +13,32 @@ _SPACELESS = re.compile(
 
 
 def tidy(text: str) -> str:
-    """Composed Unicode, single blanks, none at the ends: what no grader counts as a difference."""
+    """The text in composed Unicode, with single blanks and none at the ends: differences that no grader counts."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def alternatives(reference: str) -> list[str]:
-    """The non-blank alternatives of a reference, tidied; one blank one if there are none."""
+    """The non-blank alternatives of a reference, tidied; [""] if there are none."""
     return [text for text in map(tidy, reference.split(SEPARATOR)) if text] or [""]
 
 
 def words(text: str) -> list[str]:
-    """Case-folded words without punctuation; in scripts without spaces every character is a word."""
+    """The words of a text, case-folded and without punctuation; in scripts without spaces every character is a word."""
     text = _SPACELESS.sub(r" \g<0> ", unicodedata.normalize("NFKC", text).casefold())
     return "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in text).split()
 
 
 def edit_distance(a: Sequence[str], b: Sequence[str]) -> int:
-    """Levenshtein distance, a column of the table at a time, as bits of one integer (Hyyrö 2003)."""
+    """Levenshtein distance; a whole column of the dynamic-programming table is one integer (Hyyrö 2003)."""
     if not a:
         return len(b)
-    where: dict[str, int] = {}
+    positions: dict[str, int] = {}  # bit i: the symbol stands at i in `a`
     for i, symbol in enumerate(a):
-        where[symbol] = where.get(symbol, 0) | 1 << i
+        positions[symbol] = positions.get(symbol, 0) | 1 << i
     full, last = (1 << len(a)) - 1, 1 << len(a) - 1
-    up, down, distance = full, 0, len(a)  # bits of the rows where the column steps up (down) by one
+    up, down, distance = full, 0, len(a)  # bit i of `up` (`down`): row i of the column is one more (less) than row i-1
     for symbol in b:
-        match = where.get(symbol, 0)
+        match = positions.get(symbol, 0)
         diagonal = (((match & up) + up) ^ up) | match | down
         right_up = down | ~(diagonal | up) & full
         right_down = up & diagonal
@@ -51,13 +51,13 @@ def edit_distance(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 def common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
-    """Length of the longest common subsequence, by the same trick (Hyyrö 2004)."""
-    where: dict[str, int] = {}
+    """Length of the longest common subsequence, computed in the same way (Hyyrö 2004)."""
+    positions: dict[str, int] = {}  # bit i: the symbol stands at i in `a`
     for i, symbol in enumerate(a):
-        where[symbol] = where.get(symbol, 0) | 1 << i
+        positions[symbol] = positions.get(symbol, 0) | 1 << i
     full = (1 << len(a)) - 1
-    open_ends = full
+    unmatched = full
     for symbol in b:
-        match = open_ends & where.get(symbol, 0)
-        open_ends = (open_ends + match | open_ends - match) & full
-    return len(a) - open_ends.bit_count()
+        match = unmatched & positions.get(symbol, 0)
+        unmatched = (unmatched + match | unmatched - match) & full
+    return len(a) - unmatched.bit_count()

@@ -1,16 +1,15 @@
-"""What a worker does: answer one shard of the test items with the model, and grade what it said.
+"""A benchmark worker: one process answers shards of the test items with the model and grades the answers.
 
-The model is opened once a process and stays for the shards that follow.
+The model is loaded once per process and stays for the shards that follow.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 
 from adapt_infinity.benchmarks import graders
-from adapt_infinity.benchmarks.generation import speak
-from adapt_infinity.benchmarks.routing import answer_by_experts
+from adapt_infinity.benchmarks.generation import generate_answers
+from adapt_infinity.benchmarks.routing import RoutedAnswers, answer_with_routing
 from adapt_infinity.benchmarks.text import SEPARATOR
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import samples_of
@@ -24,10 +23,10 @@ from adapt_infinity.model.prompts import encode_question
 
 @dataclass(frozen=True)
 class AnswerJob:
-    """What is the same for all shards."""
+    """What all shards of one run have in common."""
 
     base: Checkpoint
-    adapter: Adapter | None = field(compare=False)  # its digest tells it from others
+    adapter: Adapter | None = field(compare=False)  # compared by its digest
     adapter_digest: str
     model: ModelParams
     pictures: Pictures
@@ -36,20 +35,19 @@ class AnswerJob:
 
 
 def answer_shard(job: AnswerJob, items: pd.DataFrame) -> pd.DataFrame:
-    """What the model answers to these items, in their order; the columns are those of `answering.answer_items`."""
-    vlm = _kept.get(job)
+    """The model's answers to these items, in their order; the columns are those of `answering.answer_items`."""
+    vlm = _models.get(job)
     samples = samples_of(items)
     encoded = [encode_question(vlm, sample, job.pictures) for sample in samples]
-    routed = adapters.routes_samples(vlm.adapter_type)
-    if routed:
+    routed: RoutedAnswers | None = None
+    if adapters.routes_samples(vlm.adapter_type):
         sources = [sample.source for sample in samples]
-        answers, told, experts, owners = answer_by_experts(vlm, encoded, sources, job.max_new_tokens, job.token_budget)
-    else:
-        answers = speak(vlm, encoded, job.max_new_tokens, job.token_budget)
-    known = zip(samples, items["references"], strict=True)
-    references = [SEPARATOR.join(right) if len(right) else sample.turns[-1].text for sample, right in known]
+        routed = answer_with_routing(vlm, encoded, sources, job.max_new_tokens, job.token_budget)
+    answers = routed.answers if routed else generate_answers(vlm, encoded, job.max_new_tokens, job.token_budget)
+    listed = zip(samples, items["references"], strict=True)
+    references = [SEPARATOR.join(texts) if len(texts) else sample.turns[-1].text for sample, texts in listed]
     grade = {name: graders.load(name) for name in items["grader"].unique()}
-    rows: list[dict[str, Any]] = [
+    table = pd.DataFrame(
         {
             "sample_id": sample.sample_id,
             "source": sample.source,
@@ -61,25 +59,23 @@ def answer_shard(job: AnswerJob, items: pd.DataFrame) -> pd.DataFrame:
             "tokens": answer.tokens,
         }
         for sample, grader, reference, answer in zip(samples, items["grader"], references, answers, strict=True)
-    ]
-    table = pd.DataFrame(rows)
+    )
     if routed:
-        table["expert"], table["right_expert"] = experts, owners
-        table["oracle_score"] = [
-            grade[row["grader"]](text, row["reference"]) for row, text in zip(rows, told, strict=True)
-        ]
+        table["routed_task"], table["right_task"] = routed.routed_tasks, routed.right_tasks
+        graded = zip(items["grader"], routed.oracle_texts, references, strict=True)
+        table["oracle_score"] = [grade[grader](text, reference) for grader, text, reference in graded]
     return table
 
 
-def release() -> None:
-    """Let go of this process's model."""
-    _kept.release()
+def release_model() -> None:
+    """Free the memory of the model that this process has loaded."""
+    _models.release()
 
 
-def _open(job: AnswerJob) -> Vlm:
+def _load_model(job: AnswerJob) -> Vlm:
     vlm = load_vlm(job.base, job.model, job.adapter)
     merge_adapter(vlm)
     return vlm
 
 
-_kept = ProcessCache(_open)
+_models = ProcessCache(_load_model)

@@ -38,7 +38,7 @@ class RoundSummary:
     pool_before: int = 0  # samples, the arrivals included
     pool_after: int = 0
     samples_probed: int = 0
-    routing: Mapping[str, float] = field(default_factory=dict)  # of `benchmarks.routing.judge_routing`
+    routing: Mapping[str, float] = field(default_factory=dict)  # of `benchmarks.routing.measure_routing`
     seconds: Mapping[str, float] = field(default_factory=dict)  # stage: wall seconds, in order
     peak_memory_gb: float | None = None  # None: not measured
     artefacts: str = ""  # where the round's files are

@@ -1,8 +1,10 @@
-"""How an answer is graded: one file a grader, each with `grade(answer, reference) -> float` in [0, 1].
+"""Graders: how an answer is compared with the reference. One file per grader, each with the function
 
-For every grader a reference grades 1 against itself, silence grades 0 against a reference that is not blank,
-and no text makes it fail. A reference in which a grader does not find what it compares (a number, a letter, a
-box) is compared as text.
+grade(answer, reference) -> float in 0..1
+
+For every grader a reference graded against itself gets 1, an empty answer gets 0 unless the reference is blank, and no
+text raises an error. If a reference does not contain what the grader compares (a number, a letter, a box), then the
+answer is compared with the whole reference as text.
 """
 
 from collections.abc import Callable
@@ -11,11 +13,11 @@ from adapt_infinity import registry
 
 
 def names() -> list[str]:
-    """Every grader, by its file's name."""
+    """All graders, by file name."""
     return registry.names(__name__)
 
 
 def load(name: str) -> Callable[[str, str], float]:
-    """The `grade(answer, reference)` of one grader; `ValueError` lists those there are."""
+    """`grade` of the grader `name`; `ValueError` lists the known graders."""
     grade: Callable[[str, str], float] = registry.load(__name__, name, "grade")
     return grade

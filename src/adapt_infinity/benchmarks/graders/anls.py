@@ -1,4 +1,7 @@
-"""ANLS: 1 - edit distance / longer length, 0 below a half (Biten et al. 2019). Best of "|||" alternatives."""
+"""ANLS (Biten et al. 2019): 1 - edit distance / length of the longer text; 0 if that is below 0.5.
+
+Of several alternatives in the reference, separated by "|||", the best counts.
+"""
 
 from adapt_infinity.benchmarks.text import alternatives, edit_distance, tidy
 
@@ -6,7 +9,7 @@ _THRESHOLD = 0.5
 
 
 def grade(answer: str, reference: str) -> float:
-    """0, or from 0.5 to 1. Case does not count."""
+    """0, or a value from 0.5 to 1. Case does not count."""
     return max(_similarity(tidy(answer).casefold(), text.casefold()) for text in alternatives(reference))
 
 

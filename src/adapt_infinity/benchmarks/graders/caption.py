@@ -1,4 +1,7 @@
-"""Words that a caption shares with its reference: F1 over the bags of words, best of "|||" alternatives."""
+"""Word F1 of a caption and its reference: F1 over the bags of words.
+
+Of several alternatives in the reference, separated by "|||", the best counts.
+"""
 
 from collections import Counter
 

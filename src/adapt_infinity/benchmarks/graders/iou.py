@@ -1,4 +1,6 @@
-"""Grounding: the first box [x1, y1, x2, y2] is right if its IoU with the reference is at least 0.5."""
+"""Grounding: the first box [x1, y1, x2, y2] is correct if its intersection over union (IoU) with the reference is at
+least 0.5.
+"""
 
 import re
 
@@ -7,13 +9,13 @@ from adapt_infinity.benchmarks.text import tidy
 Box = tuple[float, float, float, float]
 
 _THRESHOLD = 0.5
-_LARGEST = 1e9  # no picture has a coordinate beyond
+_LARGEST = 1e9  # no picture has a coordinate beyond this
 _NUMBER = r"\s*(-?\d+(?:\.\d*)?|-?\.\d+)\s*"
 _BOX = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
 
 
 def first_box(text: str) -> Box | None:
-    """The first four bracketed numbers; None when there are none, or they enclose no area."""
+    """The first four numbers in brackets; None if there are none, or if they enclose no area."""
     found = _BOX.search(text)
     if found is None:
         return None
@@ -24,7 +26,7 @@ def first_box(text: str) -> Box | None:
 
 
 def overlap(a: Box, b: Box) -> float:
-    """Intersection over union, in [0, 1]."""
+    """Intersection over union, in 0..1."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     shared = max(width, 0.0) * max(height, 0.0)
@@ -32,7 +34,7 @@ def overlap(a: Box, b: Box) -> float:
 
 
 def grade(answer: str, reference: str) -> float:
-    """1 or 0."""
+    """1 if the box is correct, else 0."""
     wanted, given = first_box(reference), first_box(answer)
     if wanted is None:
         return float(tidy(answer) == tidy(reference))

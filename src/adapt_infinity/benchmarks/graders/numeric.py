@@ -1,4 +1,7 @@
-"""The last number of a text, without tolerance: 42, -3.50, 1,234.5, 2e3, or what follows GSM8K's "####"."""
+"""Numeric answers: the last number of the text, or the one after GSM8K's "####", must equal the reference exactly.
+
+Numbers are written as 42, -3.50, 1,234.5 or 2e3.
+"""
 
 import re
 from decimal import Decimal
@@ -13,13 +16,13 @@ _NUMBER = re.compile(
 
 
 def number(text: str) -> Decimal | None:
-    """The first number after the last "####", else the last one of all."""
+    """The first number after the last "####"; without that mark, the last number of the text; None if there is none."""
     marked = _NUMBER.findall(text.rpartition("####")[2]) if "####" in text else []
     found = marked[:1] or _NUMBER.findall(text)
     return Decimal(found[-1].replace(",", "").replace("\u2212", "-")) if found else None
 
 
 def grade(answer: str, reference: str) -> float:
-    """1 when both numbers are equal ("7" and "7.00" are), else 0."""
+    """1 if both numbers are equal (as "7" and "7.00" are), else 0."""
     wanted = number(reference)
     return float(number(answer) == wanted if wanted is not None else tidy(answer) == tidy(reference))

@@ -1,8 +1,8 @@
-"""Short answers, less case, articles, punctuation and number words (VQA, Antol et al. 2015).
+"""VQA accuracy of short answers, ignoring case, articles, punctuation and number words (VQA, Antol et al. 2015).
 
-The reference may hold several alternatives, separated by "|||". Up to nine are spellings: any of them is
-right. Ten or more are annotators, and the answer earns VQA accuracy: min(1, agreeing / 3), averaged over
-leaving each annotator out.
+The reference may have several alternatives, separated by "|||". Up to nine alternatives are spellings, and each of them
+is correct. Ten or more are the answers of annotators, and the answer gets VQA accuracy: min(1, agreeing / 3), averaged
+over all subsets that leave one annotator out.
 """
 
 import re
@@ -17,15 +17,15 @@ _DIGITS = {word: str(number) for number, word in enumerate(_NUMBERS)}
 
 
 def normalised(text: str) -> str:
-    """What is compared; a text with nothing left after normalisation stays as it is."""
+    """The text as it is compared; a text of which nothing is left after normalisation stays as it was."""
     plain = unicodedata.normalize("NFKC", text).casefold().replace("\u2212", "-")
     plain = re.sub(r"(?<=\d),(?=\d{3})|['\u2019]", "", plain)  # 1,000 and don't
-    kept = "".join(c if _means_something(plain, i) else " " for i, c in enumerate(plain)).split()
+    kept = "".join(c if _is_significant(plain, i) else " " for i, c in enumerate(plain)).split()
     return " ".join(_DIGITS.get(word, word) for word in kept if word not in _ARTICLES) or tidy(text)
 
 
-def _means_something(text: str, i: int) -> bool:
-    """Not punctuation or a symbol, unless it belongs to a number: -5, 1.5."""
+def _is_significant(text: str, i: int) -> bool:
+    """Whether a character is neither punctuation nor a symbol, or belongs to a number as in -5 or 1.5."""
     before, after = text[i - 1 : i], text[i + 1 : i + 2]
     if text[i] == "-":
         return after.isdigit() and not before.isalnum()
@@ -35,7 +35,7 @@ def _means_something(text: str, i: int) -> bool:
 
 
 def grade(answer: str, reference: str) -> float:
-    """1, 0, or with ten annotators the share of agreement."""
+    """1 or 0; with ten or more annotators a value in 0..1."""
     wanted = [normalised(text) for text in alternatives(reference)]
     agreeing, n = wanted.count(normalised(answer)), len(wanted)
     if n < _ANNOTATORS:
