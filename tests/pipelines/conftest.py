@@ -11,7 +11,7 @@ import yaml
 from filelock import FileLock
 
 from tests.conftest import PROJECT
-from tests.pipelines.running import fresh_kedro
+from tests.pipelines.running import fresh_kedro, kedro
 
 SMALL = {
     "embedded_stream": {"train_size": 90, "design_size": 1, "test_size": 4},
@@ -32,20 +32,36 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first_round(project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the first round said. It is run once for all processes that test; each file's project has a copy of it."""
+    """What the first round printed. The project has that round, and no other."""
+    return take_over(project, tmp_path_factory, 1)
+
+
+@pytest.fixture(scope="module")
+def two_rounds(project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the second round printed. The project has both."""
+    return take_over(project, tmp_path_factory, 2)
+
+
+def take_over(project: Path, tmp_path_factory: pytest.TempPathFactory, rounds: int) -> str:
+    """Copy finished rounds into `project`. Each is run once for all test processes, the first one from nothing."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
-    made, said = shared / "first_round", shared / "first_round.txt"
-    with FileLock(shared / "first_round.lock"):
-        if not said.exists():
+    made, printed = shared / f"rounds_{rounds}", shared / f"rounds_{rounds}.txt"
+    with FileLock(shared / f"rounds_{rounds}.lock"):
+        if not printed.exists():
             shutil.rmtree(made, ignore_errors=True)
-            done = fresh_kedro(new_project(made), "run", "--pipeline=round")
+            new_project(made)
+            if rounds == 1:
+                done = fresh_kedro(made, "run", "--pipeline=round")
+            else:
+                take_over(made, tmp_path_factory, rounds - 1)
+                done = kedro(made, "lifelong", "--last", str(rounds))
             assert done.returncode == 0, done.stdout + done.stderr
-            said.write_text(done.stdout)
+            printed.write_text(done.stdout)
     shutil.copytree(made, project, dirs_exist_ok=True, symlinks=True)
     move_store(project / "mlflow.db", made, project)
-    return said.read_text()
+    return printed.read_text()
 
 
 def new_project(folder: Path) -> Path:

@@ -3,30 +3,45 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from adapt_infinity.manifest import manifest_path, read_manifest
 
-FORKED = get_context("forkserver")
-FORKED.set_forkserver_preload(
-    [
-        "kedro.framework.cli.cli",
-        "mlflow",
-        *(f"adapt_infinity.{name}" for name in ("clustering.pseudo_skills", "figures", "probe.features")),
-        *(f"adapt_infinity.{name}" for name in ("benchmarks.answering", "selection.subset", "training.round")),
-    ]
+PRELOADED = (  # what a round imports; the fork server would skip a wrong name without a word
+    "kedro.framework.cli.cli",
+    "mlflow",
+    "adapt_infinity.benchmarks.answering",
+    "adapt_infinity.features.probe",
+    "adapt_infinity.pseudo_skills.finding",
+    "adapt_infinity.reporting.results",
+    "adapt_infinity.subset.selecting",
+    "adapt_infinity.training.round",
 )
+assert all(find_spec(name) for name in PRELOADED)
+FORKED = get_context("forkserver")
+FORKED.set_forkserver_preload(list(PRELOADED))
+
+
+def start_kedro(project: Path, *words: str) -> BaseProcess:
+    """A command in a process of its own, forked off one that has imported what takes seconds to import.
+
+    Its output goes to stdout.log and stderr.log in `project`.
+    """
+    logs = [project / f"{name}.log" for name in ("stdout", "stderr")]
+    process = FORKED.Process(target=_command, args=(project, words, _environment(), *logs))
+    process.start()
+    return process
 
 
 def kedro(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, forked off one that has imported what takes seconds to import."""
-    said = [project / f"{name}.log" for name in ("stdout", "stderr")]
-    process = FORKED.Process(target=_command, args=(project, words, _environment(), *said))
-    process.start()
+    """The same, once it has ended."""
+    process = start_kedro(project, *words)
     process.join()
     assert process.exitcode is not None
-    stdout, stderr = (path.read_text() for path in said)
+    stdout, stderr = ((project / f"{name}.log").read_text() for name in ("stdout", "stderr"))
     return subprocess.CompletedProcess(["kedro", *words], process.exitcode, stdout, stderr)
 
 

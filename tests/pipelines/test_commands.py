@@ -13,8 +13,7 @@ from tests.conftest import PROJECT, checked
 from tests.pipelines.running import entry, kedro
 
 
-def test_the_pool_tells_its_story_and_takes_samples_back(project: Path, first_round: object) -> None:
-    assert kedro(project, "lifelong", "--last", "2").returncode == 0
+def test_the_pool_tells_its_story_and_takes_samples_back(project: Path, two_rounds: object) -> None:
     removals = pd.read_parquet(entry(project, "embedded", 2, "removals.parquet"))
     shown = kedro(project, "pool", "show").stdout
     assert f"80 of {2 * 90} samples" in shown
@@ -50,7 +49,7 @@ def test_the_pool_tells_its_story_and_takes_samples_back(project: Path, first_ro
 
 @pytest.mark.parametrize("format", ["llava", "chat"])
 def test_what_was_chosen_is_exported_and_arrives_elsewhere(
-    project: Path, first_round: object, tmp_path: Path, format: str
+    project: Path, two_rounds: object, tmp_path: Path, format: str
 ) -> None:
     words = ("--what", "subset", "--format", format, "--to", str(tmp_path / "out"), "--round", "1")
     done = kedro(project, "export", *words)
@@ -64,14 +63,14 @@ def test_what_was_chosen_is_exported_and_arrives_elsewhere(
     assert again["content_hash"].tolist() == chosen["content_hash"].tolist()
 
 
-def test_data_says_what_is_there(project: Path, first_round: object) -> None:
+def test_data_says_what_is_there(project: Path, two_rounds: object) -> None:
     assert "there: charts/train.json" in kedro(project, "data").stdout
     assert "missing: gqa" in " ".join(kedro(project, "data", "--env=paper").stdout.split())
     assert "cc_sbu_align" in kedro(project, "data", "minigpt4_stage2").stdout
     assert "there is no preset 'nothing'" in kedro(project, "data", "nothing").stderr
 
 
-def test_errors_are_one_line_and_name_the_remedy(project: Path, first_round: object) -> None:
+def test_errors_are_one_line_and_name_the_remedy(project: Path, two_rounds: object) -> None:
     cases = {
         ("run", "--params=round=5"): "run `kedro run --params=round=4` first",
         ("run", "--params=round=0"): "round must be a whole number from 1, got 0",
@@ -92,7 +91,8 @@ def test_errors_are_one_line_and_name_the_remedy(project: Path, first_round: obj
         assert "Traceback" not in said, said
 
 
-def test_the_notebook_runs_on_a_finished_round(project: Path, first_round: object) -> None:
+@pytest.mark.slow
+def test_the_notebook_runs_on_a_finished_round(project: Path, two_rounds: object) -> None:
     import nbformat
     from nbclient import NotebookClient
 

@@ -5,9 +5,12 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from adapt_infinity.manifest import manifest_path, read_manifest
 from tests.pipelines.running import entry, kedro
+
+pytestmark = pytest.mark.slow
 
 
 def test_bad_records_end_in_the_rejects_and_not_the_round(project: Path, first_round: object) -> None:

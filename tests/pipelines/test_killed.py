@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 KILLS = 50
 RECORDS = 1000  # of an intake
 ROWS = 250  # of a shard
@@ -257,9 +259,9 @@ def test_a_killed_write_leaves_the_old_version_or_the_whole_new_one(
 def import_little() -> None:
     """The datasets without the head of their package, which imports torch: a small process forks fast."""
     package = ModuleType("adapt_infinity.datasets")
-    package.__path__ = [str(Path(__file__).parents[1] / "src/adapt_infinity/datasets")]
+    package.__path__ = [str(Path(__file__).parents[2] / "src/adapt_infinity/datasets")]
     sys.modules[package.__name__] = package
-    for name in ("datasets.pool", "datasets.rows", "formats.llava", "intake"):
+    for name in ("datasets.pool", "datasets.rows", "intake.formats.llava", "intake.reading"):
         import_module(f"adapt_infinity.{name}")
     assert "torch" not in sys.modules
     gc.freeze()

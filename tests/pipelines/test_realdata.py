@@ -25,9 +25,13 @@ FOLDER = os.environ.get("ADAPT_INFINITY_REALDATA", "")
 SOURCES = yaml.safe_load((PROJECT / "conf/realdata/globals.yml").read_text())["sources"]
 NAMES = [source["name"] for source in SOURCES]
 
-pytestmark = pytest.mark.skipif(
-    not Path(FOLDER or "nowhere").is_dir(), reason="ADAPT_INFINITY_REALDATA does not name the folder of real datasets"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not Path(FOLDER or "nowhere").is_dir(),
+        reason="ADAPT_INFINITY_REALDATA does not name the folder of real datasets",
+    ),
+]
 
 
 def load(name: str, split: str):  # type: ignore[no-untyped-def]

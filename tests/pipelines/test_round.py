@@ -1,6 +1,7 @@
 """A whole embedded stream through the command line, in a project of its own."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import pandas as pd
 import pytest
 
 from adapt_infinity.manifest import manifest_path, read_manifest
-from tests.pipelines.running import entry, kedro
+from tests.pipelines.running import entry, kedro, start_kedro
+
+PATIENCE = 300  # seconds until a round that was started has reached its subset
 
 
 def test_the_first_round_runs_from_nothing(project: Path, first_round: str) -> None:
@@ -28,7 +31,7 @@ def test_the_first_round_runs_from_nothing(project: Path, first_round: str) -> N
         assert words in first_round
 
 
-def test_features_experts_and_subset_belong_together(project: Path, first_round: object) -> None:
+def test_features_experts_and_subset_belong_together(project: Path, two_rounds: object) -> None:
     subset = pd.read_parquet(entry(project, "embedded", 1, "subset.parquet"))
     experts = pd.read_parquet(entry(project, "embedded", 1, "cluster_experts.parquet"))
     scores = pd.read_parquet(entry(project, "embedded", 1, "features") / "scores.parquet")
@@ -42,20 +45,31 @@ def test_features_experts_and_subset_belong_together(project: Path, first_round:
         assert rows["score"].to_numpy() == pytest.approx(expected.to_numpy())
 
 
-def test_the_same_seed_gives_the_same_round(project: Path, first_round: object) -> None:
-    again = kedro(project, "run", "--pipelines=round", "--params=stream=again")
+def test_a_killed_round_is_resumed_and_ends_with_the_same_bytes(project: Path, first_round: object) -> None:
+    """The first round once more under another name, killed (SIGKILL) while it trains, then run again."""
+    words = ("run", "--params=stream=again")
+    process = start_kedro(project, *words)
+    trains = project / "data/runs/again/round_1/subset.parquet"
+    until = time.monotonic() + PATIENCE
+    while not trains.is_dir() and process.is_alive() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert process.is_alive(), "the round has reached its subset and has not ended yet"
+    process.kill()
+    process.join()
+    assert read_manifest(manifest_path(project, "again", 1)) is None
+    again = kedro(project, *words)
     assert again.returncode == 0, again.stdout + again.stderr
     for name in ("subset.parquet", "clusters.parquet", "score_matrix.parquet", "removals.parquet", "answers.parquet"):
         left, right = (pd.read_parquet(entry(project, stream, 1, name)) for stream in ("embedded", "again"))
         pd.testing.assert_frame_equal(left, right)
-    weights = [entry(project, stream, 1, "adapter") / "adapter_model.safetensors" for stream in ("embedded", "again")]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+    files = ("adapter/adapter_model.safetensors", "features/gradients.npy", "features/embeddings.npy")
+    for name, file in (path.split("/") for path in files):
+        left, right = (entry(project, stream, 1, name) / file for stream in ("embedded", "again"))
+        assert left.read_bytes() == right.read_bytes(), file
 
 
-def test_the_stream_goes_on_and_is_resumable(project: Path, first_round: object) -> None:
-    done = kedro(project, "lifelong", "--last", "2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "round 1 of embedded is complete" in done.stdout
+def test_the_stream_goes_on_and_complete_rounds_are_skipped(project: Path, two_rounds: str) -> None:
+    assert "round 1 of embedded is complete" in two_rounds
     scores = pd.read_parquet(entry(project, "embedded", 2, "score_matrix.parquet"))
     assert scores["round"].unique().tolist() == [0, 1, 2]
     first, second = (json.loads(entry(project, "embedded", t, "kept_pool.json").read_text()) for t in (1, 2))
@@ -70,8 +84,8 @@ def test_the_stream_goes_on_and_is_resumable(project: Path, first_round: object)
     assert manifest.versions["previous_adapter"] == before.versions["adapter"]
 
 
-def test_a_round_runs_on_any_past_pool(project: Path, first_round: object) -> None:
-    assert kedro(project, "lifelong", "--last", "2").returncode == 0
+@pytest.mark.slow
+def test_a_round_runs_on_any_past_pool(project: Path, two_rounds: object) -> None:
     first = read_manifest(manifest_path(project, "embedded", 1))
     assert first is not None
     done = kedro(project, "run", "--params=round=3", f"--load-versions=pool:{first.versions['pool']}")
@@ -82,7 +96,7 @@ def test_a_round_runs_on_any_past_pool(project: Path, first_round: object) -> No
     assert len(pd.read_parquet(entry(project, "embedded", 3, "subset.parquet"))) == 90
 
 
-def test_a_run_is_in_mlflow(project: Path, first_round: object) -> None:
+def test_a_run_is_in_mlflow(project: Path, two_rounds: object) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{project / 'mlflow.db'}")
@@ -98,7 +112,8 @@ def test_a_run_is_in_mlflow(project: Path, first_round: object) -> None:
     assert child.data.metrics["subset/size"] == 64
 
 
-def test_a_strategy_without_a_probe_runs_without_one(project: Path, first_round: object) -> None:
+@pytest.mark.slow
+def test_a_strategy_without_a_probe_runs_without_one(project: Path, two_rounds: object) -> None:
     done = kedro(project, "lifelong", "--last", "1", "--strategy", "random", "--seed", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     folder = project / "data/runs/embedded-random-seed3/round_1"

@@ -52,6 +52,7 @@ def resumed(project: Path, killed: dict[str, float]) -> subprocess.CompletedProc
     return done
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was(
     project: Path, killed: dict[str, float], resumed: subprocess.CompletedProcess[str]
 ) -> None:
@@ -62,6 +63,7 @@ def test_it_goes_on_where_it_was(
     assert "5 of 5 cells" in resumed.stdout
 
 
+@pytest.mark.slow
 def test_every_strategy_is_in_the_table(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
     folder = project / "data/studies/s"
     table = pd.read_csv(folder / "table.csv").set_index(["strategy", "view", "measure"])
@@ -73,6 +75,7 @@ def test_every_strategy_is_in_the_table(project: Path, resumed: subprocess.Compl
     assert "relative gain" in (folder / "study.md").read_text()
 
 
+@pytest.mark.slow
 def test_what_each_strategy_pays_for(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
     def cost(strategy: str, round: int = 2) -> dict[str, float]:
         place = manifest_path(project, f"s-{strategy}-finetune-seed0", round).with_name("cost.json")
@@ -86,6 +89,7 @@ def test_what_each_strategy_pays_for(project: Path, resumed: subprocess.Complete
     assert cost("random")["training_flops"] > cost("random")["evaluation_flops"] > 0
 
 
+@pytest.mark.slow
 def test_independent_begins_anew(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
     def rounds(strategy: str) -> list[int]:
         adapter = entry(project, f"s-{strategy}-finetune-seed0", 2, "adapter")
@@ -96,6 +100,7 @@ def test_independent_begins_anew(project: Path, resumed: subprocess.CompletedPro
     assert rounds("random") == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_cells_are_nested_under_the_study(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
     client = MlflowClient(f"sqlite:///{project.resolve() / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("adapt-infinity")
@@ -116,6 +121,7 @@ def work(project: Path, resumed: subprocess.CompletedProcess[str], monkeypatch: 
     return _cells.Work(project.resolve(), None, "s", 2, {}, {}, 64, project.resolve() / "data/studies/s/logs")
 
 
+@pytest.mark.slow
 def test_other_parameters_are_refused(work: _cells.Work) -> None:
     _, wrong = _cells.run_cell(replace(work, params={"subset": {"budget": 32}}), Cell("random", "finetune", 0))
     assert "round 1 of s-random-finetune-seed0 is complete, but was made with other parameters" in wrong
@@ -185,6 +191,7 @@ def note_gpu(work: _cells.Work, seed: int) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_each_worker_sees_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_cells, "make_genesis", note_gpu)
     monkeypatch.setattr(_cells, "visible_gpus", lambda: ["2", "5", "7"])
@@ -193,6 +200,7 @@ def test_each_worker_sees_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.M
     assert sorted(path.read_text() for path in work.log.glob("gpu*")) == ["2", "5"]
 
 
+@pytest.mark.slow
 def test_a_shared_reading_is_charged_to_everyone(work: _cells.Work) -> None:
     """A second method's cell finds the first round read, reads no row of it again, and pays what it took."""
     first, second = Cell("oasis", "finetune", 0), Cell("oasis", "ema", 0)
