@@ -16,7 +16,7 @@ from adapt_infinity.data.sample import SAMPLE_SCHEMA, Sample, samples_of
 from adapt_infinity.embedded.stream import ARRIVALS, EmbeddedStreamParams, write_stream
 from adapt_infinity.features.spec import Spec
 from adapt_infinity.features.worker import ProbeJob
-from adapt_infinity.intake.reading import IntakeParams, Source, check_records, whole
+from adapt_infinity.intake.reading import IntakeParams, Source, check_records, to_dataframe
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams
 from adapt_infinity.training.params import TrainingParams, WarmUpParams
 from adapt_infinity.training.round import warm_up_adapter
@@ -53,7 +53,7 @@ def prepare(folder: Path, rows: int) -> tuple[list[Sample], ProbeJob]:
         records = json.loads((folder / name / "train.json").read_text(encoding="utf-8"))
         intake = IntakeParams(max_text=10_000, max_reject_share=0.0, near_bits=10, on_contamination="report", workers=2)
         arrivals, _ = check_records(Source(name, "llava", records, {}), pictures, intake)
-        checked.append(whole(arrivals))
+        checked.append(to_dataframe(arrivals))
     checkpoint = Checkpoint(PROJECT / "src/adapt_infinity/embedded/checkpoint")
     model = ModelParams(
         device="cpu", dtype="float32", max_tokens=512, adapter_rank=16, adapter_alpha=32, adapter_targets=TARGETS

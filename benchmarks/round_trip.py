@@ -17,7 +17,7 @@ from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.datasets import PicturesDataset, SourcesDataset
 from adapt_infinity.export import export_samples
 from adapt_infinity.intake import formats
-from adapt_infinity.intake.reading import IntakeParams, Source, check_records, whole
+from adapt_infinity.intake.reading import IntakeParams, Source, check_records, to_dataframe
 from adapt_infinity.intake.records import Records
 from adapt_infinity.session import open_session
 
@@ -58,7 +58,7 @@ def comes_back(rows: pd.DataFrame, pictures: Pictures, name: str, format: str) -
     with tempfile.TemporaryDirectory() as folder:
         there = Path(folder) / "export"
         export_samples([rows], pictures, format, there)
-        file = there / ("data.jsonl" if getattr(formats.module(format), "LINES", False) else "data.json")
+        file = there / ("data.jsonl" if getattr(formats.module(format), "JSON_LINES", False) else "data.json")
         again, rejects = read(Source(name, format, Records(file), {}), Pictures({name: there}, 10**8))
     return rejects.empty and again[SAME].equals(rows[SAME])
 
@@ -66,7 +66,7 @@ def comes_back(rows: pd.DataFrame, pictures: Pictures, name: str, format: str) -
 def read(source: Source, pictures: Pictures) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What arrives and what is rejected, in memory."""
     arrivals, rejects = check_records(source, pictures, PARAMS)
-    return whole(arrivals), whole(rejects)
+    return to_dataframe(arrivals), to_dataframe(rejects)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from PIL import Image
 from adapt_infinity.data import parquet
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import SAMPLE_SCHEMA
-from adapt_infinity.intake.reading import IntakeParams, Source, check_records, whole
+from adapt_infinity.intake.reading import IntakeParams, Source, check_records, to_dataframe
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm, load_vlm, new_adapter
 from adapt_infinity.model.lora import Adapter
 
@@ -67,7 +67,7 @@ def checked(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Arrivals and rejects of a source, drained in that order, as tables in memory."""
     arrivals, rejects = check_records(source, pictures, params, **options)
-    return whole(arrivals), whole(rejects)
+    return to_dataframe(arrivals), to_dataframe(rejects)
 
 
 def unread(rows: pd.DataFrame) -> ds.Dataset:

@@ -32,7 +32,7 @@ def export_samples(blocks: Iterable[pd.DataFrame], pictures: Pictures, format: s
     if folder.exists():
         raise ValueError(f"{folder} exists already; name another folder, or remove it")
     module = formats.module(format)
-    lines = getattr(module, "LINES", False)
+    lines = getattr(module, "JSON_LINES", False)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)

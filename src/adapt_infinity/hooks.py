@@ -18,7 +18,7 @@ from kedro.pipeline import Pipeline
 
 from adapt_infinity import __version__
 from adapt_infinity.intake.overlap import summarise
-from adapt_infinity.intake.rejects import general
+from adapt_infinity.intake.rejects import without_details
 from adapt_infinity.kedro_internals import load_path
 from adapt_infinity.manifest import Manifest, manifest_path, parameters_hash, round_folder, write_json, write_manifest
 from adapt_infinity.session import inputs_without_arrival
@@ -242,7 +242,7 @@ def intake_facts(made: set[str], catalog: DataCatalog) -> dict[str, Any]:
     return {
         "arrived": arrivals.count_rows(),
         "repairs": {str(repair["values"]): repair["counts"].as_py() for repair in repairs},
-        "rejects": dict(Counter(map(general, reasons)).most_common()),
+        "rejects": dict(Counter(map(without_details, reasons)).most_common()),
         "overlaps": summarise(catalog.load("overlaps")),
     }
 

@@ -95,7 +95,7 @@ def test_errors_of_sources_name_the_cause(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("\ufeff" + json.dumps([{"id": 1}]), encoding="utf-8")
     (source,) = split("train", 1).load()
     assert (source.name, list(source.records), source.graders) == ("a", [{"id": 1}], {"s": "exact"})
-    assert source.repairs == ("byte order mark read over",)
+    assert source.repairs == ("byte order mark skipped",)
     with pytest.raises(Exception, match="1 arrivals; round 2 has none"):
         split("train", 2).load()
 

@@ -1,4 +1,4 @@
-"""One conversation at the door: mended without harm, and known by its questions' words."""
+"""Repairs of a conversation, and the hash of its questions' words."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapt_infinity.data.sample import IMAGE
-from adapt_infinity.intake.conversation import mend, question_hash
+from adapt_infinity.intake.conversation import question_hash, repair
 
 U, A, S = "user", "assistant", "system"
 
@@ -17,11 +17,11 @@ SAID = st.lists(st.tuples(st.sampled_from([U, A, S]), st.sampled_from(["", "a", 
 
 
 @given(st.integers(0, 3), SAID)
-def test_mending_invents_no_word_and_writes_into_nothing(images: int, said: list[tuple[str, str]]) -> None:
+def test_repairs_add_no_text_and_leave_their_argument_unchanged(images: int, said: list[tuple[str, str]]) -> None:
     given_ = [{"role": role, "text": text} for role, text in said]
     before = json.dumps(given_)
     try:
-        turns, repairs = mend(given_, images)
+        turns, repairs = repair(given_, images)
     except ValueError:
         turns, repairs = [], []
     assert json.dumps(given_) == before
@@ -30,16 +30,16 @@ def test_mending_invents_no_word_and_writes_into_nothing(images: int, said: list
     assert len(set(repairs)) == len(repairs)
 
 
-def test_like_questions_have_one_hash() -> None:
-    def of(*questions: str) -> int:
+def test_case_space_and_punctuation_do_not_change_the_hash() -> None:
+    def hash_of(*questions: str) -> int:
         return question_hash(
-            [{"role": role, "text": text} for asked in questions for role, text in ((U, asked), (A, "any"))]
+            [{"role": role, "text": text} for question in questions for role, text in ((U, question), (A, "any"))]
         )
 
-    assert of("<image>\nWhat IS this?") == of("what is  this") == of("What is this, <image>?") >= 0
-    assert of("这是什么？") == of("这是什么")
-    assert of("What is this?") != of("What is that?")
-    assert of("?") != of("!")  # a question of nothing but punctuation is its own
+    assert hash_of("<image>\nWhat IS this?") == hash_of("what is  this") == hash_of("What is this, <image>?") >= 0
+    assert hash_of("这是什么？") == hash_of("这是什么")
+    assert hash_of("What is this?") != hash_of("What is that?")
+    assert hash_of("?") != hash_of("!")  # where there are no words, punctuation counts
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8") | st.sampled_from("aA \t\x1c!?¿，ß")), min_size=1, max_size=3))
@@ -47,11 +47,11 @@ def test_like_questions_have_one_hash() -> None:
 @example(["".join(map(chr, range(128)))])
 @example([string.punctuation])
 @example([""])
-def test_the_hash_of_questions_is_that_of_their_words(questions: list[str]) -> None:
-    """By the definition, whichever characters there are."""
-    between = string.punctuation + string.whitespace + "，。！？：；、（）「」“”‘’…¿¡"
+def test_the_hash_is_that_of_the_words(questions: list[str]) -> None:
+    """As by its definition, for any characters."""
+    separators = string.punctuation + string.whitespace + "，。！？：；、（）「」“”‘’…¿¡"
     asked = " ".join(questions).replace(IMAGE, "")
-    words = "".join(letter for letter in asked.casefold() if letter not in between) or asked
+    words = "".join(letter for letter in asked.casefold() if letter not in separators) or asked
     digest = hashlib.blake2b(words.encode(), digest_size=8).digest()
     turns = [{"role": role, "text": text} for question in questions for role, text in ((U, question), (A, "any"))]
     assert question_hash(turns) == int.from_bytes(digest, "big") // 2

@@ -1,4 +1,4 @@
-"""Overlap: what was there before is found, whoever brought it and whether or not it is still in the pool."""
+"""Overlaps of arrivals with the pool (pruned samples included) and with the benchmarks."""
 
 from typing import Any
 
@@ -9,24 +9,24 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapt_infinity.data.sample import SAMPLE_SCHEMA
-from adapt_infinity.intake.overlap import BITS, COLUMNS, KINDS, Likeness, find_overlaps, summarise
+from adapt_infinity.intake.overlap import COLUMNS, HASH_BITS, KINDS, SimilarPictures, find_overlaps, summarise
 from adapt_infinity.pipelines.nodes import join_arrivals
 from adapt_infinity.pool.pool import Pool, join_pool, remove
 from tests.conftest import intake, unread
 
 NEAR = 10
-NOBODY = pd.DataFrame({name: [] for name in SAMPLE_SCHEMA.names})
+NO_SAMPLES = pd.DataFrame({name: [] for name in SAMPLE_SCHEMA.names})
 
 
-def mark(*flipped: int, seed: int = 0) -> bytes:
-    """A picture's mark by its seed, with some bits turned over."""
-    bits = np.random.default_rng(seed).integers(0, 2, BITS, dtype=np.uint8)
+def phash(*flipped: int, seed: int = 0) -> bytes:
+    """A random perceptual hash, with the given bits flipped."""
+    bits = np.random.default_rng(seed).integers(0, 2, HASH_BITS, dtype=np.uint8)
     bits[list(flipped)] ^= 1
     return np.packbits(bits).tobytes()
 
 
 def sample(content: str, question: int, *shown: tuple[str, bytes]) -> dict[str, Any]:
-    """What a sample says and asks (by name), and its pictures: hash and mark."""
+    """The compared columns of a sample: content, question, and for each picture its hash and perceptual hash."""
     return {
         "source_id": f"{content}-{question}-{len(shown)}",
         "content_hash": content,
@@ -45,70 +45,72 @@ def rows(*samples: dict[str, Any], first_id: int = 0, source: str = "d1") -> pd.
 
 
 def items(*samples: dict[str, Any]) -> pd.DataFrame:
-    return rows(*samples) if samples else NOBODY
+    return rows(*samples) if samples else NO_SAMPLES
 
 
-def overlaps(arriving: pd.DataFrame, pool: Pool | None = None, tests: pd.DataFrame = NOBODY) -> list[tuple[Any, ...]]:
+def overlaps(
+    arriving: pd.DataFrame, pool: Pool | None = None, tests: pd.DataFrame = NO_SAMPLES
+) -> list[tuple[Any, ...]]:
     found = find_overlaps(unread(arriving), Pool() if pool is None else pool, tests, NEAR)
     assert found.columns.tolist() == COLUMNS
     return [tuple(row) for row in found.drop(columns="source_id").values.tolist()]
 
 
-A, B = mark(seed=1), mark(seed=2)
-NEAR_A, FAR_A = mark(*range(NEAR), seed=1), mark(*range(NEAR + 1), seed=1)
+A, B = phash(seed=1), phash(seed=2)
+NEAR_A, FAR_A = phash(*range(NEAR), seed=1), phash(*range(NEAR + 1), seed=1)
 
 
-# ---- likeness --------------------------------------------------------------------------------------------------------
+# ---- similar pictures ------------------------------------------------------------------------------------------------
 
-MARKS = st.lists(
+HASHES = st.lists(
     st.builds(
-        lambda seed, flipped: mark(*flipped, seed=seed),
+        lambda seed, flipped: phash(*flipped, seed=seed),
         st.integers(0, 3),
-        st.sets(st.integers(0, BITS - 1), max_size=14),
+        st.sets(st.integers(0, HASH_BITS - 1), max_size=14),
     ),
     max_size=30,
 )
 
 
-@given(MARKS, MARKS, st.integers(0, 14))
-@example([mark()], [mark(*range(10))], 10)
+@given(HASHES, HASHES, st.integers(0, 14))
+@example([phash()], [phash(*range(10))], 10)
 @example([bytes(30)], [b"\xff" * 30, bytes(30)], 0)
 def test_the_nearest_leader_within_reach_is_found(led: list[bytes], asked: list[bytes], near_bits: int) -> None:
-    """As if every leader were compared."""
-    likeness = Likeness(near_bits)
-    numbers = [likeness.add(one) for one in led]
+    """The same as when every leader is compared."""
+    similar = SimilarPictures(near_bits)
+    numbers = [similar.add(one) for one in led]
     assert all(bits <= near_bits for _, bits in numbers)
     for one in [*asked, *led]:
         number = int.from_bytes(one, "big")
-        distances = [((number ^ leader).bit_count(), place) for place, leader in enumerate(likeness.leaders)]
+        distances = [((number ^ leader).bit_count(), place) for place, leader in enumerate(similar.leaders)]
         by_hand = min(distances, default=(999, 0))
         expected = (by_hand[1], by_hand[0]) if by_hand[0] <= near_bits else None
-        if one not in likeness.known:
-            assert likeness.find(one) == expected
-        assert Likeness(near_bits, likeness.leaders, likeness.bands).find(one) == expected
+        if one not in similar.known:
+            assert similar.find(one) == expected
+        assert SimilarPictures(near_bits, similar.leaders, similar.bands).find(one) == expected
 
 
 @pytest.mark.parametrize("near_bits", [1, 2, 10, 64])
-def test_bits_that_differ_in_as_many_bands_as_may_be_hide_no_picture(near_bits: int) -> None:
-    """The worst case: each differing bit lies in a band of its own, and one band is left."""
-    likeness = Likeness(near_bits)
-    likeness.add(A)
+def test_a_picture_is_found_when_all_bands_but_one_differ(near_bits: int) -> None:
+    """The worst case: each differing bit is in another band, and one band is equal."""
+    similar = SimilarPictures(near_bits)
+    similar.add(A)
     for spared in range(near_bits + 1):
         bits = np.unpackbits(np.frombuffer(A, np.uint8))
-        for number, part in enumerate(likeness._parts):
+        for number, part in enumerate(similar._bits_of_band):
             if number != spared:
                 bits[part[0]] ^= 1
-        assert likeness.find(np.packbits(bits).tobytes()) == (0, near_bits)
+        assert similar.find(np.packbits(bits).tobytes()) == (0, near_bits)
 
 
-def test_leaders_are_apart_and_a_picture_keeps_its_leader() -> None:
-    likeness = Likeness(NEAR)
-    assert likeness.add(A) == (0, 0)
-    assert likeness.add(NEAR_A) == (0, NEAR)
-    assert likeness.add(FAR_A) == (1, 0)
-    assert likeness.add(NEAR_A) == (0, NEAR)  # though the second leader is nearer by now
-    assert len(likeness.leaders) == 2
-    assert likeness.find(B) is None
+def test_leaders_are_distant_and_a_picture_keeps_its_leader() -> None:
+    similar = SimilarPictures(NEAR)
+    assert similar.add(A) == (0, 0)
+    assert similar.add(NEAR_A) == (0, NEAR)
+    assert similar.add(FAR_A) == (1, 0)
+    assert similar.add(NEAR_A) == (0, NEAR)  # although the second leader is nearer now
+    assert len(similar.leaders) == 2
+    assert similar.find(B) is None
 
 
 # ---- the pool --------------------------------------------------------------------------------------------------------
@@ -118,15 +120,15 @@ def pool_with(*samples: dict[str, Any]) -> Pool:
     return join_pool(Pool(), unread(rows(*samples)), 1)
 
 
-def test_by_hand_in_the_same_arrival() -> None:
+def test_duplicates_within_one_arrival() -> None:
     arriving = rows(
         sample("x", 1),
         sample("y", 2, ("a", A)),
-        sample("x", 1),  # says the same as the first
+        sample("x", 1),  # the content of the first
         sample("y", 2, ("a", A)),
-        sample("z", 2, ("b", NEAR_A)),  # asks the second's question of a picture like its
+        sample("z", 2, ("b", NEAR_A)),  # the question of the second, and a similar picture
         sample("w", 2, ("c", FAR_A)),
-        sample("v", 3, ("b", NEAR_A)),  # the picture, another question
+        sample("v", 3, ("b", NEAR_A)),  # a similar picture, but another question
         sample("x", 1),
     )
     assert overlaps(arriving) == [
@@ -137,14 +139,14 @@ def test_by_hand_in_the_same_arrival() -> None:
     ]
 
 
-def test_by_hand_in_the_pool_and_pruned_from_it() -> None:
+def test_duplicates_of_the_pool_and_of_pruned_samples() -> None:
     pool = pool_with(sample("x", 1), sample("y", 2, ("a", A)), sample("z", 3, ("a", A), ("b", B)))
     arriving = rows(
         sample("new", 1),
         sample("x", 1),
         sample("n", 2, ("b", NEAR_A)),
-        sample("m", 3, ("b", NEAR_A), ("b", mark(3, seed=2))),
-        sample("k", 3, ("b", B), ("a", A)),  # in another order
+        sample("m", 3, ("b", NEAR_A), ("b", phash(3, seed=2))),
+        sample("k", 3, ("b", B), ("a", A)),  # the pictures in another order
         first_id=3,
         source="d2",
     )
@@ -154,11 +156,11 @@ def test_by_hand_in_the_pool_and_pruned_from_it() -> None:
         (6, "pool", "near duplicate", 2, NEAR),
     ]
     assert overlaps(arriving, pool) == expected
-    gone = remove(pool, pd.DataFrame({"sample_id": [0, 1, 2]}), 1)
-    assert overlaps(arriving, gone) == expected
+    pruned = remove(pool, pd.DataFrame({"sample_id": [0, 1, 2]}), 1)
+    assert overlaps(arriving, pruned) == expected
 
 
-def test_what_the_pool_held_before_is_not_reported_again() -> None:
+def test_duplicates_within_the_pool_are_not_reported() -> None:
     pool = pool_with(sample("x", 1), sample("x", 1), sample("y", 2, ("a", A)), sample("z", 2, ("a", NEAR_A)))
     assert overlaps(rows(sample("new", 9), first_id=4), pool) == []
 
@@ -166,22 +168,22 @@ def test_what_the_pool_held_before_is_not_reported_again() -> None:
 # ---- the benchmarks --------------------------------------------------------------------------------------------------
 
 
-def test_by_hand_of_the_benchmarks() -> None:
+def test_every_kind_of_overlap_with_the_benchmarks() -> None:
     tests = items(
         sample("t", 1),
         sample("u", 2, ("a", A)),
         sample("v", 4, ("a", A), ("b", B)),
     )
     arriving = rows(
-        sample("p", 1),  # a question without a picture
+        sample("p", 1),  # a question without pictures
         sample("q", 2, ("a", A)),
         sample("r", 2, ("else", NEAR_A)),
         sample("s", 3, ("a", A)),
         sample("o", 3, ("else", NEAR_A)),
         sample("n", 4, ("a", A), ("b", B)),
-        sample("m", 2),  # its question without its picture
+        sample("m", 2),  # the question of u without its picture
         sample("l", 2, ("else", FAR_A)),
-        sample("k", 1, ("c", mark(seed=3))),
+        sample("k", 1, ("c", phash(seed=3))),
     )
     assert [row for row in overlaps(arriving, tests=tests) if row[1] == "benchmark"] == [
         (0, "benchmark", "item", 0, 0),
@@ -193,7 +195,7 @@ def test_by_hand_of_the_benchmarks() -> None:
     ]
 
 
-def test_a_sample_has_one_row_a_scope_its_strongest() -> None:
+def test_a_sample_has_one_row_per_scope_with_its_strongest_overlap() -> None:
     pool = pool_with(sample("x", 1, ("a", A)), sample("x2", 1, ("a", A)))
     arriving = rows(sample("x", 1, ("a", A)), first_id=2)
     tests = items(sample("t", 1, ("a", A)))
@@ -203,20 +205,20 @@ def test_a_sample_has_one_row_a_scope_its_strongest() -> None:
     ]
 
 
-def test_nothing_in_common_is_an_empty_table_of_the_same_columns() -> None:
-    found = find_overlaps(unread(rows(sample("x", 1, ("a", A)))), Pool(), NOBODY, NEAR)
+def test_without_overlaps_the_table_is_empty() -> None:
+    found = find_overlaps(unread(rows(sample("x", 1, ("a", A)))), Pool(), NO_SAMPLES, NEAR)
     assert found.empty
     assert summarise(found) == {}
 
 
-def test_what_is_found_is_counted_by_scope_and_kind() -> None:
+def test_overlaps_are_counted_by_scope_and_kind() -> None:
     every = [(scope, kind) for scope, kinds in KINDS.items() for kind in kinds]
-    found = pd.DataFrame([(scope, kind) for place, (scope, kind) in enumerate(every) for _ in range(place)])
+    found = pd.DataFrame([(scope, kind) for count, (scope, kind) in enumerate(every) for _ in range(count)])
     found.columns = pd.Index(["scope", "kind"])
-    assert summarise(found) == {f"{scope}: {kind}": place for place, (scope, kind) in enumerate(every) if place}
+    assert summarise(found) == {f"{scope}: {kind}": count for count, (scope, kind) in enumerate(every) if count}
 
 
-def test_leaked_test_items_stop_the_round_before_it_trains_where_that_is_asked_for() -> None:
+def test_leaked_test_items_stop_the_round_when_on_contamination_is_stop() -> None:
     arriving = unread(rows(sample("p", 1), sample("q", 7)))
     found = find_overlaps(arriving, Pool(), items(sample("t", 1)), NEAR)
     assert len(join_arrivals(Pool(), arriving, found, intake(), 1)) == 2
@@ -234,15 +236,15 @@ SAMPLES = st.lists(
 
 
 @given(SAMPLES, SAMPLES)
-def test_duplicates_are_those_whose_content_came_before(
+def test_duplicates_are_the_samples_with_the_content_of_an_earlier_one(
     before: list[dict[str, Any]], now: list[dict[str, Any]]
 ) -> None:
-    """Where a sample arrived makes no difference: in the pool, or earlier in the same arrival."""
+    """It makes no difference whether the earlier sample is in the pool or in the same arrival."""
     if not now:
         return
     pool = pool_with(*before) if before else Pool()
     arriving = rows(*now, first_id=len(before), source="d2")
-    found = find_overlaps(unread(arriving), pool, NOBODY, NEAR)
+    found = find_overlaps(unread(arriving), pool, NO_SAMPLES, NEAR)
     contents = [one["content_hash"] for one in (*before, *now)]
     expected = {
         place: contents.index(contents[place])
@@ -251,79 +253,84 @@ def test_duplicates_are_those_whose_content_came_before(
     }
     exact = found[found["kind"] == "duplicate"]
     assert dict(zip(exact["sample_id"], exact["other"], strict=True)) == expected
-    together = find_overlaps(unread(rows(*before, *now)), Pool(), NOBODY, NEAR)
+    together = find_overlaps(unread(rows(*before, *now)), Pool(), NO_SAMPLES, NEAR)
     later = together[together["sample_id"] >= len(before)]
     keys = ["sample_id", "kind", "other", "bits"]
     assert found[keys].values.tolist() == later[keys].values.tolist()
 
 
-def leader(mark: bytes, leaders: list[bytes], led: dict[bytes, tuple[int, int]], grows: bool) -> Any:
-    """The nearest leader of a mark and the bits between them, all leaders being compared."""
-    if mark not in led:
-        bits = [int.from_bytes(mark, "big") ^ int.from_bytes(one, "big") for one in leaders]
-        near = [(one.bit_count(), place) for place, one in enumerate(bits) if one.bit_count() <= NEAR]
-        if near:
-            nearest = min(near)[::-1]
-        elif grows:
-            leaders.append(mark)
-            nearest = (len(leaders) - 1, 0)
-        else:
-            return None
-        if not grows:
-            return nearest
-        led[mark] = nearest
-    return led[mark]
+def leader(
+    one: bytes, leaders: list[bytes], leader_of: dict[bytes, tuple[int, int]], add: bool
+) -> tuple[int, int] | None:
+    """Index and distance of the nearest leader of a perceptual hash, found by comparing all leaders."""
+    if one in leader_of:
+        return leader_of[one]
+    distances = [(int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_count() for other in leaders]
+    near = [(bits, index) for index, bits in enumerate(distances) if bits <= NEAR]
+    if not add:
+        return min(near)[::-1] if near else None
+    if not near:
+        leaders.append(one)
+    leader_of[one] = min(near)[::-1] if near else (len(leaders) - 1, 0)
+    return leader_of[one]
 
 
-def plainly(before: list[dict[str, Any]], now: list[dict[str, Any]], tests: list[dict[str, Any]]) -> list[tuple]:
-    """By the definition: each arriving sample against everything that was there before it."""
-    everything = [*before, *now]
-    seen: tuple[list[bytes], dict[bytes, tuple[int, int]]] = ([], {})
-    led = [[leader(one, *seen, True) for one in sample["perceptual_hashes"]] for sample in everything]
-    shown: tuple[list[bytes], dict[bytes, tuple[int, int]]] = ([], {})
-    items = [[leader(one, *shown, True) for one in item["perceptual_hashes"]] for item in tests]
+def overlaps_by_definition(
+    before: list[dict[str, Any]], now: list[dict[str, Any]], tests: list[dict[str, Any]]
+) -> list[tuple]:
+    """Compare each arriving sample with every sample before it and with every test item."""
+    samples = [*before, *now]
+    of_samples: tuple[list[bytes], dict[bytes, tuple[int, int]]] = ([], {})
+    sample_leaders: list[Any] = [[leader(h, *of_samples, True) for h in one["perceptual_hashes"]] for one in samples]
+    of_items: tuple[list[bytes], dict[bytes, tuple[int, int]]] = ([], {})
+    item_leaders: list[Any] = [[leader(h, *of_items, True) for h in one["perceptual_hashes"]] for one in tests]
 
-    def asks(one: dict[str, Any], marks: list[Any]) -> tuple[Any, ...]:
-        return one["question_hash"], [found and found[0] for found in marks]
+    def about_similar(one: dict[str, Any], leaders: list[Any]) -> tuple[Any, ...]:
+        return one["question_hash"], [found and found[0] for found in leaders]
 
-    def first(those: Any) -> int | None:
-        return next(iter(those), None)
+    def about_same(one: dict[str, Any]) -> tuple[Any, ...]:
+        return one["question_hash"], one["picture_hashes"]
+
+    def first(numbers: Any) -> int | None:
+        return next(iter(numbers), None)
 
     rows: list[tuple] = []
-    for place in range(len(before), len(everything)):
-        one, marks = everything[place], [leader(mark, *shown, False) for mark in everything[place]["perceptual_hashes"]]
-        near = [found for found in marks if found is not None]
-        item = first(n for n, t in enumerate(tests) if asked(t) == asked(one))
-        alike = first(n for n, t in enumerate(tests) if marks and asks(t, items[n]) == asks(one, marks))
-        picture = first(n for d in one["picture_hashes"] for n, t in enumerate(tests) if d in t["picture_hashes"])
-        if item is not None:
-            rows.append((place, "benchmark", "item", item, 0))
-        elif alike is not None:
-            rows.append((place, "benchmark", "near item", alike, max(bits for _, bits in near)))
-        elif picture is not None:
-            rows.append((place, "benchmark", "picture", picture, 0))
-        elif near:
-            number, bits = min(near, key=lambda found: found[1])
-            holder = first(n for n, found in enumerate(items) if number in [one for one, _ in found])
-            rows.append((place, "benchmark", "near picture", holder, bits))
-        earlier = everything[:place]
-        same = first(n for n, other in enumerate(earlier) if other["content_hash"] == one["content_hash"])
-        like = first(
-            n for n, other in enumerate(earlier) if led[place] and asks(other, led[n]) == asks(one, led[place])
+    for number in range(len(before), len(samples)):
+        one = samples[number]
+        leaders: list[Any] = [leader(h, *of_items, False) for h in one["perceptual_hashes"]]
+        near = [found for found in leaders if found is not None]
+        item = first(n for n, test in enumerate(tests) if about_same(test) == about_same(one))
+        near_item = first(
+            n
+            for n, test in enumerate(tests)
+            if leaders and about_similar(test, item_leaders[n]) == about_similar(one, leaders)
         )
-        if same is not None:
-            rows.append((place, "pool", "duplicate", same, 0))
-        elif like is not None:
-            rows.append((place, "pool", "near duplicate", like, max(bits for _, bits in led[place])))
+        picture = first(n for d in one["picture_hashes"] for n, test in enumerate(tests) if d in test["picture_hashes"])
+        if item is not None:
+            rows.append((number, "benchmark", "item", item, 0))
+        elif near_item is not None:
+            rows.append((number, "benchmark", "near item", near_item, max(bits for _, bits in near)))
+        elif picture is not None:
+            rows.append((number, "benchmark", "picture", picture, 0))
+        elif near:
+            nearest, bits = min(near, key=lambda found: found[1])
+            near_picture = first(n for n, found in enumerate(item_leaders) if nearest in [index for index, _ in found])
+            rows.append((number, "benchmark", "near picture", near_picture, bits))
+        own = sample_leaders[number]
+        duplicate = first(n for n in range(number) if samples[n]["content_hash"] == one["content_hash"])
+        near_duplicate = first(
+            n for n in range(number) if own and about_similar(samples[n], sample_leaders[n]) == about_similar(one, own)
+        )
+        if duplicate is not None:
+            rows.append((number, "pool", "duplicate", duplicate, 0))
+        elif near_duplicate is not None:
+            rows.append((number, "pool", "near duplicate", near_duplicate, max(bits for _, bits in own)))
     return rows
 
 
-def asked(one: dict[str, Any]) -> tuple[Any, ...]:
-    return one["question_hash"], one["picture_hashes"]
-
-
 PICTURES = st.lists(
-    st.tuples(st.sampled_from("abc"), st.sampled_from([A, NEAR_A, FAR_A, B, mark(3, seed=2), mark(seed=3)])), max_size=2
+    st.tuples(st.sampled_from("abc"), st.sampled_from([A, NEAR_A, FAR_A, B, phash(3, seed=2), phash(seed=3)])),
+    max_size=2,
 )
 MANY = st.lists(
     st.builds(lambda c, q, s: sample(c, q, *s), st.sampled_from("vwxyz"), st.integers(0, 3), PICTURES), max_size=12
@@ -331,30 +338,30 @@ MANY = st.lists(
 
 
 @given(MANY, MANY, MANY, st.integers(1, 5), st.booleans())
-def test_what_is_found_is_what_comparing_all_with_all_finds(
+def test_all_overlaps_are_found_as_by_comparing_all_pairs(
     before: list[dict[str, Any]], now: list[dict[str, Any]], tests: list[dict[str, Any]], size: int, collide: bool
 ) -> None:
-    """However rows lie in shards, and though 8 bytes of all contents should be the same."""
+    """For any division into shards, and also when the digests of all contents collide."""
     pool = Pool()
     for round, start in enumerate(range(0, len(before), size)):
         pool = join_pool(pool, unread(rows(*before[start : start + size], first_id=start, source=f"d{round}")), round)
-    arriving = rows(*now, first_id=len(before), source="new") if now else NOBODY
+    arriving = rows(*now, first_id=len(before), source="new") if now else NO_SAMPLES
     with pytest.MonkeyPatch.context() as patch:
         if collide:
             patch.setattr("adapt_infinity.intake.overlap._digests", lambda contents: np.zeros(len(contents), np.uint64))
-        assert overlaps(arriving, pool, items(*tests)) == plainly(before, now, tests)
+        assert overlaps(arriving, pool, items(*tests)) == overlaps_by_definition(before, now, tests)
 
 
-def test_contents_of_one_digest_are_no_duplicates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only those that are the same whole; in the pool, and in the same arrival."""
+def test_other_contents_of_the_same_digest_are_no_duplicates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the pool, and in the same arrival."""
     monkeypatch.setattr("adapt_infinity.intake.overlap._digests", lambda contents: np.full(len(contents), 7, np.uint64))
     pool = pool_with(sample("x", 1), sample("y", 2))
     arriving = rows(sample("z", 3), sample("y", 4), sample("w", 5), sample("z", 6), first_id=2, source="d2")
     assert overlaps(arriving, pool) == [(3, "pool", "duplicate", 1, 0), (5, "pool", "duplicate", 2, 0)]
 
 
-def test_source_ids_are_those_of_the_samples_found() -> None:
+def test_the_source_ids_are_those_of_the_arriving_samples() -> None:
     pool = pool_with(sample("x", 1), sample("y", 2))
     arriving = rows(sample("z", 3), sample("y", 4), sample("x", 5), first_id=2, source="d2")
-    found = find_overlaps(unread(arriving), pool, NOBODY, NEAR)
+    found = find_overlaps(unread(arriving), pool, NO_SAMPLES, NEAR)
     assert found[["sample_id", "source_id"]].values.tolist() == [[3, "y-4-0/1"], [4, "x-5-0/2"]]

@@ -178,7 +178,9 @@ def test_files_in_the_published_layout(name: str, tmp_path: Path) -> None:
     for split in [split for split in said if source.get(split)]:
         options = source.get("test_options", source.get("options")) if split == "test" else source.get("options")
         parse = formats.load(source["format"], options)
-        found = records(tmp_path / source[split], getattr(module, "UNDER", ""), getattr(module, "KEYED", False))
+        found = records(
+            tmp_path / source[split], getattr(module, "LIST_KEY", ""), getattr(module, "RECORDS_BY_KEY", False)
+        )
         if "join" in source:
             join = source["join"]
             partners = {one[join["by"]]: one for one in records(tmp_path / join[split], join["under"])}

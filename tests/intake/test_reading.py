@@ -1,4 +1,4 @@
-"""Intake: nothing bad gets through, nothing disappears, and what was mended is on record."""
+"""Reading a source: bad records are rejected, no record is lost, and repairs are recorded."""
 
 import gc
 import hashlib
@@ -21,7 +21,7 @@ from adapt_infinity.data.pictures import CheckedPicture, Pictures
 from adapt_infinity.data.sample import SAMPLE_SCHEMA
 from adapt_infinity.intake.reading import Source, check_records
 from adapt_infinity.intake.records import Records
-from adapt_infinity.intake.rejects import REJECTS, general
+from adapt_infinity.intake.rejects import REJECT_SCHEMA, without_details
 from adapt_infinity.intake.streaming_json import Unreadable
 from tests.conftest import checked, intake, llava
 
@@ -33,7 +33,7 @@ def toy(*records: Any, **options: Any) -> Source:
     return Source("toy", "llava", records, {}, **options)
 
 
-def test_a_good_source_passes_whole(toy_source: Source, pictures: Pictures) -> None:
+def test_all_records_of_a_good_source_arrive(toy_source: Source, pictures: Pictures) -> None:
     arrivals, rejects = checked(toy_source, pictures, round=3, first_id=40)
     assert arrivals["source_id"].tolist() == [record["id"] for record in toy_source.records]
     assert arrivals["sample_id"].tolist() == list(range(40, 48))
@@ -43,19 +43,19 @@ def test_a_good_source_passes_whole(toy_source: Source, pictures: Pictures) -> N
     assert arrivals["content_hash"].is_unique
 
 
-def test_both_streams_have_their_columns_whatever_is_in_them(pictures: Pictures) -> None:
+def test_both_streams_have_their_schema_even_when_empty(pictures: Pictures) -> None:
     arrivals, rejects = check_records(toy(GOOD), pictures, PARAMS)
     assert [table.schema for table in arrivals] == [SAMPLE_SCHEMA]
-    assert [table.schema for table in rejects] == [REJECTS]
+    assert [table.schema for table in rejects] == [REJECT_SCHEMA]
 
 
-def test_rejects_are_not_known_before_arrivals(pictures: Pictures) -> None:
+def test_rejects_cannot_be_read_before_the_arrivals(pictures: Pictures) -> None:
     _, rejects = check_records(toy(GOOD), pictures, PARAMS)
-    with pytest.raises(AssertionError, match="drained before rejects"):
+    with pytest.raises(AssertionError, match="arrivals must be read before rejects"):
         next(rejects)
 
 
-# ---- what is set aside -----------------------------------------------------------------------------------------------
+# ---- rejects ---------------------------------------------------------------------------------------------------------
 
 BOMB = "[" * 100_000
 
@@ -102,7 +102,7 @@ BOMB = "[" * 100_000
         (Unreadable("the line is not JSON", "{"), "the line is not JSON"),
     ],
 )
-def test_a_bad_record_is_set_aside_with_its_reason_and_as_it_came(record: Any, reason: str, pictures: Pictures) -> None:
+def test_a_bad_record_is_rejected_with_its_reason_and_raw_text(record: Any, reason: str, pictures: Pictures) -> None:
     arrivals, rejects = checked(toy(GOOD, record), pictures, PARAMS)
     assert arrivals["source_id"].tolist() == ["good"]
     assert reason in rejects["reason"].item()
@@ -114,8 +114,7 @@ def test_a_bad_record_is_set_aside_with_its_reason_and_as_it_came(record: Any, r
         assert json.dumps(json.loads(raw)) == json.dumps(record)
 
 
-def test_a_hostile_file_is_read_and_checked_without_an_exception(tmp_path: Path, pictures: Pictures) -> None:
-    """Everything at once, a record a line."""
+def test_a_file_of_many_kinds_of_bad_lines_raises_no_error(tmp_path: Path, pictures: Pictures) -> None:
     good = json.dumps(GOOD).encode()
     lines = [good, b'{"id": "x", "conversations": [{"from": "human", "value": "\xff"}]}', b"{", BOMB.encode(), b"NaN"]
     lines += [b'{"id": NaN}', b"9" * 5000, json.dumps(llava("long", ("word " * 2_000_000, "Hi."))).encode()]
@@ -127,15 +126,17 @@ def test_a_hostile_file_is_read_and_checked_without_an_exception(tmp_path: Path,
 
 def toy_of(path: Path) -> Source:
     records = Records(path)
-    return Source("toy", "llava", records, {}, repairs=("byte order mark read over",) if records.marked else ())
+    return Source(
+        "toy", "llava", records, {}, repairs=("byte order mark skipped",) if records.has_byte_order_mark else ()
+    )
 
 
-def test_a_file_that_breaks_off_gives_its_beginning(tmp_path: Path, pictures: Pictures) -> None:
+def test_a_truncated_file_gives_its_beginning(tmp_path: Path, pictures: Pictures) -> None:
     whole = json.dumps([llava(str(number), ("Hello?", "Hi.")) for number in range(10)])
     (tmp_path / "a.json").write_text(whole[:-20])
     arrivals, rejects = checked(toy_of(tmp_path / "a.json"), pictures, PARAMS)
     assert len(arrivals) == 9
-    assert "breaks off" in rejects["reason"].item()
+    assert "is truncated" in rejects["reason"].item()
 
 
 def test_duplicate_ids_within_a_source_and_across_sources(pictures: Pictures) -> None:
@@ -152,7 +153,7 @@ def test_duplicate_ids_within_a_source_and_across_sources(pictures: Pictures) ->
     assert none.empty
 
 
-def test_an_id_is_free_again_when_its_record_was_set_aside(pictures: Pictures) -> None:
+def test_the_id_of_a_rejected_record_can_be_used_again(pictures: Pictures) -> None:
     arrivals, rejects = checked(toy(llava("a", ("Hello?", "")), llava("a", ("Hello?", "Hi."))), pictures, PARAMS)
     assert (arrivals["source_id"].tolist(), rejects["position"].tolist()) == (["a"], [0])
 
@@ -165,7 +166,7 @@ def shown(image: Any) -> dict[str, Any]:
 
 
 def refused(folder: Path, image: Any, **options: Any) -> str:
-    """Why a picture is refused at the door."""
+    """The reason for which a record with this picture is rejected."""
     _, rejects = checked(toy(GOOD, shown(image)), Pictures({"toy": folder}, 10_000, **options), PARAMS)
     return str(rejects["reason"].item())
 
@@ -205,7 +206,7 @@ def test_hostile_pictures_are_refused(tmp_path: Path) -> None:
     assert "there is no picture store" in refused(root, {"bytes": encoded(Image.new("RGB", (5, 5)))})
 
 
-def test_what_is_done_to_pictures_is_counted(tmp_path: Path) -> None:
+def test_conversions_of_pictures_are_recorded_as_repairs(tmp_path: Path) -> None:
     turned = Image.new("RGB", (4, 2))
     exif = turned.getexif()
     exif[0x0112] = 6
@@ -232,7 +233,7 @@ def test_what_is_done_to_pictures_is_counted(tmp_path: Path) -> None:
     assert found == {name: repairs for name, (_, repairs) in made.items()}
 
 
-def test_a_picture_inside_records_is_stored_once_under_its_hash(tmp_path: Path) -> None:
+def test_an_embedded_picture_is_stored_once_under_its_hash(tmp_path: Path) -> None:
     content = encoded(Image.new("RGB", (5, 5), "red"))
     name = "sha256:" + hashlib.sha256(content).hexdigest()
     pictures = Pictures({"toy": tmp_path}, 100, tmp_path / "store")
@@ -250,7 +251,7 @@ def test_a_picture_inside_records_is_stored_once_under_its_hash(tmp_path: Path) 
             pictures.read("toy", wrong)
 
 
-def test_a_rejected_records_bytes_are_named_and_not_copied(tmp_path: Path) -> None:
+def test_rejects_hold_the_hash_of_bytes_instead_of_the_bytes(tmp_path: Path) -> None:
     _, rejects = checked(toy(GOOD, shown({"bytes": b"no picture", "path": None})), Pictures({}, 1, tmp_path), PARAMS)
     digest = hashlib.sha256(b"no picture").hexdigest()
     assert json.loads(rejects["raw"].item())["image"]["bytes"] == f"<10 bytes, sha256 {digest}>"
@@ -258,7 +259,7 @@ def test_a_rejected_records_bytes_are_named_and_not_copied(tmp_path: Path) -> No
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """A web server of this machine's own with one picture, one text and one way elsewhere."""
+    """A local web server with a picture, a text file, a redirection and a truncated file."""
     (tmp_path / "web").mkdir()
     (tmp_path / "web/p.png").write_bytes(encoded(Image.new("RGB", (5, 5), "blue")))
     (tmp_path / "web/text.png").write_text("no picture")
@@ -310,14 +311,14 @@ def test_urls_are_fetched_only_where_they_are_allowed(
     assert "is larger than 10 bytes" in refused(tmp_path, f"{server}/p.png", **options)
 
 
-# ---- what is mended --------------------------------------------------------------------------------------------------
+# ---- repairs ---------------------------------------------------------------------------------------------------------
 
 
 U, A, S = "user", "assistant", "system"
 
 
 @pytest.mark.parametrize(
-    ("images", "said", "mended", "repairs"),
+    ("images", "said", "repaired", "repairs"),
     [
         (0, [(S, "Be kind. "), (U, "a?"), (A, "b")], [(U, "Be kind.\na?"), (A, "b")], ["system prompt"]),
         (
@@ -327,15 +328,15 @@ U, A, S = "user", "assistant", "system"
             ["sys"],
         ),
         (0, [(S, "x"), (S, "y"), (U, "a?"), (A, "b")], [(U, "x\ny\na?"), (A, "b")], ["system prompt"]),
-        (0, [(A, "Hi."), (U, "a?"), (A, "b")], [(U, "a?"), (A, "b")], ["answer without a question left out"]),
-        (0, [(U, "a?"), (A, "b"), (U, "c?")], [(U, "a?"), (A, "b")], ["question without an answer left out"]),
+        (0, [(A, "Hi."), (U, "a?"), (A, "b")], [(U, "a?"), (A, "b")], ["answer without a question removed"]),
+        (0, [(U, "a?"), (A, "b"), (U, "c?")], [(U, "a?"), (A, "b")], ["question without an answer removed"]),
         (1, [(U, "a?"), (A, "b")], [(U, "<image>\na?"), (A, "b")], ["pictures put before the first question"]),
         (2, [(U, "a?"), (A, "b")], [(U, "<image>\n<image>\na?"), (A, "b")], ["pictures put before"]),
         (
             1,
             [(U, "<image>\na?"), (A, "b"), (U, "<image>\nc?"), (A, "d")],
             [(U, "<image>\na?"), (A, "b"), (U, "c?"), (A, "d")],
-            ["repeated placeholder left out"],
+            ["repeated placeholder removed"],
         ),
         (
             1,
@@ -345,8 +346,8 @@ U, A, S = "user", "assistant", "system"
         ),
     ],
 )
-def test_mended_by_hand(
-    images: int, said: list[tuple[str, str]], mended: list[tuple[str, str]], repairs: list[str], pictures: Pictures
+def test_repairs_by_hand(
+    images: int, said: list[tuple[str, str]], repaired: list[tuple[str, str]], repairs: list[str], pictures: Pictures
 ) -> None:
     speakers = {U: "human", A: "gpt", S: "system"}
     record = {
@@ -356,7 +357,7 @@ def test_mended_by_hand(
     }
     arrivals, rejects = checked(toy(record), pictures, PARAMS)
     assert rejects.empty
-    assert [(turn["role"], turn["text"]) for turn in arrivals["turns"].item()] == mended
+    assert [(turn["role"], turn["text"]) for turn in arrivals["turns"].item()] == repaired
     found = arrivals["repairs"].item()
     assert len(found) == len(repairs)
     assert all(one.startswith(beginning) for one, beginning in zip(found, repairs, strict=True))
@@ -365,15 +366,20 @@ def test_mended_by_hand(
 @pytest.mark.parametrize(
     ("images", "said"),
     [
-        (2, [(U, "<image>a?"), (A, "b"), (U, "c?"), (A, "d")]),  # which of the two is shown?
-        (1, [(U, "<image>a?"), (A, "b"), (U, "c?"), (A, "d"), (U, "<image>e?"), (A, "f")]),  # not with every question
+        (2, [(U, "<image>a?"), (A, "b"), (U, "c?"), (A, "d")]),  # it is unclear which of the two is meant
+        (
+            1,
+            [(U, "<image>a?"), (A, "b"), (U, "c?"), (A, "d"), (U, "<image>e?"), (A, "f")],
+        ),  # the second question has no placeholder
         (0, [(U, "a?"), (U, "b?"), (A, "c")]),
         (0, [(U, "a?"), (A, "b"), (A, "c")]),
         (0, [(U, "a?"), (A, "b"), (S, "c"), (A, "d")]),
         (0, [(A, "a"), (U, "b?")]),
     ],
 )
-def test_what_is_not_safe_to_mend_is_set_aside(images: int, said: list[tuple[str, str]], pictures: Pictures) -> None:
+def test_a_conversation_that_cannot_be_repaired_safely_is_rejected(
+    images: int, said: list[tuple[str, str]], pictures: Pictures
+) -> None:
     speakers = {U: "human", A: "gpt", S: "system"}
     turns = [{"from": speakers[role], "value": text} for role, text in said]
     record = {"id": "a", "image": ["p0.png"] * images, "conversations": turns}
@@ -381,61 +387,61 @@ def test_what_is_not_safe_to_mend_is_set_aside(images: int, said: list[tuple[str
     assert (len(arrivals), len(rejects)) == (1, 1)
 
 
-def test_a_byte_order_mark_is_counted_once(tmp_path: Path, pictures: Pictures) -> None:
+def test_a_byte_order_mark_is_recorded_once(tmp_path: Path, pictures: Pictures) -> None:
     records = [llava("bad", ("Hello?", "")), GOOD, llava("b", ("Hello?", "Hi."))]
     (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(records).encode())
     arrivals, _ = checked(toy_of(tmp_path / "a.json"), pictures, PARAMS)
-    assert [list(repairs) for repairs in arrivals["repairs"]] == [["byte order mark read over"], []]
+    assert [list(repairs) for repairs in arrivals["repairs"]] == [["byte order mark skipped"], []]
 
 
-def test_records_without_an_id_are_called_by_their_place(pictures: Pictures) -> None:
+def test_records_without_an_id_are_named_by_their_position(pictures: Pictures) -> None:
     bare = {"conversations": GOOD["conversations"]}
     arrivals, _ = checked(toy(GOOD, bare, bare), pictures, PARAMS)
     assert arrivals["source_id"].tolist() == ["good", "1", "2"]
 
 
-def test_repeated_ids_are_numbered_where_that_is_asked_for(pictures: Pictures) -> None:
-    records = [llava(name, (f"{place}?", "Hi.")) for place, name in enumerate(["7", "7#2", "7", "7", "8"])]
+def test_repeated_ids_get_a_number_with_duplicate_ids_number(pictures: Pictures) -> None:
+    records = [llava(name, (f"{number}?", "Hi.")) for number, name in enumerate(["7", "7#2", "7", "7", "8"])]
     arrivals, rejects = checked(toy(*records, duplicate_ids="number"), pictures, PARAMS, known_ids={"8"})
     assert arrivals["source_id"].tolist() == ["7", "7#2", "7#3", "7#4", "8#2"]
-    assert [list(repairs) for repairs in arrivals["repairs"]] == [[], [], *[["repeated id numbered"]] * 3]
+    assert [list(repairs) for repairs in arrivals["repairs"]] == [[], [], *[["number added to a repeated id"]] * 3]
     assert rejects.empty
     with pytest.raises(ValueError, match="duplicate_ids of toy is one of"):
         toy(GOOD, duplicate_ids="ignore")
 
 
-# ---- when it is too much ---------------------------------------------------------------------------------------------
+# ---- too many rejects ------------------------------------------------------------------------------------------------
 
 
-def test_a_source_that_yields_nothing_is_named(pictures: Pictures) -> None:
+def test_a_source_without_usable_samples_is_an_error(pictures: Pictures) -> None:
     with pytest.raises(
         ValueError, match=r"'toy' yields no usable sample \(1 rejected; the reasons: an answer is empty \(1\)"
     ):
         checked(toy(llava("a", ("Hello?", ""))), pictures)
-    with pytest.raises(ValueError, match=r"'toy' yields no usable sample \(0 rejected and no record at all"):
+    with pytest.raises(ValueError, match=r"'toy' yields no usable sample \(0 rejected, because it has no records"):
         checked(toy(), pictures)
 
 
-def test_a_source_that_is_mostly_broken_stops_the_round(pictures: Pictures) -> None:
+def test_too_large_a_share_of_rejects_is_an_error(pictures: Pictures) -> None:
     records = [GOOD, *(llava(str(number), ("Hello?", "")) for number in range(3))]
     checked(toy(*records), pictures, intake(max_reject_share=0.75))
-    with pytest.raises(ValueError, match=r"3 of 4 records are bad, more than intake.max_reject_share \(0.7\)"):
+    with pytest.raises(ValueError, match=r"3 of 4 records were rejected, more than intake.max_reject_share \(0.7\)"):
         checked(toy(*records), pictures, intake(max_reject_share=0.7))
 
 
-def test_what_could_not_be_read_counts_by_its_share_of_the_file(pictures: Pictures) -> None:
-    """One complaint may stand for most of a source."""
+def test_an_unreadable_rest_of_a_file_counts_by_its_share(pictures: Pictures) -> None:
+    """One `Unreadable` may stand for most of a source."""
     records = [GOOD, *(llava(str(number), ("Hello?", "Hi.")) for number in range(8)), Unreadable("lost", "", 0.9)]
     checked(toy(*records), pictures, intake(max_reject_share=0.9))
-    with pytest.raises(ValueError, match=r"1 of 10 records are bad and 90% of a file could not be read"):
+    with pytest.raises(ValueError, match=r"1 of 10 records were rejected and 90% of a file could not be read"):
         checked(toy(*records), pictures, intake(max_reject_share=0.5))
 
 
-def test_fewer_records_than_expected_are_reported(pictures: Pictures, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_number_of_samples_is_logged(pictures: Pictures, caplog: pytest.LogCaptureFixture) -> None:
     checked(toy(GOOD, expected=1), pictures)
     assert not caplog.records
     checked(toy(GOOD, expected=2), pictures)
-    assert "source toy: 1 samples, 2 were expected" in caplog.text
+    assert "source toy has 1 samples, but 2 are expected" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -447,12 +453,14 @@ def test_parameters_name_key_and_value(name: str, value: Any) -> None:
         intake(**{name: value})
 
 
-# ---- laws ------------------------------------------------------------------------------------------------------------
+# ---- invariants ------------------------------------------------------------------------------------------------------
 
 
-def test_every_record_is_accounted_for_once_across_blocks(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_record_arrives_or_is_rejected_once_across_blocks(
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("adapt_infinity.intake.reading.BLOCK", 7)
-    monkeypatch.setattr("adapt_infinity.intake.reading.REMEMBERED", 2)
+    monkeypatch.setattr("adapt_infinity.intake.reading.CACHED_PICTURES", 2)
     records = [
         llava(str(number), ("<image>Hello?", "Hi." if number % 3 else ""), image=f"p{number % 6}.png")
         for number in range(50)
@@ -465,12 +473,12 @@ def test_every_record_is_accounted_for_once_across_blocks(pictures: Pictures, mo
     assert one_thread.equals(arrivals)
 
 
-def test_reasons_are_counted_without_their_names_and_numbers() -> None:
-    assert general("picture 'a.png' has 20x30 pixels") == general('picture "b" has 1x2 pixels')
+def test_equal_reasons_with_other_names_and_numbers_are_counted_together() -> None:
+    assert without_details("picture 'a.png' has 20x30 pixels") == without_details('picture "b" has 1x2 pixels')
 
 
 def test_memory_does_not_grow_with_the_records(pictures: Pictures) -> None:
-    """Many times the records, good and bad: the same memory, up to the names of the ids."""
+    """More records, good and bad, take the same memory, except for their ids."""
 
     def peak(count: int) -> int:
         def records() -> Iterator[dict[str, Any]]:
@@ -489,12 +497,12 @@ def test_memory_does_not_grow_with_the_records(pictures: Pictures) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("adapt_infinity.intake.reading.BLOCK", 200)
-        patch.setattr("adapt_infinity.intake.rejects.SPOOLED", 1 << 16)
+        patch.setattr("adapt_infinity.intake.rejects.MAX_IN_MEMORY", 1 << 16)
         few, many = peak(600), peak(4000)
     assert many < few + 3400 * 300, f"{few / 1e6:.1f} MB for 600 records, {many / 1e6:.1f} MB for 4,000"
 
 
-def test_blocks_come_while_records_are_still_being_read(pictures: Pictures) -> None:
+def test_the_first_block_comes_before_all_records_are_read(pictures: Pictures) -> None:
     taken = []
 
     def records() -> Iterator[dict[str, Any]]:
@@ -509,12 +517,12 @@ def test_blocks_come_while_records_are_still_being_read(pictures: Pictures) -> N
     assert len(taken) < 5000
 
 
-def test_collection_is_put_off_within_a_block_and_nowhere_else(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
-    """Not while a block is with whoever asked for it, while a picture is decoded, or after an accident."""
+def test_garbage_collection_is_off_only_while_a_block_is_checked(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """It is on while the caller has a block, while a picture is decoded, and after an error."""
     monkeypatch.setattr("adapt_infinity.intake.reading.BLOCK", 1)
     reading, decoding = [], []
 
-    class Watched(Pictures):
+    class WatchedPictures(Pictures):
         def check(self, source: str, picture: str | bytes) -> CheckedPicture:
             decoding.append(gc.isenabled())
             return super().check(source, picture)
@@ -525,13 +533,13 @@ def test_collection_is_put_off_within_a_block_and_nowhere_else(monkeypatch: pyte
             yield llava(str(number), ("<image>Hello?", "Hi."), image=f"p{number}.png")
         raise OSError("the disk is gone")
 
-    arrivals, _ = check_records(Source("toy", "llava", records(), {}), Watched({"toy": root}, 10_000), PARAMS)
+    arrivals, _ = check_records(Source("toy", "llava", records(), {}), WatchedPictures({"toy": root}, 10_000), PARAMS)
     next(arrivals)
     assert gc.isenabled()
     gc.disable()
     try:
         next(arrivals)
-        assert not gc.isenabled(), "who put it off before still has it put off"
+        assert not gc.isenabled(), "a caller that had switched it off finds it off"
     finally:
         gc.enable()
     next(arrivals)

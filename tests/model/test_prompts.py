@@ -69,13 +69,13 @@ def reader(base_model: Checkpoint, model_params: ModelParams) -> Reader:
 def test_intake_rejects_what_the_model_cannot_read(toy_source: Source, pictures: Pictures, reader: Reader) -> None:
     lenient = intake(max_reject_share=1.0)
     arrivals, rejects = checked(
-        toy_source, pictures, lenient, readable=PromptCheck(replace(reader, max_tokens=60), pictures)
+        toy_source, pictures, lenient, check_sample=PromptCheck(replace(reader, max_tokens=60), pictures)
     )
     assert rejects["source_id"].tolist() == ["long"]
     assert "tokens, model.max_tokens is 60" in rejects["reason"].item()
     assert len(arrivals) + len(rejects) == len(toy_source.records)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"no usable sample .* tokens, model.max_tokens is …"):
-        checked(toy_source, pictures, lenient, readable=PromptCheck(replace(reader, max_tokens=2), pictures))
+        checked(toy_source, pictures, lenient, check_sample=PromptCheck(replace(reader, max_tokens=2), pictures))
 
 
 def test_a_reader_encodes_as_the_model_does(

@@ -47,7 +47,7 @@ def test_real_records_arrive_whole(name: str, base_model: Checkpoint, model_para
     few = replace(source, records=islice(source.records, 40), expected=None)
     reader = load_reader(base_model, replace(model_params, max_tokens=1024))
     params = intake(max_text=100_000, max_reject_share=0.05)
-    arrivals, rejects = checked(few, pictures, params, readable=PromptCheck(reader, pictures))
+    arrivals, rejects = checked(few, pictures, params, check_sample=PromptCheck(reader, pictures))
     assert len(arrivals) >= 38
     assert len(arrivals) + len(rejects) == 40
 

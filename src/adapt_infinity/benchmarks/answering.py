@@ -15,7 +15,7 @@ from adapt_infinity.benchmarks import graders
 from adapt_infinity.benchmarks.worker import AnswerJob, answer_shard, release_model
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.tables import require_columns
-from adapt_infinity.intake.reading import IntakeParams, Source, check_records, whole
+from adapt_infinity.intake.reading import IntakeParams, Source, check_records, to_dataframe
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_reader
 from adapt_infinity.model.lora import Adapter, adapter_digest
 from adapt_infinity.model.prompts import PromptCheck
@@ -57,12 +57,12 @@ def pick_items(
     The items have one row each, with the columns of SAMPLE_SCHEMA (sample_id is the number of the item) and grader.
     `ValueError` when a skill has no grader: its scores would be missing in R.
     """
-    readable = PromptCheck(load_reader(base_model, model_params), pictures)
+    check_sample = PromptCheck(load_reader(base_model, model_params), pictures)
     picked, rejected = [], []
     for source_number, source in enumerate(test_sources):
-        arrivals, rejects = check_records(source, pictures, intake, readable=readable)
-        items = whole(arrivals)
-        rejected.append(whole(rejects))
+        arrivals, rejects = check_records(source, pictures, intake, check_sample=check_sample)
+        items = to_dataframe(arrivals)
+        rejected.append(to_dataframe(rejects))
         for skill_number, (skill, rows) in enumerate(items.groupby("skill", sort=True)):
             rng = np.random.default_rng([params.seed, source_number, skill_number])
             chosen = np.sort(rng.permutation(len(rows))[: params.items_per_skill])

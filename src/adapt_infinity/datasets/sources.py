@@ -66,7 +66,7 @@ class SourcesDataset(AbstractDataset[Any, list[Source]]):
             options=options,
             duplicate_ids=entry.get("duplicate_ids") or "reject",
             expected=(entry.get("expected") or {}).get(self._split) if limit is None else None,
-            repairs=("byte order mark read over",) if records.marked else (),
+            repairs=("byte order mark skipped",) if records.has_byte_order_mark else (),
         )
 
     def _records(self, entry: Mapping[str, Any], limit: int | None) -> Records:
@@ -79,12 +79,12 @@ class SourcesDataset(AbstractDataset[Any, list[Source]]):
                 raise ValueError(f"source {entry['name']!r}: there is no file {file}")
         return Records(
             path=path,
-            under=getattr(format_module, "UNDER", ""),
-            keyed=getattr(format_module, "KEYED", False),
+            list_key=getattr(format_module, "LIST_KEY", ""),
+            by_key=getattr(format_module, "RECORDS_BY_KEY", False),
             limit=limit,
             join=joined,
-            join_under=join.get("under", ""),
-            on=join.get("by", ""),
+            join_list_key=join.get("under", ""),
+            join_on=join.get("by", ""),
         )
 
     def _entries(self) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from adapt_infinity.data.pictures import Pictures
-from adapt_infinity.intake.overlap import LEAKS, find_overlaps
+from adapt_infinity.intake.overlap import LEAKING_KINDS, find_overlaps
 from adapt_infinity.intake.reading import IntakeParams, Source, check_records
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_reader
 from adapt_infinity.model.prompts import PromptCheck
@@ -41,7 +41,7 @@ def read_arrivals(
         round=round,
         first_id=previous_kept_pool.size,
         known_ids=set(known_ids(previous_kept_pool, source.name).to_pylist()),
-        readable=PromptCheck(load_reader(base_model, model_params), pictures),
+        check_sample=PromptCheck(load_reader(base_model, model_params), pictures),
     )
 
 
@@ -54,8 +54,8 @@ def read_warm_up(
 ) -> tuple[Tables, Tables]:
     """Records and rejects of the first arrival, from which genesis draws the samples of the adapter's warm-up."""
     (source,) = first_source
-    readable = PromptCheck(load_reader(base_model, model_params), pictures)
-    return check_records(source, pictures, intake_params, readable=readable)
+    check_sample = PromptCheck(load_reader(base_model, model_params), pictures)
+    return check_records(source, pictures, intake_params, check_sample=check_sample)
 
 
 def find_arrival_overlaps(
@@ -67,7 +67,7 @@ def find_arrival_overlaps(
 
 def refuse_contamination(overlaps: pd.DataFrame, intake_params: IntakeParams) -> None:
     """Raise `ValueError` when test items are among the arrivals and `intake.on_contamination` is `stop`."""
-    leaks = overlaps[overlaps["kind"].isin(LEAKS)]
+    leaks = overlaps[overlaps["kind"].isin(LEAKING_KINDS)]
     if len(leaks) and intake_params.on_contamination == "stop":
         raise ValueError(
             f"{len(leaks)} arriving samples are test items of the benchmarks, the first: {leaks['source_id'].iloc[0]} "

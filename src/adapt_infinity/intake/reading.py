@@ -1,16 +1,17 @@
-"""Intake: read a source, check every record, mend what is safe to mend, set the bad ones aside with their reason.
+"""Reading a source: every record is checked, repaired where that is safe, and accepted or rejected with a reason.
 
-A record is never dropped without a trace: what arrives and what is rejected together account for every record of the
-source, in one reading that holds a block of records in memory and no more. Arrivals come with all that later stages ask
-of a sample without reading it again: the hash of its content, of its question's words, of its pictures.
+The accepted samples (arrivals) and the rejects together account for every record of the source. A source is read once,
+and one block of its records is in memory at a time. Each arrival carries the hashes of its content, of its questions'
+words and of its pictures, so that later stages need not read it again.
 
-What is mended, and counted in `repairs`:
+Repairs, which are listed in the column `repairs` of a sample:
 - a system prompt is put before the question that follows it;
-- an answer before the first question, and a question after the last answer, are left out;
-- pictures without any placeholder stand before the first question;
-- the placeholder of a conversation's only picture, repeated with every question, is kept in the first;
-- pictures become upright RGB whenever they are opened (`data/pictures.py`); a byte order mark is skipped;
-- with `duplicate_ids: number`, a repeated id gets a number ("7", "7#2"); the default is to reject the record.
+- an answer before the first question and a question after the last answer are removed;
+- pictures without any placeholder are put before the first question;
+- where every question repeats the placeholder of a conversation's only picture, the first one is kept;
+- pictures are rotated upright and converted to RGB, each time they are opened (data/pictures.py);
+- a byte order mark at the beginning of a file is skipped;
+- with `duplicate_ids: number`, a repeated id gets a number ("7", "7#2"); by default the record is rejected.
 """
 
 import gc
@@ -30,32 +31,33 @@ from tqdm import tqdm
 from adapt_infinity.data.pictures import CheckedPicture, Pictures
 from adapt_infinity.data.sample import SAMPLE_SCHEMA, Sample, Turn, content_hash
 from adapt_infinity.intake import formats
-from adapt_infinity.intake.conversation import check_unicode, in_order, question_hash
+from adapt_infinity.intake.conversation import check_or_repair, check_unicode, question_hash
 from adapt_infinity.intake.formats import Conversation
 from adapt_infinity.intake.rejects import Rejects
 from adapt_infinity.intake.streaming_json import Unreadable
 
 log = logging.getLogger(__name__)
 
-BLOCK = 2048  # records checked together
-REMEMBERED = 100_000  # pictures whose check is remembered
+BLOCK = 2048  # records that are checked together
+CACHED_PICTURES = 100_000  # picture paths whose check is cached
 DUPLICATE_IDS = ("reject", "number")
 
-Readable = Callable[[Sample, list[tuple[int, int]]], None]  # raises ValueError for a sample that the model cannot read
+# called with a sample and the sizes of its pictures; raises a ValueError for a sample that the model cannot read
+SampleCheck = Callable[[Sample, list[tuple[int, int]]], None]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as it arrives: its name, its format, and its raw records in file order."""
+    """A dataset to be read: its name, its format, and its raw records in file order."""
 
     name: str
     format: str
     records: Iterable[Any]
-    graders: Mapping[str, str]  # skill → the grader of its test items
-    options: Mapping[str, Any] = field(default_factory=dict)  # of the format
-    duplicate_ids: str = "reject"
-    expected: int | None = None  # samples that the whole source should have, the rejected ones included
-    repairs: tuple[str, ...] = ()  # made while its files were read
+    graders: Mapping[str, str]  # for each tested skill, the grader of its test items
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the format's `parse` function
+    duplicate_ids: str = "reject"  # or "number"
+    expected: int | None = None  # number of samples, rejected ones included; another number is logged as a warning
+    repairs: tuple[str, ...] = ()  # of its files; recorded with the first arrival
 
     def __post_init__(self) -> None:
         if self.duplicate_ids not in DUPLICATE_IDS:
@@ -67,9 +69,9 @@ class IntakeParams:
     """params:intake."""
 
     max_text: int  # characters in one conversation
-    max_reject_share: float  # a source with a greater share of bad records stops the round
-    near_bits: int  # pictures whose perceptual marks differ in at most so many of 240 bits look alike
-    on_contamination: str  # a test item among the arrivals: report or stop
+    max_reject_share: float  # a source with a greater share of rejected records stops the round
+    near_bits: int  # pictures look alike when their perceptual hashes differ in at most so many of 240 bits
+    on_contamination: str  # what to do when a test item is among the arrivals: report or stop
     workers: int  # threads that decode pictures
 
     def __post_init__(self) -> None:
@@ -93,41 +95,45 @@ def check_records(
     round: int = 0,
     first_id: int = 0,
     known_ids: Set[str] = frozenset(),
-    readable: Readable | None = None,
+    check_sample: SampleCheck | None = None,
 ) -> tuple[Iterator[pa.Table], Iterator[pa.Table]]:
-    """Arrivals (schema SAMPLE_SCHEMA, in file order, ids from `first_id`) and rejects (schema REJECTS), as two streams.
+    """The arrivals (schema `SAMPLE_SCHEMA`) and the rejects (schema `REJECT_SCHEMA`) of a source, as streams of tables.
 
-    Nothing is read until the arrivals are drained; the rejects are known after that. A record is rejected when it
-    cannot be read, when turns do not alternate from user to assistant, an answer or question is empty, placeholders and
-    pictures differ in number, a picture is missing, unreadable or outside its root, the text is too long, the model
-    cannot read it (`readable`), or its id was already used by this source, here or in an earlier round (`known_ids`):
-    an id names one sample for ever. Duplicate *content* is no error: redundancy is what pruning is for.
-    `ValueError` at the end of the stream when nothing arrived or too much was rejected.
+    Arrivals are in file order and numbered from `first_id`. The source is read while the arrivals are iterated over;
+    the rejects are available after that. Records are rejected, with one of these reasons:
+    - the record cannot be parsed, or lacks a field that its format needs;
+    - its turns do not alternate between user and assistant, or one of them is empty;
+    - the numbers of placeholders and pictures differ;
+    - a picture is missing, unreadable, too large, or outside its source's root folder;
+    - the text is longer than `params.max_text`, or `check_sample` raises a `ValueError`;
+    - the source used the id before, in this round or in an earlier one (`known_ids`).
+    Samples of equal content are accepted, because redundancy is removed by pruning. At the end of the arrivals a
+    `ValueError` is raised when there was none, or when too large a share was rejected (`params.max_reject_share`).
     """
-    reading = _Reading(source, pictures, params, round, first_id, set(known_ids), readable)
-    return reading.arrivals(), reading.rejects()
+    reader = _SourceReader(source, pictures, params, round, first_id, set(known_ids), check_sample)
+    return reader.arrivals(), reader.rejects()
 
 
-def whole(stream: Iterator[pa.Table]) -> pd.DataFrame:
-    """A stream of tables as one table in memory."""
+def to_dataframe(stream: Iterator[pa.Table]) -> pd.DataFrame:
+    """All tables of a stream (at least one, which may be empty) as one DataFrame in memory."""
     tables = list(stream)
-    assert tables, "a stream has at least one table, if an empty one"
+    assert tables, "a stream has at least one table, which may be empty"
     return pa.concat_tables(tables).to_pandas()
 
 
 class _Candidate(NamedTuple):
-    """A conversation on its way through the checks."""
+    """A conversation whose turns are in order, and whose pictures are still to be checked."""
 
-    position: int
+    position: int  # of the record in its source
     record: Any
     source_id: str
     conversation: Conversation
-    turns: list[dict[str, str]]  # of the conversation, mended
+    turns: list[dict[str, str]]  # after repairs
     repairs: list[str]
 
 
-class _Reading:
-    """One reading of a source."""
+class _SourceReader:
+    """Reads a source once, and counts what arrived and what was rejected."""
 
     def __init__(
         self,
@@ -137,48 +143,48 @@ class _Reading:
         round: int,
         first_id: int,
         used_ids: set[str],
-        readable: Readable | None,
+        check_sample: SampleCheck | None,
     ) -> None:
         self._source, self._pictures, self._params, self._round = source, pictures, params, round
-        self._next_id, self._used, self._readable = first_id, used_ids, readable
+        self._next_id, self._used_ids, self._check_sample = first_id, used_ids, check_sample
         self._parse = formats.load(source.format, source.options)
-        self._seen: dict[str, CheckedPicture] = {}
-        self._numbers: Counter[str] = Counter()
+        self._checked: dict[str, CheckedPicture] = {}  # by path
+        self._last_numbers: Counter[str] = Counter()  # that were added to repeated ids
         self._rejects = Rejects(source.name)
         self._conversations = self._arrived = 0
-        self._lost = 0.0
-        self._drained = False
+        self._lost_share = 0.0
+        self._finished = False
 
     def arrivals(self) -> Iterator[pa.Table]:
-        """Checked rows, block by block, and an empty table for a block without any."""
+        """The accepted samples of each block of records, as a table that may be empty."""
         numbered = enumerate(tqdm(self._source.records, f"reading {self._source.name}", unit="row", disable=None))
-        with ThreadPoolExecutor(self._params.workers) as pool:
+        with ThreadPoolExecutor(self._params.workers) as threads:
             while True:
-                with _collection(False):
-                    table = self._next(numbered, pool)
+                with _garbage_collection(enabled=False):
+                    table = self._next_block(numbered, threads)
                 if table is None:
                     break
                 yield table
-        self._drained = True
-        self._check_yield()
+        self._finished = True
+        self._check_counts()
 
-    def _next(self, numbered: Iterator[tuple[int, Any]], pool: ThreadPoolExecutor) -> pa.Table | None:
-        """The rows of the next block, or None at the end of the source."""
+    def _next_block(self, numbered: Iterator[tuple[int, Any]], threads: ThreadPoolExecutor) -> pa.Table | None:
+        """The accepted samples of the next block of records, or None at the end of the source."""
         block = list(islice(numbered, BLOCK))
         candidates = [found for position, record in block for found in self._candidates(position, record)]
-        seen = self._check_pictures(candidates, pool)
-        rows = [row for candidate in candidates if (row := self._row(candidate, seen)) is not None]
+        checked = self._check_pictures(candidates, threads)
+        rows = [row for candidate in candidates if (row := self._row(candidate, checked)) is not None]
         return _table(rows) if block else None
 
     def rejects(self) -> Iterator[pa.Table]:
-        """What was set aside while the arrivals were drained."""
-        assert self._drained, "arrivals are drained before rejects"
+        """The rejects, once all arrivals have been read."""
+        assert self._finished, "arrivals must be read before rejects"
         yield from self._rejects.tables()
 
     def _candidates(self, position: int, record: Any) -> list[_Candidate]:
-        """The conversations of a record that are in order, whatever their pictures."""
+        """The conversations in a record whose turns are in order; the others are rejected."""
         if isinstance(record, Unreadable):
-            self._lost = max(self._lost, record.lost)
+            self._lost_share = max(self._lost_share, record.lost_share)
             self._rejects.add(position, record, "", record.reason)
             return []
         try:
@@ -191,40 +197,40 @@ class _Reading:
         conversations = [parsed] if isinstance(parsed, Conversation) else parsed
         self._conversations += len(conversations)
         found = []
-        for place, conversation in enumerate(conversations):
+        for index, conversation in enumerate(conversations):
             try:
                 for name in (conversation.source_id, conversation.skill, *conversation.references):
                     if not name.isascii():
                         check_unicode(name)
-                turns, repairs = in_order(conversation.turns, len(conversation.images), self._params.max_text)
+                turns, repairs = check_or_repair(conversation.turns, len(conversation.images), self._params.max_text)
             except ValueError as error:
                 self._rejects.add(position, record, conversation.source_id, str(error))
                 continue
-            source_id = conversation.source_id or (f"{position}" if single else f"{position}-{place}")
+            source_id = conversation.source_id or (f"{position}" if single else f"{position}-{index}")
             found.append(_Candidate(position, record, source_id, conversation, turns, repairs))
         return found
 
     def _check_pictures(
-        self, candidates: list[_Candidate], pool: ThreadPoolExecutor
+        self, candidates: list[_Candidate], threads: ThreadPoolExecutor
     ) -> dict[str | bytes, CheckedPicture | ValueError]:
-        """What each distinct picture of a block turned out to be, or why it is none; decoded side by side."""
+        """Check each distinct picture of a block, in several threads. A picture that fails comes with its error."""
         wanted = dict.fromkeys(image for candidate in candidates for image in candidate.conversation.images)
         if not wanted:
             return {}
         known: dict[str | bytes, CheckedPicture | ValueError] = {
-            image: self._seen[image] for image in wanted if isinstance(image, str) and image in self._seen
+            image: self._checked[image] for image in wanted if isinstance(image, str) and image in self._checked
         }
-        fresh = [image for image in wanted if image not in known]
-        with _collection(True):  # decoders are not ours
-            checked = dict(zip(fresh, pool.map(self._check_picture, fresh), strict=True))
-        if len(self._seen) > REMEMBERED:
-            self._seen.clear()
-        self._seen |= {
-            image: seen
-            for image, seen in checked.items()
-            if isinstance(seen, CheckedPicture) and isinstance(image, str)
+        new = [image for image in wanted if image not in known]
+        with _garbage_collection(enabled=True):  # Pillow's decoders may leave reference cycles
+            found = dict(zip(new, threads.map(self._check_picture, new), strict=True))
+        if len(self._checked) > CACHED_PICTURES:
+            self._checked.clear()
+        self._checked |= {
+            image: picture
+            for image, picture in found.items()
+            if isinstance(picture, CheckedPicture) and isinstance(image, str)
         }
-        return known | checked
+        return known | found
 
     def _check_picture(self, image: str | bytes) -> CheckedPicture | ValueError:
         try:
@@ -233,33 +239,33 @@ class _Reading:
             return error
 
     def _row(
-        self, candidate: _Candidate, seen: Mapping[str | bytes, CheckedPicture | ValueError]
+        self, candidate: _Candidate, checked: Mapping[str | bytes, CheckedPicture | ValueError]
     ) -> tuple[Any, ...] | None:
-        """The row of a candidate, in the order of SAMPLE_SCHEMA, or None once it has been rejected."""
+        """The row of an accepted sample, in the order of `SAMPLE_SCHEMA`; None when the candidate is rejected."""
         conversation, turns, repairs = candidate.conversation, candidate.turns, candidate.repairs
         if not self._arrived:
             repairs = [*self._source.repairs, *repairs]
         try:
-            source_id = self._own_id(candidate.source_id, repairs)
-            shown: list[CheckedPicture] = []
+            source_id = self._unique_id(candidate.source_id, repairs)
+            pictures: list[CheckedPicture] = []
             for image in conversation.images:
-                found = seen[image]
+                found = checked[image]
                 if isinstance(found, ValueError):
                     raise found
-                shown.append(found)
+                pictures.append(found)
                 repairs = [*repairs, *found.repairs]
-            images = [picture.name for picture in shown]
+            images = [picture.name for picture in pictures]
             skill = conversation.skill or self._source.name
-            if self._readable is not None:
+            if self._check_sample is not None:
                 said = tuple([Turn(turn["role"], turn["text"]) for turn in turns])  # type: ignore[arg-type]
                 sample = Sample(self._next_id, self._source.name, source_id, skill, tuple(images), said)
-                self._readable(sample, [picture.size for picture in shown])
+                self._check_sample(sample, [picture.size for picture in pictures])
         except ValueError as error:
             self._rejects.add(candidate.position, candidate.record, candidate.source_id, str(error))
             return None
-        self._used.add(source_id)
+        self._used_ids.add(source_id)
         self._arrived += 1
-        hashes = [picture.sha256 for picture in shown]
+        hashes = [picture.sha256 for picture in pictures]
         row = (
             self._next_id,
             self._round,
@@ -272,46 +278,49 @@ class _Reading:
             content_hash(turns, hashes),
             question_hash(turns),
             hashes,
-            [picture.perceptual_hash for picture in shown],
+            [picture.perceptual_hash for picture in pictures],
             repairs,
         )
         self._next_id += 1
         return row
 
-    def _own_id(self, source_id: str, repairs: list[str]) -> str:
-        """The id itself, or with a number if it was used before and may be numbered."""
-        if source_id not in self._used:
+    def _unique_id(self, source_id: str, repairs: list[str]) -> str:
+        """The id, or the id with a number if it is repeated and the source allows it; `ValueError` if it does not."""
+        if source_id not in self._used_ids:
             return source_id
         if self._source.duplicate_ids == "reject":
             raise ValueError("this id was already used by an earlier record of the source")
-        number = max(self._numbers[source_id], 1) + 1
-        while f"{source_id}#{number}" in self._used:
+        number = max(self._last_numbers[source_id], 1) + 1
+        while f"{source_id}#{number}" in self._used_ids:
             number += 1
-        self._numbers[source_id] = number
-        repairs.append("repeated id numbered")
+        self._last_numbers[source_id] = number
+        repairs.append("number added to a repeated id")
         return f"{source_id}#{number}"
 
-    def _check_yield(self) -> None:
+    def _check_counts(self) -> None:
+        """`ValueError` when nothing arrived or too much was rejected; a warning when the number is not the expected."""
         name, rejected, reasons = self._source.name, len(self._rejects), self._rejects.reasons()
         if not self._arrived:
-            why = f"; the reasons: {reasons}" if rejected else " and no record at all"
+            why = f"; the reasons: {reasons}" if rejected else ", because it has no records"
             raise ValueError(f"source {name!r} yields no usable sample ({rejected} rejected{why})")
-        share = max(rejected / (self._arrived + rejected), self._lost)
+        share = max(rejected / (self._arrived + rejected), self._lost_share)
         if share > self._params.max_reject_share:
-            lost = f" and {self._lost:.0%} of a file could not be read" if self._lost else ""
+            lost = f" and {self._lost_share:.0%} of a file could not be read" if self._lost_share else ""
             raise ValueError(
-                f"source {name!r}: {rejected} of {self._arrived + rejected} records are bad{lost}, more than "
+                f"source {name!r}: {rejected} of {self._arrived + rejected} records were rejected{lost}, more than "
                 f"intake.max_reject_share ({self._params.max_reject_share:g}); the reasons: {reasons}"
             )
         if self._source.expected not in (None, self._conversations):
-            log.warning("source %s: %d samples, %d were expected", name, self._conversations, self._source.expected)
+            log.warning(
+                "source %s has %d samples, but %d are expected", name, self._conversations, self._source.expected
+            )
 
 
 @contextmanager
-def _collection(on: bool) -> Iterator[None]:
-    """With or without looking for reference cycles: records have none, and looking takes a quarter of intake's time."""
+def _garbage_collection(*, enabled: bool) -> Iterator[None]:
+    """Switch Python's search for reference cycles on or off. Records have none, and it takes a quarter of the time."""
     before = gc.isenabled()
-    (gc.enable if on else gc.disable)()
+    (gc.enable if enabled else gc.disable)()
     try:
         yield
     finally:

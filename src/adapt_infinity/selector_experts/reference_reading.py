@@ -17,7 +17,7 @@ from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import SAMPLE_SCHEMA
 from adapt_infinity.features.probe import ProbeParams, probe_pool
 from adapt_infinity.features.store import FeatureStream, ProbeStore
-from adapt_infinity.intake.reading import IntakeParams, Source, check_records, whole
+from adapt_infinity.intake.reading import IntakeParams, Source, check_records, to_dataframe
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_reader
 from adapt_infinity.model.lora import Adapter, read_adapter
 from adapt_infinity.model.prompts import PromptCheck
@@ -104,8 +104,8 @@ def read_targets(
     if not validation_sources:
         raise ValueError(f"selector_experts.experts names {needing[0]!r}, but no source has a `validation` file")
     check = PromptCheck(load_reader(base_model, model_params), pictures)
-    checked = [check_records(source, pictures, intake_params, readable=check)[0] for source in validation_sources]
-    rows = pd.concat([whole(arrivals) for arrivals in checked], ignore_index=True)
+    checked = [check_records(source, pictures, intake_params, check_sample=check)[0] for source in validation_sources]
+    rows = pd.concat([to_dataframe(arrivals) for arrivals in checked], ignore_index=True)
     setup = ProbeSetup(pictures, base_model, previous_adapter, probe_store, model_params, probe_params, round)
     return _mean_gradients(_draw_per_skill(rows, params), setup)
 

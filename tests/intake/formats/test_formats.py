@@ -33,7 +33,7 @@ def test_the_published_layout(name: str) -> None:
 
 
 def test_where_records_lie() -> None:
-    under = {name: formats.module(name).UNDER for name in EXAMPLES if hasattr(formats.module(name), "UNDER")}
+    under = {name: formats.module(name).LIST_KEY for name in EXAMPLES if hasattr(formats.module(name), "LIST_KEY")}
     assert under == {
         "flickr30k": "images",
         "minigpt4": "annotations",
@@ -41,7 +41,10 @@ def test_where_records_lie() -> None:
         "textvqa": "data",
         "vqav2": "annotations",
     }
-    assert [name for name in sorted(EXAMPLES) if getattr(formats.module(name), "KEYED", False)] == ["gqa", "ocr_vqa"]
+    assert [name for name in sorted(EXAMPLES) if getattr(formats.module(name), "RECORDS_BY_KEY", False)] == [
+        "gqa",
+        "ocr_vqa",
+    ]
     assert formats.exporters() == ["chat", "llava", "sharegpt"]
 
 
@@ -193,7 +196,7 @@ def test_what_is_written_reads_back(name: str, spoken: list[tuple[str, str]], so
 def test_chat_writes_plain_text_where_there_is_no_picture() -> None:
     turns = (Turn("user", f"So {IMAGE}{IMAGE}\nwhat?"), Turn("assistant", "That."))
     record = formats.module("chat").write(Sample(0, "mine", "1", "talk", ("a", "b"), turns), ["x/a", "x/b"])
-    assert formats.module("chat").LINES
+    assert formats.module("chat").JSON_LINES
     assert record["messages"][1] == {"role": "assistant", "content": "That."}
     assert record["messages"][0]["content"] == [
         {"type": "text", "text": "So "},

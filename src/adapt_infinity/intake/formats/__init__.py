@@ -1,11 +1,15 @@
-"""Raw record → conversations; one file a format, found by its file name.
+"""Record formats: one file per format turns its raw records into conversations. A format is named by its file.
 
-A format has one function, `parse(record, **options)`, which returns a `Conversation`, or a list of them where one
-record holds several, and raises `ValueError` with a reason for a record that it cannot read. `options` are keyword
-arguments with defaults, set by `options:` of a source. Where the records lie in their file is said by two optional
-names: `UNDER`, the key of a JSON object whose list they are, and `KEYED = True` for an object whose entries they are
-(each then comes as `{"key": …, "value": …}`). A format that can be exported to has `write(sample, pictures) -> record`
-too, and `LINES = True` if a file of it has one record a line. A format knows nothing of files, pools or models.
+A format has the function `parse(record, **options)`. It returns a `Conversation`, or a list of them where one record
+holds several, and raises a `ValueError` with the reason for a record that it cannot read. The options have defaults;
+`options:` of a source sets them. Further names are optional:
+
+    LIST_KEY = "data"        the file is a JSON object, and the list of records lies under this key
+    RECORDS_BY_KEY = True    the file is a JSON object whose values are the records, each read as {"key": …, "value": …}
+    write(sample, pictures)  returns the record of a sample whose pictures lie at the paths `pictures`, for exports
+    JSON_LINES = True        exported files have one record per line
+
+A format does not open files and knows nothing of pools or models.
 """
 
 import inspect
@@ -20,40 +24,42 @@ from adapt_infinity import registry
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a raw record says, before anything is checked against the disk."""
+    """A conversation as a raw record states it; its turns and pictures have not been checked."""
 
-    source_id: str  # "" where the record names none: it is then called by its place in the file
-    skill: str  # "" where the record names none: it is then the source's
-    images: list[str | bytes]  # a path or a URL, or an encoded picture itself
-    turns: list[dict[str, str]]  # role ("system", "user" or "assistant") and text; `<image>` is a picture's place
-    references: list[str] = field(default_factory=list)  # of a test item with several right answers: all of them
+    source_id: str  # "" for a record without an id, which intake then names by its position in the file
+    skill: str  # "" for a record without a skill, which then gets the name of its source
+    images: list[str | bytes]  # the path or URL of each picture, or the bytes of its file
+    turns: list[dict[str, str]]  # role ("system", "user" or "assistant") and text with `<image>` for each picture
+    references: list[str] = field(default_factory=list)  # all correct answers of a test item that has several
 
 
 Parse = Callable[[Any], Conversation | list[Conversation]]
 
 
 def names() -> list[str]:
-    """Every format there is."""
+    """The names of all formats."""
     return registry.names(__name__)
 
 
 def module(name: str) -> ModuleType:
-    """The file of the format `name`; `ValueError` names the known ones."""
+    """The module of the format `name`; `ValueError` lists the known formats."""
     return registry.module(__name__, name)
 
 
 def load(name: str, options: Mapping[str, Any] | None = None) -> Parse:
-    """The parse function of the format `name`; `ValueError` names the known formats, or the format's options."""
+    """The `parse` function of the format `name`, with its options set.
+
+    `ValueError` for an unknown format or option; it lists the known ones.
+    """
     parse: Parse = module(name).parse
     options = options or {}
     known = [key for key in inspect.signature(parse).parameters if key != "record"]
-    strangers = sorted(set(options) - set(known))
-    if strangers:
-        offered = ", ".join(known) or "none"
-        raise ValueError(f"format {name!r} has no option {strangers[0]!r}; its options: {offered}")
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"format {name!r} has no option {unknown[0]!r}; its options: {', '.join(known) or 'none'}")
     return partial(parse, **options) if options else parse
 
 
 def exporters() -> list[str]:
-    """The formats that can be written."""
+    """The names of the formats that have a `write` function."""
     return [name for name in names() if hasattr(module(name), "write")]

@@ -18,7 +18,7 @@ from adapt_infinity.data.sample import IMAGE, Sample
 from adapt_infinity.intake.formats import Conversation
 from adapt_infinity.intake.validators import decoded, identifier, mapping, pictures, turn
 
-LINES = True
+JSON_LINES = True
 TEXTS = ("text", "input_text", "output_text")
 PICTURES = ("image_url", "input_image", "image")
 

@@ -14,7 +14,7 @@ from typing import Any
 from adapt_infinity.intake.formats import Conversation
 from adapt_infinity.intake.validators import answers, exchange, filled, mapping, name, text
 
-UNDER = "images"
+LIST_KEY = "images"
 QUESTION = "Describe this picture in one sentence."
 
 

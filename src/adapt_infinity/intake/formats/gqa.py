@@ -13,7 +13,7 @@ from typing import Any
 from adapt_infinity.intake.formats import Conversation
 from adapt_infinity.intake.validators import exchange, filled, mapping, name, text
 
-KEYED = True
+RECORDS_BY_KEY = True
 
 
 def parse(record: Any, image: str = "images/{imageId}.jpg", full: bool = False, hint: str = "") -> Conversation:

@@ -13,7 +13,7 @@ from typing import Any
 from adapt_infinity.intake.formats import Conversation
 from adapt_infinity.intake.validators import exchange, filled, mapping, name, text
 
-UNDER = "annotations"
+LIST_KEY = "annotations"
 QUESTIONS = (
     "What can be seen here? Tell me everything that matters.",
     "Please give a thorough account of this picture.",

@@ -15,7 +15,7 @@ from typing import Any
 from adapt_infinity.intake.formats import Conversation
 from adapt_infinity.intake.validators import answers, exchange, filled, mapping, name, text
 
-KEYED = True
+RECORDS_BY_KEY = True
 SPLITS = {"train": 1, "validation": 2, "test": 3}
 
 

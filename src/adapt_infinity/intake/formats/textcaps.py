@@ -12,7 +12,7 @@ from typing import Any
 from adapt_infinity.intake.formats import Conversation
 from adapt_infinity.intake.validators import answers, exchange, filled, mapping, name, text
 
-UNDER = "data"
+LIST_KEY = "data"
 QUESTION = "Describe this picture in one sentence. Mention what is written in it."
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from adapt_infinity.intake.formats import Conversation
 from adapt_infinity.intake.validators import answers, commonest, exchange, filled, mapping, name, text
 
-UNDER = "data"
+LIST_KEY = "data"
 
 
 def parse(record: Any, image: str = "train_images/{image_id}.jpg", hint: str = "") -> Conversation:

@@ -13,7 +13,7 @@ from typing import Any
 from adapt_infinity.intake.formats import Conversation
 from adapt_infinity.intake.validators import answers, exchange, filled, mapping, name, text
 
-UNDER = "annotations"
+LIST_KEY = "annotations"
 
 
 def parse(record: Any, image: str = "train2014/COCO_train2014_{image_id:012d}.jpg", hint: str = "") -> Conversation:
