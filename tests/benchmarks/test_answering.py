@@ -138,6 +138,8 @@ def test_batches_change_no_answer(items: pd.DataFrame, pictures: Pictures, vlm: 
     rows = [encode_question(vlm, sample, pictures) for sample in samples_of(items)]
     together = generate_answers(vlm, rows, PARAMS.max_new_tokens, PARAMS.token_budget)
     assert together == generate_answers(vlm, rows, PARAMS.max_new_tokens, 1)
+    for number in range(1, len(rows)):
+        assert together[:number] == generate_answers(vlm, rows[:number], PARAMS.max_new_tokens, PARAMS.token_budget)
     counts = [answer.tokens - len(row) for row, answer in zip(rows, together, strict=True)]
     assert all(0 < count <= PARAMS.max_new_tokens for count in counts)
     assert len(set(counts)) > 1, "an answer ends at its own end, not at that of the longest answer of its batch"

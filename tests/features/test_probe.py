@@ -180,6 +180,16 @@ def test_a_worker_computes_with_its_threads(
     assert found == {seen}
 
 
+def test_rows_that_depend_on_their_batch_are_warned_of_once(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    probe()
+    assert "a product of" not in caplog.text
+    monkeypatch.setattr(worker, "batch_dependence", lambda _vlm: "a product of 2 rows differs")
+    probe(stream="other")
+    assert caplog.text.count("a product of 2 rows differs") == 1
+
+
 @pytest.mark.parametrize("how", [{"workers": 2, "loaders": 1}, {"workers": 2, "executor": "ray"}], ids=str)
 @pytest.mark.usefixtures("cluster")
 def test_who_reads_the_rows_changes_no_byte(probe: Probe, how: dict[str, Any]) -> None:

@@ -30,6 +30,10 @@ def test_the_batch_and_its_padding_change_nothing(vlm: Vlm, rows: list[Encoded])
     together, alone = embed_modalities(vlm, rows, 10_000), embed_modalities(vlm, rows, 1)
     for name in MODALITIES:
         assert torch.allclose(getattr(together, name), getattr(alone, name), atol=1e-5)
+    for count in range(1, len(rows)):
+        few = embed_modalities(vlm, rows[:count], 10_000)
+        for name in MODALITIES:
+            assert torch.allclose(getattr(together, name)[:count], getattr(few, name), atol=1e-5)
 
 
 def test_a_sample_without_pictures_has_zeros_for_its_image(vlm: Vlm, rows: list[Encoded]) -> None:

@@ -80,6 +80,21 @@ def test_the_order_of_rows_changes_no_bit(seed: int) -> None:
     pd.testing.assert_frame_equal(mixed, whole.iloc[order].reset_index(drop=True), check_exact=True)
 
 
+@pytest.mark.parametrize("n", range(1, 9))
+def test_neither_order_nor_threads_change_a_bit_of_few_rows(n: int) -> None:
+    features, order = features_of(NOISE[:n], "float16"), np.random.default_rng(n).permutation(n)
+    whole, _ = clustered(NOISE[:n], "float16", k=min(3, n), restarts=1, threads=1)
+    threaded, _ = clustered(NOISE[:n], "float16", k=min(3, n), restarts=1, threads=2)
+    pd.testing.assert_frame_equal(threaded, whole, check_exact=True)
+    mixed, _ = cluster_rows(
+        {"gradients": features.gradients[order]},
+        features.sample_ids[order],
+        params(k=min(3, n), restarts=1),
+        start_clusters(),
+    )
+    pd.testing.assert_frame_equal(mixed, whole.iloc[order].reset_index(drop=True), check_exact=True)
+
+
 def test_a_memmap_and_its_copy_are_the_same(tmp_path: Path) -> None:
     features = features_of(NOISE, "float16")
     np.save(tmp_path / "rows.npy", features.gradients)

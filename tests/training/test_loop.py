@@ -78,8 +78,9 @@ def _alone():  # type: ignore[no-untyped-def]
     return Group()
 
 
-def test_micro_batches_change_nothing(toy: Toy) -> None:
-    (loss, gradient), (other_loss, other) = (step_of(toy, token_budget=budget) for budget in (1, 10_000))
+@pytest.mark.parametrize("budget", [1, 100, 150, 200, 300])
+def test_micro_batches_change_nothing(toy: Toy, budget: int) -> None:
+    (loss, gradient), (other_loss, other) = (step_of(toy, token_budget=tokens) for tokens in (budget, 10_000))
     assert loss == pytest.approx(other_loss, rel=1e-5)
     assert (gradient - other).norm() <= 1e-4 * other.norm()
 

@@ -44,7 +44,8 @@ class TokenBudget:
     @property
     def doubles_single_rows(self) -> bool:
         """Whether a single row is read twice. On the CPU a matrix of one row takes another way through the processor,
-        which adds in another order; from two rows on, and with one thread, the order is the same for any number.
+        which adds in another order; from two rows on, and with one thread, the order is the same for any number. On
+        Intel processors that takes the mode which `reproducibility.py` asks for; `batch_invariance.py` tries it out.
         """
         return self._device.type == "cpu"
 

@@ -164,6 +164,7 @@ class _Reading:
     job: ProbeJob
     params: ProbeParams
     done: list[Done] = field(default_factory=list)
+    batch_dependence: set[str] = field(default_factory=set)  # what has been warned of
     seconds: float = 0.0
 
     def read(self, wanted: Bool[np.ndarray, " rows"]) -> list[Table]:
@@ -179,6 +180,7 @@ class _Reading:
             for done in run(read_task, self.job, self._tasks(chosen), self.params.workers):
                 tables.append((done.first, Table(self.job.folder / done.name, self.job.fingerprint, done.keys)))
                 self.done.append(done)
+                self._warn_of(done.batch_dependence)
                 bar.update(done.rows)
                 bar.set_postfix_str(f"{sum(d.tokens for d in self.done) / (time.perf_counter() - start):,.0f} tokens/s")
         self.seconds += time.perf_counter() - start
@@ -190,6 +192,12 @@ class _Reading:
                 len(dead),
             )
         return [table for _, table in sorted(tables, key=lambda found: found[0])]
+
+    def _warn_of(self, batch_dependence: str) -> None:
+        """Once for all workers: they are on one kind of machine, or say something else."""
+        if batch_dependence and batch_dependence not in self.batch_dependence:
+            self.batch_dependence.add(batch_dependence)
+            log.warning("%s", batch_dependence)
 
     def record(self) -> dict[str, int | float]:
         """What was read and what it took."""

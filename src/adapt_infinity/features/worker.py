@@ -20,6 +20,7 @@ from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import Sample
 from adapt_infinity.executors import ProcessCache
 from adapt_infinity.features.adam_moments import adapter_moments
+from adapt_infinity.features.batch_invariance import batch_dependence
 from adapt_infinity.features.batch_reading import BatchReading, read_batch, read_losses
 from adapt_infinity.features.batching import TokenBudget, run_in_batches
 from adapt_infinity.features.image_ablation import ImageAblationEncoder, Pair
@@ -72,6 +73,7 @@ class Done:
     rows: int  # read now; 0 when it was there already
     tokens: int
     dead: tuple[str, ...]  # modules that no gradient reached
+    batch_dependence: str = ""  # why the rows depend on their batch; "" where they do not
 
 
 def read_task(job: ProbeJob, task: Task) -> Done:
@@ -87,7 +89,7 @@ def read_task(job: ProbeJob, task: Task) -> Done:
             tokens += sum(len(whole) for whole, _ in pairs)
     write_shard(job.folder / name, _joined(task.keys, [window.rows for window in windows]), job.fingerprint)
     dead = frozenset.intersection(*(window.dead for window in windows))
-    return Done(task.first, name, task.keys, len(task.samples), tokens, tuple(sorted(dead)))
+    return Done(task.first, name, task.keys, len(task.samples), tokens, tuple(sorted(dead)), opened.batch_dependence)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class ProbeWorker:
             merge_adapter(self.vlm, job.spec.layers)
         if job.image_cache_mb:
             cache_vision_outputs(self.vlm, job.image_cache_mb)
+        self.batch_dependence = batch_dependence(self.vlm)
         self.loader = Loader(job)
         self._budget = TokenBudget(job.token_budget, job.memory_mb, self.vlm.device)
         self._moments = adapter_moments(self.vlm, job.adapter, job.spec.layers)
