@@ -351,7 +351,8 @@ def our_subset(options: Options) -> Found:
 
     from adapt_infinity.selector_experts.choosing import choose_experts
     from adapt_infinity.selector_experts.scoring import SelectorParams, start_record
-    from adapt_infinity.subset.selecting import SubsetParams, select_subset
+    from adapt_infinity.subset.params import SubsetParams
+    from adapt_infinity.subset.selecting import select_subset
 
     ids, cluster, names, scores = fabricated_scores(options)
     scores = scores.assign(sample_id=ids, nll=scores["el2n"], trained_nll=np.nan)
@@ -441,8 +442,8 @@ def facility_location(options: Options) -> Found:
     rows = np.asarray(mapped, dtype=np.float32)
     budget = len(rows) // 10
     if options.child == "ours":
+        from adapt_infinity.subset.samplers import Members
         from adapt_infinity.subset.samplers.facility_location import sample
-        from adapt_infinity.subset.selecting import Members
 
         members = Members(np.arange(len(rows)), np.zeros(len(rows)), lambda: rows)
         params: Any = None  # this sampler reads none

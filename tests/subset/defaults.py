@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from adapt_infinity.subset.selecting import SubsetParams
+from adapt_infinity.subset.params import SubsetParams
 
 NO_REQUESTS = pd.DataFrame({"sample_id": np.zeros(0, np.int64), "include": np.zeros(0, dtype=bool)})
 DEFAULTS = {

@@ -1,4 +1,4 @@
-"""Water-filling: exact sums, never more than there is, small groups whole."""
+"""Water-filling: sums are exact, shares do not exceed groups, and small groups are taken whole."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ WEIGHTS = st.floats(0, 1e6) | st.sampled_from([0.0, 1e-300, 5e-324, 1e300])
 
 
 def one_by_one(sizes: np.ndarray, budget: int) -> list[int]:
-    """METHOD 5 as it is told: from the emptiest to the fullest, each min(size, remaining // groups left)."""
+    """The definition (docs/method.md, section 5): from the smallest group on, min(size, remaining // groups left)."""
     shares, remaining = [0] * len(sizes), min(budget, int(sizes.sum()))
     for left, group in zip(range(len(sizes), 0, -1), np.lexsort((-np.arange(len(sizes)), sizes)), strict=True):
         shares[group] = min(int(sizes[group]), remaining // left)
@@ -24,7 +24,7 @@ def one_by_one(sizes: np.ndarray, budget: int) -> list[int]:
 
 
 def test_by_hand() -> None:
-    """10 over groups of 1, 9, 4: one is whole, the others share 9, and the odd one goes to the largest."""
+    """10 over groups of 1, 9, 4: the first is taken whole, the others share 9, and the odd row goes to the largest."""
     assert equal_shares(np.array([1, 9, 4]), 10).tolist() == [1, 5, 4]
     assert equal_shares(np.array([3, 3, 3]), 4).tolist() == [2, 1, 1]
     assert equal_shares(np.array([0, 2]), 0).tolist() == [0, 0]
@@ -34,13 +34,13 @@ def test_by_hand() -> None:
 
 @given(SIZES, BUDGETS)
 @settings(deadline=None)
-def test_equal_shares_are_the_visit_from_the_emptiest_to_the_fullest(sizes: np.ndarray, budget: int) -> None:
+def test_equal_shares_agree_with_the_definition(sizes: np.ndarray, budget: int) -> None:
     shares = equal_shares(sizes, budget)
     assert shares.tolist() == one_by_one(sizes, budget)
     assert shares.sum() == min(budget, sizes.sum())
     assert (shares <= sizes).all()
     short = shares < sizes
-    if short.any():  # who is not whole has the highest share there is, but for the remainder
+    if short.any():  # groups that are not taken whole have the largest share, except for the remainder
         assert shares[short].min() >= shares.max() - 1
 
 
@@ -62,14 +62,14 @@ def test_equal_weights_are_equal_shares(sizes: np.ndarray, budget: int, weight: 
 
 
 def test_weighted_by_hand() -> None:
-    """100 by 1 : 2 : 7 are 10, 20, 70; a surplus is shared anew; weight 0 waits until all are full."""
+    """100 in proportion 1 : 2 : 7 is 10, 20, 70; a surplus is divided over the others; weight 0 comes last."""
     assert weighted_shares(np.array([90, 90, 90]), np.array([1.0, 2.0, 7.0]), 100).tolist() == [10, 20, 70]
     assert weighted_shares(np.array([90, 90, 10]), np.array([1.0, 2.0, 7.0]), 100).tolist() == [30, 60, 10]
     assert weighted_shares(np.array([5, 5, 9]), np.array([1.0, 0.0, 0.0]), 8).tolist() == [5, 1, 2]
 
 
 @pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
-def test_a_weight_that_is_none_is_an_error(weight: float) -> None:
+def test_a_wrong_weight_is_an_error(weight: float) -> None:
     with pytest.raises(ValueError, match="weights"):
         weighted_shares(np.array([1, 2]), np.array([1.0, weight]), 2)
 
@@ -80,7 +80,7 @@ def test_a_negative_budget_is_an_error() -> None:
 
 
 def test_take_by_hand() -> None:
-    """The queue is 3 2 1 0: of group 0 (rows 0, 2, 3) the first two are 3 and 2; group 2 may give none."""
+    """The queue is 3 2 1 0: of group 0 (rows 0, 2, 3) the first two are 3 and 2; group 2 has a share of 0."""
     taken = take(np.array([0, 1, 0, 0, 2]), np.array([2, 1, 0]), np.array([3, 2, 1, 0, 4]))
     assert taken.tolist() == [False, True, True, True, False]
 

@@ -1,7 +1,8 @@
-"""Twenty rounds of arrivals: skills of half a per cent keep their equal share of what is trained on and of the pool.
+"""Twenty rounds of arrivals: rare skills keep their equal share of the subset and of the pool.
 
-With twice as many clusters as skills they do so from eight samples on. With fewer clusters or samples, k-means may
-leave two rare skills in one cluster, which then has one share for both.
+A rare skill is half a per cent of the arrivals. With twice as many clusters as skills, the shares hold from eight
+samples on. With fewer clusters or samples, k-means may join two rare skills in one cluster, which then has one share
+for both.
 """
 
 import numpy as np
@@ -19,8 +20,8 @@ from tests.pseudo_skills.planted import params as cluster_params
 from tests.selector_experts.test_choosing import params as selector_params
 from tests.subset.defaults import NO_REQUESTS, StubFeatures, subset_params
 
-SKILLS, RARE = 20, (17, 18, 19)  # the last three are half a per cent each of what arrives
-CLUSTERS, FOUND = 40, 8
+SKILLS, RARE = 20, (17, 18, 19)  # each of the last three is half a per cent of the arrivals
+CLUSTERS, LEAST_SAMPLES = 40, 8
 ARRIVING, BUDGET, POOL, DIM = 1200, 300, 1500, 64
 ROUNDS = 20
 
@@ -41,26 +42,26 @@ def test_rare_skills_keep_at_least_their_equal_share(sampler: str, seed: int) ->
         ids = np.arange(ARRIVING) + ARRIVING * (round - 1)
         pool = pd.concat([pool, pd.DataFrame({"sample_id": ids, "skill": skill})], ignore_index=True)
         rows = np.concatenate([rows, arrived.astype(np.float16)])
-        there = {number: int((pool["skill"] == number).sum()) for number in RARE}
+        present = {number: int((pool["skill"] == number).sum()) for number in RARE}
 
         subset, removals = one_round(pool, rows, round, sampler, must_keep)
         chosen = pool["skill"][subset["selected"].to_numpy()].value_counts()
         kept = ~pool["sample_id"].isin(removals["sample_id"]).to_numpy()
-        left = pool["skill"][kept].value_counts()
+        remaining = pool["skill"][kept].value_counts()
         assert subset["selected"].sum() == BUDGET
         assert kept.sum() == min(POOL, len(pool))
-        for number, count in there.items():
-            if count < FOUND:
+        for number, count in present.items():
+            if count < LEAST_SAMPLES:
                 continue
             assert chosen.get(number, 0) >= min(count, BUDGET // CLUSTERS), (round, number)
-            assert left.get(number, 0) >= min(count, POOL // CLUSTERS), (round, number)
+            assert remaining.get(number, 0) >= min(count, POOL // CLUSTERS), (round, number)
         pool, rows = pool[kept].reset_index(drop=True), rows[kept]
 
 
 def one_round(
     pool: pd.DataFrame, rows: np.ndarray, round: int, sampler: str, must_keep: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Clusters, experts, subset and removals of a pool whose gradients and embeddings are these."""
+    """The subset and the removals of a pool whose gradients and embeddings are these rows."""
     ids = pool["sample_id"].to_numpy()
     draw = np.random.default_rng(round)
     scores = pd.DataFrame({"sample_id": ids, "el2n": draw.random(len(ids)), "grand": draw.gamma(2, size=len(ids))})
@@ -69,7 +70,7 @@ def one_round(
     experts = choose_experts(clusters, scores, *start_record(), selector_params(["el2n", "grand"]), round)
     pool_rows = pool.assign(source="s", skill=pool["skill"].astype(str), round=round)
     features = StubFeatures(ids, rows, rows, scores)
-    wanted = subset_params(BUDGET, sampler=sampler)
-    subset = select_subset(pool_rows, clusters, scores, features, experts, NO_REQUESTS, wanted)
+    given = subset_params(BUDGET, sampler=sampler)
+    subset = select_subset(pool_rows, clusters, scores, features, experts, NO_REQUESTS, given)
     pruning = pruning_params(POOL, ranking="centroid", block=1024)
     return subset, choose_removals_by_cluster(pool_rows, clusters, rows, scores, experts, must_keep, pruning)

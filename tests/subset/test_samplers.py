@@ -1,4 +1,4 @@
-"""What every sampler keeps to, and what each of them does."""
+"""Samplers: the contract of all, and the rule of each."""
 
 from itertools import combinations
 
@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt_infinity import registry
-from adapt_infinity.subset.samplers import ccs
-from adapt_infinity.subset.selecting import SAMPLERS, Members, SubsetParams
+from adapt_infinity.subset import samplers
+from adapt_infinity.subset.params import SubsetParams
+from adapt_infinity.subset.samplers import Members, ccs
 from tests.subset.defaults import subset_params
 
-NAMES = registry.names(SAMPLERS)
+NAMES = samplers.names()
 SCORES = st.lists(st.sampled_from([0.0, 0.5, 1.0, -3.0]) | st.floats(-1e9, 1e9), max_size=80)
 
 
@@ -21,16 +21,16 @@ def params(sampler: str = "ccs", strata: int = 50, cut: float = 0.0, cut_tails: 
 
 
 def vectors(ids: np.ndarray) -> np.ndarray:
-    """Every sample's own direction."""
+    """One random direction per sample id."""
     rows = np.array([np.random.default_rng(sample_id).normal(size=5) for sample_id in ids]).reshape(len(ids), 5)
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def draw(
+def sampled(
     name: str, scores: list[float], ids: list[int], budget: int, settings: SubsetParams, seed: int = 0
 ) -> tuple[dict[int, bool], dict[int, int]]:
-    """Selected and stratum by sample id."""
-    sample = registry.load(SAMPLERS, name, "sample")
+    """Whether each sample is selected, and its stratum, by sample id."""
+    sample = samplers.load(name)
     numbers = np.array(ids, dtype=np.int64)
     members = Members(numbers, np.array(scores, dtype=np.float64), lambda: vectors(numbers))
     selected, stratum = sample(members, budget, np.random.default_rng(seed), settings)
@@ -40,9 +40,9 @@ def draw(
 def picked(
     name: str, scores: list[float], budget: int, settings: SubsetParams | None = None, seed: int = 0
 ) -> list[int]:
-    """Ids that are selected, where the ids are 0, 1, …"""
-    selected, _ = draw(name, scores, list(range(len(scores))), budget, settings or params(name), seed)
-    return [sample_id for sample_id, is_in in selected.items() if is_in]
+    """The selected ids, where the ids are 0, 1, …"""
+    selected, _ = sampled(name, scores, list(range(len(scores))), budget, settings or params(name), seed)
+    return [sample_id for sample_id, chosen in selected.items() if chosen]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,7 +66,7 @@ def test_another_seed_draws_other_rows(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ccs", "random"])
 def test_draws_are_uniform(name: str) -> None:
-    """Among rows of one score each is drawn as often as any other: 3 of 10, 600 times, is 180 ± 11."""
+    """Rows with equal scores are drawn equally often: 3 of 10 rows, 600 times, are 180 ± 11 draws of each."""
     counts = np.zeros(10)
     for seed in range(600):
         counts[picked(name, [1.0] * 10, 3, seed=seed)] += 1
@@ -83,7 +83,7 @@ def test_top_bottom_and_middle_by_hand() -> None:
 
 
 def test_ccs_takes_rare_strata_whole() -> None:
-    """90 easy rows, 2 hard ones, and one between: each stratum may give 4, so the rare ones give all."""
+    """90 easy rows, 2 hard ones and one between them: each stratum gives up to 4 rows, so the rare ones give all."""
     scores = [0.0] * 90 + [1.0, 1.0, 0.5]
     selected = picked("ccs", scores, 12, params(strata=3))
     assert selected[-3:] == [90, 91, 92]
@@ -91,11 +91,11 @@ def test_ccs_takes_rare_strata_whole() -> None:
 
 
 def test_ccs_strata_by_hand() -> None:
-    _, stratum = draw("ccs", [0.0, 0.24, 0.26, 0.5, 1.0], [1, 2, 3, 4, 5], 2, params(strata=4))
+    _, stratum = sampled("ccs", [0.0, 0.24, 0.26, 0.5, 1.0], [1, 2, 3, 4, 5], 2, params(strata=4))
     assert list(stratum.values()) == [0, 0, 1, 2, 3]
 
 
-def test_ccs_shares_are_visited_from_the_emptiest() -> None:
+def test_ccs_fills_strata_from_the_smallest() -> None:
     """Strata of 1, 5, 10 and a budget of 9: 1, then 8 // 2 = 4, then the last 4."""
     scores = [0.0] * 1 + [0.5] * 5 + [1.0] * 10
     selected = np.array(picked("ccs", scores, 9, params(strata=3)))
@@ -106,17 +106,17 @@ def test_ccs_shares_are_visited_from_the_emptiest() -> None:
     ]
 
 
-def test_what_ccs_cuts_comes_back_last() -> None:
-    """Ten rows, the hardest 30 % cut: 7 are there without them, then the least hard of the cut ones."""
+def test_ccs_takes_cut_rows_last() -> None:
+    """Of ten rows the hardest 30 % are cut: first the other 7 are taken, then the easiest cut one."""
     scores = [float(row) for row in range(10)]
     assert picked("ccs", scores, 7, params(cut=0.3)) == [0, 1, 2, 3, 4, 5, 6]
     assert picked("ccs", scores, 8, params(cut=0.3)) == [0, 1, 2, 3, 4, 5, 6, 7]
     assert picked("ccs", scores, 10, params(cut=0.3)) == list(range(10))
-    _, stratum = draw("ccs", scores, list(range(10)), 7, params(cut=0.3))
-    assert [sample_id for sample_id, place in stratum.items() if place == -1] == [7, 8, 9]
+    _, stratum = sampled("ccs", scores, list(range(10)), 7, params(cut=0.3))
+    assert [sample_id for sample_id, number in stratum.items() if number == -1] == [7, 8, 9]
 
 
-def test_ccs_cuts_both_tails_and_gives_them_back_alternately() -> None:
+def test_ccs_takes_cut_tails_alternately() -> None:
     scores = [float(row) for row in range(40)]
     assert picked("ccs", scores, 36, params(cut_tails=True)) == list(range(2, 38))
     assert picked("ccs", scores, 37, params(cut_tails=True)) == list(range(1, 38))
@@ -124,16 +124,16 @@ def test_ccs_cuts_both_tails_and_gives_them_back_alternately() -> None:
     assert picked("ccs", scores, 39, params(cut_tails=True)) == list(range(39))
 
 
-def test_no_cut_leaves_nothing() -> None:
-    """One row always stays, so that strata exist."""
+def test_a_cut_leaves_at_least_one_row() -> None:
+    """Strata need at least one row."""
     assert ccs._kept_range(100, params(cut=0.99, cut_tails=True)) == (5, 6)
     assert ccs._kept_range(1, params(cut=0.99, cut_tails=True)) == (0, 1)
 
 
-def compared(name: str, rows: np.ndarray, budget: int) -> list[int]:
-    """Rows that a sampler takes which compares them."""
+def selected_rows(name: str, rows: np.ndarray, budget: int) -> list[int]:
+    """The rows that a sampler takes when it compares vectors."""
     members = Members(np.arange(len(rows)), np.zeros(len(rows)), lambda: rows)
-    selected, _ = registry.load(SAMPLERS, name, "sample")(members, budget, np.random.default_rng(0), params(name))
+    selected, _ = samplers.load(name)(members, budget, np.random.default_rng(0), params(name))
     return np.flatnonzero(selected).tolist()
 
 
@@ -143,11 +143,11 @@ def circle(*degrees: float) -> np.ndarray:
 
 
 def test_k_center_by_hand() -> None:
-    """The most central row, then the farthest from it, then the farthest from both."""
+    """First the most central row, then the one farthest from it, then the one farthest from both."""
     rows = circle(0, 10, 20, 40, 90)
-    assert compared("k_center", rows, 1) == [3]
-    assert compared("k_center", rows, 2) == [3, 4]
-    assert compared("k_center", rows, 3) == [0, 3, 4]
+    assert selected_rows("k_center", rows, 1) == [3]
+    assert selected_rows("k_center", rows, 2) == [3, 4]
+    assert selected_rows("k_center", rows, 3) == [0, 3, 4]
 
 
 @given(st.integers(0, 10**6), st.integers(1, 3))
@@ -155,34 +155,36 @@ def test_k_center_by_hand() -> None:
 def test_k_center_is_within_twice_the_best(seed: int, budget: int) -> None:
     rows = vectors(np.arange(seed, seed + 8))
 
-    def reach(taken: tuple[int, ...]) -> float:
+    def largest_distance(taken: tuple[int, ...]) -> float:
         angles = np.arccos((rows @ rows[list(taken)].T).clip(-1, 1))
         return float(angles.min(axis=1).max())
 
-    best = min(map(reach, combinations(range(8), budget)))
-    assert reach(tuple(compared("k_center", rows, budget))) <= 2 * best + 1e-3
+    best = min(map(largest_distance, combinations(range(8), budget)))
+    assert largest_distance(tuple(selected_rows("k_center", rows, budget))) <= 2 * best + 1e-3
 
 
-def served(rows: np.ndarray, taken: list[int]) -> float:
+def objective(rows: np.ndarray, taken: list[int]) -> float:
     return float((1 + rows.astype(np.float64) @ rows[taken].T).max(axis=1).sum())
 
 
 @given(st.integers(0, 10**6), st.integers(1, 6))
 @settings(max_examples=25, deadline=None)
-def test_lazy_facility_location_is_the_greedy_one(seed: int, budget: int) -> None:
+def test_lazy_facility_location_equals_the_greedy_one(seed: int, budget: int) -> None:
     rows = vectors(np.arange(seed, seed + 12))
     taken: list[int] = []
     for _ in range(budget):
-        taken.append(max(set(range(12)) - set(taken), key=lambda row: served(rows, [*taken, row])))
-    assert served(rows, compared("facility_location", rows, budget)) == pytest.approx(served(rows, taken), abs=1e-3)
+        taken.append(max(set(range(12)) - set(taken), key=lambda row: objective(rows, [*taken, row])))
+    assert objective(rows, selected_rows("facility_location", rows, budget)) == pytest.approx(
+        objective(rows, taken), abs=1e-3
+    )
 
 
-def test_facility_location_serves_both_groups() -> None:
+def test_facility_location_takes_from_both_groups() -> None:
     rows = circle(*range(0, 10), *range(90, 94))
-    assert [row >= 10 for row in compared("facility_location", rows, 2)] == [False, True]
+    assert [row >= 10 for row in selected_rows("facility_location", rows, 2)] == [False, True]
 
 
-def test_copies_are_taken_last_and_the_first_of_them_first() -> None:
+def test_duplicates_are_taken_last_in_the_order_of_ids() -> None:
     rows = circle(0, 0, 0, 60, 120)
     for name in ("k_center", "facility_location"):
-        assert compared(name, rows, 3) == [0, 3, 4], name
+        assert selected_rows(name, rows, 3) == [0, 3, 4], name

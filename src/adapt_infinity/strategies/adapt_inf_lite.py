@@ -1,9 +1,9 @@
-"""Adapt-∞ LITE (Maharana et al., arXiv:2410.10636, section 3.5; METHOD section 8): prune first, then the same round on
-what is left. The point is the price: only the shortlist is read with gradients.
+"""Adapt-∞ LITE (Maharana et al., arXiv:2410.10636, section 3.5; docs/method.md, section 8): redundant samples are
+removed first, and the round of Adapt-∞ runs on the rest. This is cheaper, because only the rest is read with gradients.
 
-What is pruned by has to be cheap. It is what samples show, ask and answer, read before the language model's first layer
-(model/modality_embeddings.py): the vision tower runs, no decoder layer does. `probe.feature` and `probe.proxy` make the
-second reading still cheaper.
+Redundancy is measured on cheap vectors: the embeddings of a sample's images, questions and answers before the language
+model's first layer (model/modality_embeddings.py). They need the vision tower but no decoder layer. `probe.feature` and
+`probe.proxy` make the reading of the rest still cheaper.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from adapt_infinity.data.tables import align_rows
+from adapt_infinity.data.tables import align_rows, require_columns
 from adapt_infinity.pruning.removals import PruningParams, choose_removals_by_cluster, nothing_removed
 from adapt_infinity.pruning.removals import prune_redundant as keep
 from adapt_infinity.pseudo_skills.finding import cluster_rows
@@ -26,7 +26,7 @@ __all__ = ["ShortlistParams", "keep", "select", "shortlist"]
 class ShortlistParams:
     """params:shortlist."""
 
-    pool_size: int  # rows that are left to be read with gradients
+    pool_size: int  # samples that remain, and are read with gradients
 
     def __post_init__(self) -> None:
         if self.pool_size < 1:
@@ -41,12 +41,16 @@ def shortlist(
     pruning_params: PruningParams,
     shortlist_params: ShortlistParams,
 ) -> pd.DataFrame:
-    """Rows that resemble another of their cluster leave for good, down to `shortlist.pool_size`, before anything is
-    read.
+    """The samples that leave the joined pool before the probe, so that `shortlist.pool_size` remain.
 
-    Clusters are `pseudo_skills.k` of the same vectors; the rule is `pruning.rule`, and of two alike the one that is
-    farther from the centroid stays.
+    joined_rows: sample_id, source, skill, round; joined_parts: sample_id, vector (the sample's embedding).
+
+    The vectors are clustered into `pseudo_skills.k` clusters, and samples that resemble another one of their cluster
+    are removed by `pruning.rule`; of two similar samples the one farther from the centroid stays. Returns the table of
+    `choose_removals_by_cluster`. `ValueError` for a missing column.
     """
+    require_columns(joined_rows, "joined_rows", ("sample_id",))
+    require_columns(joined_parts, "joined_parts", ("sample_id", "vector"))
     if len(joined_rows) <= shortlist_params.pool_size:
         return nothing_removed()
     ids = joined_rows["sample_id"].to_numpy()
@@ -54,7 +58,7 @@ def shortlist(
     params = replace(pseudo_skills_params, space="embeddings", warm_start=False)
     clusters, _ = cluster_rows({"embeddings": vectors}, ids, params, start_clusters())
     down_to = replace(pruning_params, pool_size=shortlist_params.pool_size, ranking="centroid")
-    nobody = pd.DataFrame({"cluster": [], "expert": [], "chosen": []})
+    no_experts = pd.DataFrame({"cluster": [], "expert": [], "chosen": []})
     return choose_removals_by_cluster(
-        joined_rows, clusters, vectors, pd.DataFrame({"sample_id": ids}), nobody, must_keep, down_to
+        joined_rows, clusters, vectors, pd.DataFrame({"sample_id": ids}), no_experts, must_keep, down_to
     )

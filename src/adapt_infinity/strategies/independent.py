@@ -1,6 +1,6 @@
-"""Independent: every round trains genesis' adapter on its own arrivals, as if there were no stream.
+"""Independent: every round trains the adapter of round 0 on its own arrivals, as if there were no earlier rounds.
 
-A ruler: what a dataset comes to alone is the reference of the relative gain.
+This is a reference baseline: what a dataset reaches alone is the reference of the relative gain.
 """
 
 from adapt_infinity.pruning.removals import prune_uniformly as keep

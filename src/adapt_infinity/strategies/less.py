@@ -1,9 +1,9 @@
-"""LESS (Xia et al. 2024, arXiv:2402.04333): the rows whose training would help the validation samples of some skill
+"""LESS (Xia et al. 2024, arXiv:2402.04333): the samples whose training would help the validation samples of some skill
 most, by the cosine of Adam-preconditioned gradients.
 
-As published, the skill that gains most counts, and the highest influences are taken. Gradients are those of the probed
-layers at the present adapter, where LESS sums over checkpoints of a warm-up run; those of the validation samples are
-preconditioned as the others are.
+As published, the skill that is helped most counts, and the samples of highest influence are taken. Gradients are those
+of the probed layers with the current adapter, where LESS sums over checkpoints of a warm-up run. Gradients of
+validation samples are preconditioned in the same way.
 """
 
 from adapt_infinity.pruning.removals import prune_uniformly as keep

@@ -1,13 +1,14 @@
-"""Multitask: every round trains genesis' adapter anew, on all that has arrived so far, with as many samples as the
-rounds up to now had together.
+"""Multitask: every round trains the adapter of round 0 anew, on samples of all arrivals so far, as many as all rounds
+so far had together.
 
-A ruler: what joint training comes to, which no stream has. It keeps everything, whatever `pruning.pool_size` says.
+This is a reference baseline: joint training, which no stream of rounds allows. It keeps every sample, whatever
+`pruning.pool_size` is.
 """
 
 import pandas as pd
 
 from adapt_infinity.pruning.removals import nothing_removed
-from adapt_infinity.subset.selecting import SubsetParams
+from adapt_infinity.subset.params import SubsetParams
 from adapt_infinity.subset.uniform import draw_uniformly
 
 START = "genesis"
@@ -15,10 +16,10 @@ KEEPS_ALL = True
 
 
 def select(pool_rows: pd.DataFrame, round: int, requests: pd.DataFrame, subset_params: SubsetParams) -> pd.DataFrame:
-    """Round · budget rows of everything; of `subset_params` budget, seed and limits are read."""
+    """Select round · budget random samples of the pool."""
     return draw_uniformly(pool_rows, round, requests, subset_params, rounds=round)
 
 
 def keep() -> pd.DataFrame:
-    """Nothing leaves."""
+    """No sample leaves the pool."""
     return nothing_removed()

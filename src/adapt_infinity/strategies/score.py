@@ -1,7 +1,7 @@
-"""One static score over the whole pool, such as `score:perplexity`: no pseudo-skills, and the same expert for all.
+"""One score for the whole pool, such as `score:perplexity`: no pseudo-skills, and the same expert for all samples.
 
-What selector experts have to beat. The rows are drawn as adapt_inf draws a cluster's (`subset.sampler`), and leave the
-pool at random.
+This is a baseline for selector experts. Samples are drawn by `subset.sampler`, as Adapt-∞ draws those of one cluster,
+and leave the pool at random.
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ __all__ = ["ARGUMENT", "PRESETS", "keep", "presets_of", "select"]
 
 
 def presets_of(score: str) -> dict[str, Any]:
-    """A score pays for the passes that it needs; a comparison may look at gradients."""
+    """Settings of the probe, so that it makes only the passes that the score needs; comparisons may need gradients."""
     if score in comparisons.names():
         return {"probe": {"image_grounding": False}}
-    needed = scores.needs(score) if score in scores.names() else ()  # tokens, say, are counted in any reading
+    needed = scores.needs(score) if score in scores.names() else ()  # counts such as tokens need no pass of their own
     feature = {} if "gradient_norm" in needed else {"feature": "embedding"}
     return {"probe": {**feature, "image_grounding": "nll_without_image" in needed}}

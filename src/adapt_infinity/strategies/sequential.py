@@ -1,6 +1,6 @@
-"""Sequential: train on what has just arrived and nothing else. What is forgotten without any replay.
+"""Sequential: train on the samples that have just arrived only. It shows what is forgotten without replay.
 
-The pool is kept as others keep it, though nothing of it is read again: all strategies store as many samples.
+The pool is kept at the same size as by other strategies, although old samples are not read again.
 """
 
 from adapt_infinity.pruning.removals import prune_uniformly as keep

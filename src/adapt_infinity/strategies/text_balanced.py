@@ -1,12 +1,12 @@
-"""Text-balanced: equal shares over clusters of the questions' words. Nearly free, since no model reads anything: it is
-what clustering by gradients has to beat.
+"""Text-balanced: equal shares for clusters of the questions' words. No model is run, so it costs almost nothing, and it
+is the baseline for clustering by gradients.
 """
 
 import pandas as pd
 
-from adapt_infinity.data.tables import align_rows
+from adapt_infinity.data.tables import align_rows, require_columns
 from adapt_infinity.pruning.removals import PruningParams, drop_at_random
-from adapt_infinity.subset.selecting import SubsetParams
+from adapt_infinity.subset.params import SubsetParams
 from adapt_infinity.subset.uniform import draw_balanced
 
 
@@ -17,7 +17,7 @@ def select(
     requests: pd.DataFrame,
     subset_params: SubsetParams,
 ) -> pd.DataFrame:
-    """`budget` rows, equally many of each cluster where there are; budget, seed and limits are read."""
+    """Select `budget` random samples in equal shares of the clusters (question_clusters: sample_id, cluster)."""
     cluster = _cluster(pool_rows, question_clusters)
     return draw_balanced(pool_rows, cluster.to_numpy(), round, requests, subset_params)
 
@@ -29,10 +29,12 @@ def keep(
     must_keep: pd.DataFrame,
     pruning_params: PruningParams,
 ) -> pd.DataFrame:
-    """Drop rows down to the pool size, the largest clusters first; only pool_size and seed are read."""
+    """Remove random samples down to the pool size, largest clusters first; only pool_size and seed count."""
     cluster, size = _cluster(pool_rows, question_clusters), pruning_params.pool_size
     return drop_at_random(pool_rows, cluster.to_numpy(), must_keep, size, [pruning_params.seed, round])
 
 
 def _cluster(pool_rows: pd.DataFrame, question_clusters: pd.DataFrame) -> pd.Series:
+    """The cluster of each pool row."""
+    require_columns(question_clusters, "question_clusters", ("sample_id", "cluster"))
     return align_rows(question_clusters, pool_rows["sample_id"].to_numpy())["cluster"].astype("int64")

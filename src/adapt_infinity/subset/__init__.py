@@ -1,9 +1,12 @@
-"""Subset: which samples of the pool the round trains on (docs/method.md, section 5).
+"""Subset: the samples of the pool that the round trains on (docs/method.md, section 5).
 
-selecting.py    the subset table: which rows are trained on, and why each was or was not
-budgets.py      how many rows each group gives, and which
-shares/         how the budget is divided over clusters, one file per rule
-samplers/       which rows of one cluster are taken, one file per sampler
-constraints.py  lists, floors and caps that hold whatever chooses the subset
-uniform.py      draws that judge no sample
+params.py        the parameters of this stage
+selecting.py     selection by clusters and scores
+cluster_draw.py  the draw of a number of samples from the clusters: shares, then a sampler in each cluster
+uniform.py       random selection, without scores
+table.py         the table of the subset
+budgets.py       division of a budget into shares of groups
+shares/          rules for the shares of the clusters, one file each
+samplers/        rules for the samples that are taken from a cluster, one file each
+constraints.py   lists, minimum and maximum numbers of samples, for every strategy
 """

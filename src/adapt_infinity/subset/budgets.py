@@ -1,8 +1,8 @@
-"""Budgets: how many rows each group may give, and which rows they are once each row has its place in a queue.
+"""Budgets: how many rows each group gives, and which rows these are once the rows of each group are ordered.
 
-The rule is water-filling (METHOD section 5): every group gets the same level, the smallest group first; what
-a group cannot use flows to the larger ones. Selection shares out the training budget with it, pruning the
-pool size, and coverage-centric sampling the budget of one cluster over its strata.
+The rule is water-filling (docs/method.md, section 5): groups get equal shares, from the smallest group on, and what a
+group cannot use goes to the larger ones. Selection divides the training budget in this way over clusters, pruning the
+pool size, and coverage-centric sampling the share of one cluster over its strata.
 """
 
 from collections.abc import Callable
@@ -11,28 +11,29 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 Rule = Callable[[Bool[np.ndarray, " groups"], int], Int[np.ndarray, " some"]]
-"""some groups, a budget → the shares of these groups."""
-NEGLIGIBLE = 1e-12  # of the largest weight: what is less counts as 0
+"""A rule for shares: which groups take part, and a budget → the shares of these groups."""
+NEGLIGIBLE = 1e-12  # weights below this share of the largest one count as 0
 
 
 def equal_shares(sizes: Int[np.ndarray, " groups"], budget: int) -> Int[np.ndarray, " groups"]:
-    """Equal shares of `budget`; they add up to min(budget, all rows) exactly, and none exceeds its group.
+    """Divide `budget` into equal shares, which add up to min(budget, all rows) and do not exceed the group sizes.
 
-    The same as visiting the groups from the emptiest to the fullest, each giving min(size, remaining //
-    groups left): a group that fits the level is taken whole, and the remainder of the division goes one each
-    to the largest groups (of equally large ones, to those listed first). A larger group never gets less.
+    The result is that of visiting the groups from the smallest to the largest, where each gives min(size, remaining
+    budget // remaining groups). A group that is not larger than its share is taken whole. The remainder of the division
+    goes to the largest groups, one row each (among equally large ones, to those listed first). A larger group never
+    gets less than a smaller one. `ValueError` for a negative budget.
     """
     _check(sizes, budget)
     shares = np.zeros(len(sizes), dtype=np.int64)
     if budget >= sizes.sum():
         return shares + sizes
-    ascending = np.lexsort((-np.arange(len(sizes)), sizes))  # the last ones are the largest, listed first
+    ascending = np.lexsort((-np.arange(len(sizes)), sizes))  # ends with the largest; of equal ones the first listed
     sorted_sizes = sizes[ascending].astype(np.int64)
     before = np.cumsum(sorted_sizes) - sorted_sizes
-    left = len(sizes) - np.arange(len(sizes))
-    levels = (budget - before) // left  # level of the water if all groups before this one are taken whole
-    first = int(np.argmax(levels < sorted_sizes))  # the first group that does not fit its share
-    level, remainder = divmod(int(budget - before[first]), int(left[first]))
+    remaining = len(sizes) - np.arange(len(sizes))
+    levels = (budget - before) // remaining  # equal share of the rest, if all smaller groups are taken whole
+    first = int(np.argmax(levels < sorted_sizes))  # the first group that is larger than its share
+    level, remainder = divmod(int(budget - before[first]), int(remaining[first]))
     filled = np.minimum(sorted_sizes, level)
     filled[len(sizes) - remainder :] += 1
     shares[ascending] = filled
@@ -42,12 +43,12 @@ def equal_shares(sizes: Int[np.ndarray, " groups"], budget: int) -> Int[np.ndarr
 def weighted_shares(
     sizes: Int[np.ndarray, " groups"], weights: Float[np.ndarray, " groups"], budget: int
 ) -> Int[np.ndarray, " groups"]:
-    """Shares proportional to `weights`, with the sum and the bounds of `equal_shares`.
+    """Divide `budget` in proportion to the weights, with the sum and the bounds of `equal_shares`.
 
-    A group whose proportional share exceeds its size is taken whole and the rest is shared anew among the
-    others. What is lost by rounding down goes one each to the largest fractions (then to the larger group,
-    then to the one listed first). A group of weight 0 gets what is left when all others are taken whole, by
-    equal shares. Weights that are negative or not finite are a `ValueError`.
+    A group whose proportional share exceeds its size is taken whole, and the rest of the budget is divided over the
+    others. Rows that are lost by rounding down go to the largest fractions, one row each (among equal ones to the
+    larger group, then to the one listed first). Groups of weight 0 get equal shares of what is left when all others are
+    taken whole. `ValueError` for a negative budget, and for weights that are negative or not finite.
     """
     _check(sizes, budget)
     if not (np.isfinite(weights) & (weights >= 0)).all():
@@ -64,14 +65,14 @@ def weighted_shares(
         shares[rest] = equal_shares(sizes[rest], budget - int(shares.sum()))
         return shares
     size, weight = sizes[weighted].astype(np.int64), relative[weighted].astype(np.float64)
-    order = np.argsort(size / weight, kind="stable")  # the order in which rising water reaches their rims
+    order = np.argsort(size / weight, kind="stable")  # the order in which groups are exhausted as the budget grows
     size, weight = size[order], weight[order]
     before = np.cumsum(size) - size
-    weight_left = np.cumsum(weight[::-1])[::-1]
-    overflows = (budget - before) * weight < size * weight_left
-    first = int(np.argmax(overflows))
-    assert overflows[first]
-    share = (budget - before[first]) * weight / weight_left[first]
+    weight_remaining = np.cumsum(weight[::-1])[::-1]
+    exceeds = (budget - before) * weight < size * weight_remaining  # whether the group is larger than its share
+    first = int(np.argmax(exceeds))
+    assert exceeds[first]
+    share = (budget - before[first]) * weight / weight_remaining[first]
     filled = np.minimum(np.floor(share).astype(np.int64), size)
     queue = np.lexsort((weighted[order], -size, filled - share))  # the largest fractions first
     remainder = int(budget - filled.sum())
@@ -85,9 +86,9 @@ def weighted_shares(
 
 
 def at_least(rule: Rule, least: Int[np.ndarray, " groups"], budget: int) -> Int[np.ndarray, " groups"]:
-    """Shares by `rule`, none below `least`: a group that would get less gets that, and the others share the rest anew.
+    """Shares by `rule` of which none is below `least`, whose sum must not exceed `budget`.
 
-    `least` must add up to no more than `budget`.
+    A group that would get less gets `least`, and the rule divides the rest over the other groups.
     """
     free = np.ones(len(least), dtype=bool)
     shares = least.astype(np.int64)
@@ -103,17 +104,17 @@ def at_least(rule: Rule, least: Int[np.ndarray, " groups"], budget: int) -> Int[
 def take(
     groups: Int[np.ndarray, " n"], shares: Int[np.ndarray, " groups"], queue: Int[np.ndarray, " n"]
 ) -> Bool[np.ndarray, " n"]:
-    """True for the first `shares[g]` rows in the queue of every group g (0, 1, …); `queue` lists all rows."""
-    arranged = queue[np.argsort(groups[queue], kind="stable")]
+    """Whether each row is among the first `shares[g]` rows of its group g (0, 1, …); `queue` orders all rows."""
+    by_group = queue[np.argsort(groups[queue], kind="stable")]
     sizes = np.bincount(groups, minlength=len(shares))
-    places = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    positions = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     taken = np.zeros(len(groups), dtype=bool)
-    taken[arranged] = places < np.repeat(shares, sizes)
+    taken[by_group] = positions < np.repeat(shares, sizes)
     return taken
 
 
 def shuffled(sample_ids: Int[np.ndarray, " n"], rng: np.random.Generator) -> Int[np.ndarray, " n"]:
-    """Row numbers in a random order that depends on the ids, not on how the rows are listed."""
+    """Row numbers in a random order that depends on the ids, but not on the order of the rows."""
     return np.argsort(sample_ids, kind="stable")[rng.permutation(len(sample_ids))]
 
 

@@ -1,12 +1,12 @@
-"""What a subset must and must not hold, whatever chooses it: lists, floors, caps.
+"""Constraints on the subset that hold for every strategy: lists of samples, and minimum and maximum numbers.
 
-    include    samples that are trained on whatever their score; they count in the budget
-    exclude    samples that are not trained on
-    floors     {source: {charts: 100}, skill: {region: 20}}: at least so many, or all that there are
-    caps       the same form: at most so many. What is included is taken even above a cap
+    include    samples that are always trained on, whatever their score; they count towards the budget
+    exclude    samples that are never trained on
+    floors     {source: {charts: 100}, skill: {region: 20}}: at least so many samples, or all that there are
+    caps       the same form: at most so many samples; included samples are taken even above a cap
 
-Included samples come first, then the floors as they are listed, then the rest under the caps; each of these steps asks
-the strategy's own draw for the rows that are open to it. Without limits the draw is asked once, for the whole budget.
+Included samples are taken first, then the floors in their order, then the rest under the caps. Each step calls the
+strategy's draw for the rows that it may take. Without constraints the draw is called once, for the whole budget.
 """
 
 import logging
@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
+from adapt_infinity.data.tables import require_columns
 from adapt_infinity.pool.pool import Pool
 from adapt_infinity.pool.references import resolve
 
@@ -25,14 +26,14 @@ log = logging.getLogger(__name__)
 TAGS = ("source", "skill")
 Counts = dict[str, dict[str, int]]
 Mask = Bool[np.ndarray, " n"]
-Cap = tuple[str, Mask, int]  # name, rows, count
+Limit = tuple[str, Mask, int]  # name, the rows that count, largest or smallest number
 Draw = Callable[[Mask, Mask, int], Mask]
-"""open rows, rows taken already, how many more → that many of the open rows (or all)."""
+"""A strategy's draw: rows that may be taken, rows taken before, a number → this number of rows that may be taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constraints:
-    """The part of params:subset that binds every strategy."""
+    """The part of params:subset that holds for every strategy."""
 
     include: list[int | str]  # sample ids, source/id, or @file (naming.py)
     exclude: list[int | str]
@@ -54,9 +55,10 @@ class Constraints:
 
 
 def list_requests(pool: Pool, project: Path, params: Constraints) -> pd.DataFrame:
-    """The samples of both lists, by number: sample_id, include. Only those that are in the pool.
+    """Look up the listed samples; one row per sample that is in the pool: sample_id, include (false: exclude).
 
-    `ValueError` for a name of no sample, and for a sample that is in both lists.
+    project: the folder that names of list files are relative to. `ValueError` for a name that is no sample, and for a
+    sample that both lists name.
     """
     include, exclude = (
         resolve(pool, getattr(params, key), key=f"subset.{key}", project=project) for key in ("include", "exclude")
@@ -70,77 +72,77 @@ def list_requests(pool: Pool, project: Path, params: Constraints) -> pd.DataFram
             "include": np.arange(len(include) + len(exclude)) < len(include),
         }
     )
-    there = pool.present[requests["sample_id"].to_numpy()]
-    gone = int((~there & requests["include"]).sum())
+    present = pool.present[requests["sample_id"].to_numpy()]
+    gone = int((~present & requests["include"]).sum())
     if gone:
-        log.warning("%d samples of subset.include have left the pool, and are not trained on", gone)
-    return requests[there].sort_values("sample_id", ignore_index=True)
+        log.warning("%d samples of subset.include have left the pool and are not trained on", gone)
+    return requests[present].sort_values("sample_id", ignore_index=True)
 
 
 def fill(
     pool_rows: pd.DataFrame, requests: pd.DataFrame, budget: int, params: Constraints, open_rows: Mask, draw: Draw
 ) -> Mask:
-    """The rows that are selected: as many as the budget, or as many as the limits and `open_rows` leave.
+    """Select `budget` rows, or as many as the constraints and `open_rows` allow; returns the mask of selected rows.
 
-    `pool_rows` by ascending sample_id. `ValueError` when the budget is too small for what must be in.
+    pool_rows: ordered by sample_id, with a column for each constrained attribute; requests: the table of
+    `list_requests`. `ValueError` if the budget is too small for the included samples or the floors, and for a missing
+    column.
     """
+    require_columns(pool_rows, "pool_rows", ("sample_id", *params.floors, *params.caps))
+    require_columns(requests, "requests", ("sample_id", "include"))
     ids = pool_rows["sample_id"].to_numpy()
-    taken, excluded = (_among(ids, requests[requests["include"] == wanted]) for wanted in (True, False))
-    eligible, caps = open_rows & ~excluded, list(_tagged(pool_rows, params.caps))
+    taken, excluded = (np.isin(ids, requests["sample_id"][requests["include"] == side]) for side in (True, False))
+    eligible, caps = open_rows & ~excluded, list(_limits(pool_rows, params.caps))
     if taken.sum() > budget:
         raise ValueError(f"subset.include names {taken.sum()} samples of the pool, subset.budget is {budget}")
-    for name, mine, floor in _tagged(pool_rows, params.floors):
-        wanted = min(floor, int((mine & (eligible | taken)).sum()))
-        if wanted - (taken & mine).sum() > budget - taken.sum():
+    for name, rows, floor in _limits(pool_rows, params.floors):
+        wanted = min(floor, int((rows & (eligible | taken)).sum()))
+        if wanted - (taken & rows).sum() > budget - taken.sum():
             raise ValueError(f"subset.budget {budget} is too small for subset.floors.{name} = {floor}")
-        taken = _top_up(taken, mine, eligible, wanted, caps, draw)
+        taken = _top_up(taken, rows, eligible, wanted, caps, draw)
     whole = _top_up(taken, np.ones(len(ids), dtype=bool), eligible, budget, caps, draw)
     if caps and whole.sum() < min(budget, int((eligible | taken).sum())):
         log.warning("subset.caps leave %d samples for a budget of %d", whole.sum(), budget)
     return whole
 
 
-def _top_up(taken: Mask, mine: Mask, eligible: Mask, count: int, caps: list[Cap], draw: Draw) -> Mask:
-    """`taken`, and so many eligible ones of `mine` that `count` of these are in, or as many as the caps allow."""
+def _top_up(taken: Mask, rows: Mask, eligible: Mask, count: int, caps: list[Limit], draw: Draw) -> Mask:
+    """`taken` with eligible ones of `rows` added until `count` of these are in, or as many as the caps allow."""
     while True:
-        open_rows = mine & eligible & ~taken & ~_full(taken, caps)
-        missing = min(count - int((taken & mine).sum()), int(open_rows.sum()))
+        open_rows = rows & eligible & ~taken & ~_full(taken, caps)
+        missing = min(count - int((taken & rows).sum()), int(open_rows.sum()))
         if missing <= 0:
             return taken
-        taken = taken | _under(caps, open_rows, taken & mine, taken, missing, draw)
+        taken = taken | _draw_under_caps(caps, open_rows, taken & rows, taken, missing, draw)
 
 
-def _under(caps: list[Cap], open_rows: Mask, taken: Mask, counted: Mask, count: int, draw: Draw) -> Mask:
-    """A draw that exceeds no cap. If it would, instead what fills that cap, drawn from its rows alone.
+def _draw_under_caps(caps: list[Limit], open_rows: Mask, balance: Mask, taken: Mask, count: int, draw: Draw) -> Mask:
+    """A draw that exceeds no cap. If it would, only the rows of this cap are drawn, as many as the cap allows.
 
-    So the strategy's own draw decides which of too many rows are taken; the caller asks again for what is missing, and
-    that tag is closed by then. `counted` are all rows taken, `taken` those that the draw is to balance with.
+    The strategy's draw thus decides which of too many rows are taken. The caller then draws the missing rows, and the
+    cap is full by then. `balance` are the rows taken before that the draw takes into account, `taken` all of them.
     """
-    drawn = draw(open_rows, taken, count)
-    for place, (_, mine, cap) in enumerate(caps):
-        room = max(0, cap - int((counted & mine).sum()))
-        if (drawn & mine).sum() > room:
-            others = caps[:place] + caps[place + 1 :]
-            return _under(others, open_rows & mine, taken & mine, counted, room, draw)
+    drawn = draw(open_rows, balance, count)
+    for index, (_, rows, cap) in enumerate(caps):
+        room = max(0, cap - int((taken & rows).sum()))
+        if (drawn & rows).sum() > room:
+            others = caps[:index] + caps[index + 1 :]
+            return _draw_under_caps(others, open_rows & rows, balance & rows, taken, room, draw)
     return drawn
 
 
-def _among(ids: Int[np.ndarray, " n"], listed: pd.DataFrame) -> Mask:
-    return np.isin(ids, listed["sample_id"].to_numpy())
+def _limits(pool_rows: pd.DataFrame, counts: Counts) -> Iterator[Limit]:
+    """The name of each limit, the rows that count for it, and its number."""
+    for attribute, limits in counts.items():
+        values = pool_rows[attribute].to_numpy(dtype=object)
+        for name, count in limits.items():
+            yield f"{attribute}.{name}", values == name, count
 
 
-def _tagged(pool_rows: pd.DataFrame, counts: Counts) -> Iterator[Cap]:
-    """Each limit's name, the rows that it is about, and its count."""
-    for tag, of in counts.items():
-        values = pool_rows[tag].to_numpy(dtype=object)
-        for name, count in of.items():
-            yield f"{tag}.{name}", values == name, count
-
-
-def _full(taken: Mask, caps: list[Cap]) -> Mask:
-    """The rows that a cap closes."""
+def _full(taken: Mask, caps: list[Limit]) -> Mask:
+    """The rows that no longer may be taken because a cap is reached."""
     full = np.zeros(len(taken), dtype=bool)
-    for _, mine, cap in caps:
-        if (taken & mine).sum() >= cap:
-            full |= mine
+    for _, rows, cap in caps:
+        if (taken & rows).sum() >= cap:
+            full |= rows
     return full

@@ -1,15 +1,12 @@
-"""Top: the rows with the highest scores (the hardest); equal scores by sample_id."""
+"""Take the samples with the highest scores, which are the hardest; equal scores by sample_id."""
 
 import numpy as np
-from jaxtyping import Bool, Int
 
-from adapt_infinity.subset.selecting import Members, SubsetParams
+from adapt_infinity.subset.samplers import Members, SamplerParams, Selected
 
 
-def sample(
-    members: Members, budget: int, rng: np.random.Generator, params: SubsetParams
-) -> tuple[Bool[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """The `budget` highest."""
+def sample(members: Members, budget: int, rng: np.random.Generator, params: SamplerParams) -> Selected:
+    """The `budget` samples with the highest scores."""
     selected = np.zeros(len(members.scores), dtype=bool)
     selected[np.lexsort((members.sample_ids, -members.scores))[:budget]] = True
     return selected, np.full(len(members.scores), -1)

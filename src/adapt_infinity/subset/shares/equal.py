@@ -1,8 +1,8 @@
-"""Equal: the paper's rule; what a small cluster cannot use flows to the larger ones (METHOD section 5)."""
+"""Equal shares; what a small cluster cannot use goes to larger ones (docs/method.md, section 5; the paper's rule)."""
 
 from adapt_infinity.subset.shares import ClusterStatistics
 
 
 def weights(statistics: ClusterStatistics) -> None:
-    """All alike, exactly: the remainder of the division goes to the largest clusters."""
+    """None: equal shares, where the remainder of the division goes to the largest clusters."""
     return None

@@ -1,4 +1,4 @@
-"""Loss: more for clusters that the model is still bad at."""
+"""Larger shares for clusters on which the model's loss is higher."""
 
 import numpy as np
 from jaxtyping import Float
@@ -7,5 +7,5 @@ from adapt_infinity.subset.shares import ClusterStatistics
 
 
 def weights(statistics: ClusterStatistics) -> Float[np.ndarray, " clusters"]:
-    """Mean loss now, nats an answer token."""
+    """Mean loss now, in nats per answer token."""
     return statistics.mean(statistics.column("nll"))
