@@ -1,6 +1,7 @@
 """The subset: exact budgets, the same at any order of rows, and one row per pool row."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -271,7 +272,7 @@ def test_a_score_that_is_not_finite_is_an_error_with_its_sample_id() -> None:
 )
 def test_a_missing_column_is_named(table: str, column: str, changed: dict[str, object]) -> None:
     names = ("pool_rows", "clusters", "scores", "features", "cluster_experts", "requests")
-    given = dict(zip(names, stage([0] * 9), strict=True))
+    given: dict[str, Any] = dict(zip(names, stage([0] * 9), strict=True))
     if column == "el2n":  # only the shares need it
         given["cluster_experts"] = given["cluster_experts"].replace({"expert": {"el2n": "grand"}})
     given[table] = given[table].drop(columns=column)
@@ -280,9 +281,9 @@ def test_a_missing_column_is_named(table: str, column: str, changed: dict[str, o
 
 
 def test_tables_of_different_samples_are_an_error() -> None:
-    pool_rows, *others = stage([0] * 9)
+    pool_rows, clusters, scores, features, experts, no_requests = stage([0] * 9)
     with pytest.raises(ValueError, match="pool_rows has 8 samples, but clusters has 9"):
-        select_subset(pool_rows[:8], *others, params(3))
+        select_subset(pool_rows[:8], clusters, scores, features, experts, no_requests, params(3))
 
 
 def test_an_empty_pool_gives_an_empty_subset() -> None:
