@@ -1,4 +1,4 @@
-"""Every preset names what there is, its options fit its format, and files in its published layout are read."""
+"""Presets: each is complete, its options fit its format, and files in the published layout are read."""
 
 import inspect
 import json
@@ -23,7 +23,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("name", presets.names())
-def test_a_preset_says_all_there_is_to_know(name: str) -> None:
+def test_a_preset_has_all_its_entries(name: str) -> None:
     preset = presets.load(name)
     assert set(preset) == {"about", "download", "licence", "layout", "source", "expected", "cite"}
     assert all(isinstance(preset[key], str) and preset[key] for key in ("about", "licence", "layout", "cite"))
@@ -35,7 +35,7 @@ def test_a_preset_says_all_there_is_to_know(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", presets.names())
-def test_a_source_is_one_that_can_be_read(name: str) -> None:
+def test_the_source_entry_of_a_preset_is_valid(name: str) -> None:
     source = presets.source(name)
     assert source["name"] == name
     assert set(source) <= KEYS
@@ -44,7 +44,7 @@ def test_a_source_is_one_that_can_be_read(name: str) -> None:
         formats.load(source["format"], source.get(options))
     assert set(source.get("test_options", source.get("options", {}))) >= set(source.get("options", {})) - {"split"}
     assert set(source["graders"].values()) <= set(graders.names())
-    assert bool(source["graders"]) == ("test" in source), "a source that is tested is graded, and no other"
+    assert bool(source["graders"]) == ("test" in source), "exactly the sources with test items have graders"
     assert {split for split in ("train", "test") if split in source} == set(source["expected"]) - {"note"}
     assert source.get("duplicate_ids", "reject") in ("reject", "number")
     named = [source, source["join"]] if "join" in source else [source]
@@ -53,17 +53,17 @@ def test_a_source_is_one_that_can_be_read(name: str) -> None:
         assert file in presets.load(name)["layout"], f"the layout does not say where {file} goes"
 
 
-def test_overrides_lie_on_top() -> None:
+def test_overrides_replace_keys_of_the_source_entry() -> None:
     source = presets.source("gqa", {"train": "", "limit": 5})
     assert source == {**presets.source("gqa"), "train": "", "limit": 5}
     assert presets.source("gqa")["train"] == "gqa/train_balanced_questions.json"
     assert presets.source("gqa")["expected"]["train"] == 943000
 
 
-def test_what_is_unknown_is_named() -> None:
+def test_an_unknown_preset_and_wrong_overrides_are_refused() -> None:
     with pytest.raises(ValueError, match=r"there is no preset 'gaq'; known: flickr30k, gqa, .*vqav2"):
         presets.source("gaq")
-    with pytest.raises(ValueError, match="different must be keys and values, got 'test'"):
+    with pytest.raises(ValueError, match="the overrides of preset 'gqa' must be keys and values, got 'test'"):
         presets.source("gqa", "test")
 
 
@@ -83,7 +83,7 @@ STREAMS = {
 
 @pytest.mark.usefixtures("resolver")
 @pytest.mark.parametrize("env", sorted(STREAMS))
-def test_the_streams_that_are_made_of_presets(env: str) -> None:
+def test_streams_that_consist_of_presets(env: str) -> None:
     stream: Any = OmegaConf.to_container(OmegaConf.load(PROJECT / f"conf/{env}/globals.yml"), resolve=True)
     assert stream["stream"] == env
     assert [source["name"] for source in stream["sources"] if source["train"]] == STREAMS[env]
@@ -92,7 +92,7 @@ def test_the_streams_that_are_made_of_presets(env: str) -> None:
     assert len(skills) == len(set(skills))
 
 
-# Below: a file of each preset in its published layout, and how many samples it holds for training and for testing.
+# Below: the files of each preset in its published layout, and the numbers of samples for training and testing.
 
 QUESTION = {"question_id": 458752000, "image_id": 458752, "question": "What is this?"}
 ROW = {"image_base64_str": [DOT64], "instruction": "Say.", "inputs": "", "outputs": "A bus."}
@@ -147,8 +147,8 @@ COUNTS = {
 }
 
 
-def records(path: Path, under: str = "", keyed: bool = False) -> list[Any]:
-    """The raw records of a file, or of all files of a folder."""
+def records(path: Path, list_key: str = "", by_key: bool = False) -> list[Any]:
+    """The raw records of a file, or of all files in a folder, read into memory at once."""
     if path.is_dir():
         return [one for file in sorted(path.rglob("*.*")) for one in records(file)]
     if path.suffix == ".parquet":
@@ -157,46 +157,46 @@ def records(path: Path, under: str = "", keyed: bool = False) -> list[Any]:
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in path.read_text().splitlines()]
     content = json.loads(path.read_text())
-    if keyed:
+    if by_key:
         return [{"key": key, "value": value} for key, value in content.items()]
-    return list(content[under] if under else content)
+    return list(content[list_key] if list_key else content)
 
 
 @pytest.mark.parametrize("name", presets.names())
 def test_files_in_the_published_layout(name: str, tmp_path: Path) -> None:
-    for place, content in FILES[name].items():
-        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        if place.endswith(".parquet"):
-            pq.write_table(pa.Table.from_pylist(content), tmp_path / place)
-        elif place.endswith(".jsonl"):
-            (tmp_path / place).write_text("".join(json.dumps(row) + "\n" for row in content))
+    for file, content in FILES[name].items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        if file.endswith(".parquet"):
+            pq.write_table(pa.Table.from_pylist(content), tmp_path / file)
+        elif file.endswith(".jsonl"):
+            (tmp_path / file).write_text("".join(json.dumps(row) + "\n" for row in content))
         else:
-            (tmp_path / place).write_text(json.dumps(content))
+            (tmp_path / file).write_text(json.dumps(content))
     source = presets.source(name)
     module = formats.module(source["format"])
-    said: dict[str, list[formats.Conversation]] = {"train": [], "test": []}
-    for split in [split for split in said if source.get(split)]:
+    found: dict[str, list[formats.Conversation]] = {"train": [], "test": []}
+    for split in [split for split in found if source.get(split)]:
         options = source.get("test_options", source.get("options")) if split == "test" else source.get("options")
         parse = formats.load(source["format"], options)
-        found = records(
+        raw = records(
             tmp_path / source[split], getattr(module, "LIST_KEY", ""), getattr(module, "RECORDS_BY_KEY", False)
         )
         if "join" in source:
             join = source["join"]
             partners = {one[join["by"]]: one for one in records(tmp_path / join[split], join["under"])}
-            found = [{**partners[one[join["by"]]], **one} for one in found]
-        for record in found:
+            raw = [{**partners[one[join["by"]]], **one} for one in raw]
+        for record in raw:
             one = parse(record)
-            said[split] += one if isinstance(one, list) else [one]
-    assert (len(said["train"]), len(said["test"])) == COUNTS[name]
-    for conversation in said["train"] + said["test"]:
+            found[split] += one if isinstance(one, list) else [one]
+    assert (len(found["train"]), len(found["test"])) == COUNTS[name]
+    for conversation in found["train"] + found["test"]:
         shown = sum(turn["text"].count("<image>") for turn in conversation.turns)
         assert shown == len(conversation.images) > 0
     if name in ("vqav2", "vizwiz"):
-        assert {image.split("/")[0][:3] for one in said["test"] for image in map(str, one.images)} == {"val"}
+        assert {image.split("/")[0][:3] for one in found["test"] for image in map(str, one.images)} == {"val"}
 
 
-def test_the_page_has_every_preset_format_and_option() -> None:
+def test_the_documentation_lists_every_preset_format_and_option() -> None:
     page = (PROJECT / "docs/intake.md").read_text()
     rows: dict[str, dict[str, str]] = {}
     for title in ("Presets", "Formats"):

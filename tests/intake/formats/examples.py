@@ -1,4 +1,4 @@
-"""One raw record of every format, in its published layout, and the conversations that it says."""
+"""One raw record of every format in its published layout, and the conversations that it must be parsed to."""
 
 import base64
 from typing import Any
@@ -19,7 +19,7 @@ def people(answers: list[str]) -> list[dict[str, Any]]:
     return [{"answer": one, "answer_confidence": "yes", "answer_id": n} for n, one in enumerate(answers, start=1)]
 
 
-# name → raw record, options, what it says
+# format → raw record, options, expected conversations
 EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any], list[Conversation]]] = {
     "llava": (
         {

@@ -1,4 +1,4 @@
-"""Each format on a record in its published layout; what it refuses; what exporters write, they read back."""
+"""Each format: a record in its published layout, the records that it refuses, and reading back what it exports."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ def read(name: str, options: dict[str, Any] | None = None) -> Any:
 
 
 def parsed(name: str, options: dict[str, Any] | None = None, **changes: Any) -> Any:
-    """What the format's example says with some fields changed, and none of its options but those given."""
+    """The conversations in the format's example after some changes to its fields, read with `options`."""
     record = EXAMPLES[name][0]
     if "value" in record and "value" not in changes:
         changes = {"value": {**record["value"], **changes}}
@@ -28,11 +28,11 @@ def parsed(name: str, options: dict[str, Any] | None = None, **changes: Any) -> 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_the_published_layout(name: str) -> None:
     record, options, expected = EXAMPLES[name]
-    said = read(name, options)(record)
-    assert (said if isinstance(said, list) else [said]) == expected
+    found = read(name, options)(record)
+    assert (found if isinstance(found, list) else [found]) == expected
 
 
-def test_where_records_lie() -> None:
+def test_where_the_records_of_a_file_are() -> None:
     under = {name: formats.module(name).LIST_KEY for name in EXAMPLES if hasattr(formats.module(name), "LIST_KEY")}
     assert under == {
         "flickr30k": "images",
@@ -67,19 +67,19 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("chat", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "neither a path"),
     ("chat", {"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "has no picture"),
     ("chat", {"messages": [{"role": "user", "content": [{"type": "image", "url": "data:,x"}]}]}, "not in base64"),
-    ("chat", {"messages": [{"role": "tool", "content": "4"}]}, "spoken by 'tool'"),
+    ("chat", {"messages": [{"role": "tool", "content": "4"}]}, "the role 'tool'"),
     ("sharegpt", {"videos": ["a.mp4"]}, "the record has videos"),
-    ("sharegpt", {"conversations": [{"from": "function_call", "value": "{}"}]}, "spoken by 'function_call'"),
+    ("sharegpt", {"conversations": [{"from": "function_call", "value": "{}"}]}, "the role 'function_call'"),
     ("vqav2", {"question": None}, "no text under 'question'"),
-    ("vqav2", {"image_id": "x"}, "does not fill the picture's path"),
-    ("vqav2", {"image_id": True}, "does not fill the picture's path"),
+    ("vqav2", {"image_id": "x"}, "lacks a field of the picture's path"),
+    ("vqav2", {"image_id": True}, "lacks a field of the picture's path"),
     ("textvqa", {"answers": None}, "no answers"),
     ("textcaps", {"reference_strs": [3]}, "an answer is not text"),
     ("vizwiz", {"answers": [{"answer": None}]}, "an answer is not text"),
     ("ocr_vqa", {"answers": ["one"]}, "2 questions but 1 answers"),
-    ("ocr_vqa", {"split": 4}, "neither 1 nor 2 nor 3"),
+    ("ocr_vqa", {"split": 4}, "not 1, 2 or 3"),
     ("ocr_vqa", {"split": True}, "neither text nor a whole number"),
-    ("gqa", {"imageId": None}, "does not fill the picture's path 'images/{imageId}.jpg'"),
+    ("gqa", {"imageId": None}, "lacks a field of the picture's path 'images/{imageId}.jpg'"),
     ("gqa", {"answer": None}, "no text under 'answer'"),
     ("flickr30k", {"sentences": None}, "no answers"),
     ("flickr30k", {"sentences": [{"tokens": []}]}, "an answer is not text"),
@@ -92,39 +92,39 @@ def test_refusals(name: str, changes: dict[str, Any], reason: str) -> None:
         parsed(name, **changes)
 
 
-def test_options_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match="ocr_vqa's split is 'val', neither train nor validation nor test"):
+def test_wrong_values_of_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="ocr_vqa's split is 'val', which is not one of train, validation, test"):
         parsed("ocr_vqa", {"split": "val"})
-    with pytest.raises(ValueError, match="does not fill the picture's path"):
+    with pytest.raises(ValueError, match="lacks a field of the picture's path"):
         parsed("gqa", {"image": "{0}.jpg"})
 
 
-def test_m3it_takes_one_picture_none_and_no_input() -> None:
+def test_m3it_reads_one_picture_no_picture_and_no_input() -> None:
     one = parsed("m3it", image_base64_str=EXAMPLES["m3it"][0]["image_base64_str"][0], inputs="")
     assert (one.images, one.turns) == ([DOT], talk("<image>\nAnswer the question.", "A man."))
     none = parsed("m3it", image_base64_str=None, inputs=None)
     assert (none.images, none.turns) == ([], talk("Answer the question.", "A man."))
 
 
-def test_minigpt4_asks_the_same_whenever_and_not_always_the_same() -> None:
+def test_minigpt4_asks_each_record_the_same_question_and_uses_all_wordings() -> None:
     asked = {number: parsed("minigpt4", image_id=number).turns[0]["text"] for number in range(60)}
     assert asked == {number: parsed("minigpt4", image_id=str(number)).turns[0]["text"] for number in range(60)}
     questions = formats.module("minigpt4").QUESTIONS
     assert set(asked.values()) == {f"<image>\n{question}" for question in questions}
 
 
-def test_mantis_as_the_projects_own_files_have_it() -> None:
+def test_mantis_in_the_layout_of_its_own_repository() -> None:
     said = [{"from": "human", "value": "<image>What?"}, {"from": "gpt", "value": "That."}]
     record = {"id": "7", "images": ["a.jpg"], "conversations": said}
     assert read("mantis")(record) == Conversation("7", "", ["a.jpg"], talk("<image>What?", "That."))
 
 
-def test_lamm_leaves_placeholders_alone_where_there_are_some() -> None:
+def test_lamm_leaves_existing_placeholders_in_place() -> None:
     said = [{"from": "human", "value": "What?\n<image>"}, {"from": "gpt", "value": "That."}]
     assert parsed("lamm", conversations=said).turns == talk("What?\n<image>", "That.")
 
 
-def test_hugging_face_columns() -> None:
+def test_hugging_face_reads_the_columns_that_its_options_name() -> None:
     row: dict[str, Any] = {"id": 3, "image": [{"bytes": DOT, "path": "a"}, {"bytes": None, "path": "b.jpg"}]}
     said = read("hugging_face")({**row, "question": "How many?", "answer": 4})
     assert said == Conversation("3", "", [DOT, "b.jpg"], talk("<image>\n<image>\nHow many?", "4"))
@@ -146,7 +146,7 @@ def test_sharegpt_messages() -> None:
     assert read("sharegpt")(record) == Conversation("", "", [], talk("Who?", "They."))
 
 
-def test_test_splits_come_once_a_picture_with_all_references() -> None:
+def test_with_every_false_a_picture_is_one_conversation_with_all_references() -> None:
     assert parsed("textcaps", {"every": False}) == []
     (first,) = parsed("textcaps", {"every": False}, caption_str="A bottle.")
     assert (first.source_id, first.references) == ("c8cce87ba2b3a3c8", ["A bottle.", "Ink."])
@@ -154,7 +154,7 @@ def test_test_splits_come_once_a_picture_with_all_references() -> None:
     assert (photo.source_id, photo.references) == ("0", ["Two men.", "Friends."])
 
 
-def test_other_splits_yield_nothing() -> None:
+def test_records_of_other_splits_are_skipped() -> None:
     assert parsed("flickr30k", split="val") == []
     assert parsed("ocr_vqa", split=2) == []
     assert len(parsed("ocr_vqa", {"split": "validation"}, split=2)) == 2
@@ -171,7 +171,7 @@ def test_gqa_answers_in_full() -> None:
     assert parsed("gqa", {"full": True}).turns == talk("<image>\nIs the sky dark?", "Yes, the sky is dark.")
 
 
-def test_ties_go_to_what_was_said_first() -> None:
+def test_of_equally_frequent_answers_the_first_is_taken() -> None:
     assert parsed("vizwiz", answers=["b", "a", "a", "b"]).turns[1]["text"] == "b"
 
 
@@ -180,9 +180,9 @@ QUESTIONS = st.lists(WORDS | st.sampled_from([IMAGE, f"{IMAGE}\n", f"\n{IMAGE} "
 
 
 @pytest.mark.parametrize("name", formats.exporters())
-@given(spoken=st.lists(st.tuples(QUESTIONS, WORDS), min_size=1, max_size=3), source_id=st.text("ab1", min_size=1))
-def test_what_is_written_reads_back(name: str, spoken: list[tuple[str, str]], source_id: str) -> None:
-    turns = [Turn(role, text) for pair in spoken for role, text in zip(("user", "assistant"), pair, strict=True)]  # type: ignore[arg-type]
+@given(pairs=st.lists(st.tuples(QUESTIONS, WORDS), min_size=1, max_size=3), source_id=st.text("ab1", min_size=1))
+def test_exported_records_are_read_back(name: str, pairs: list[tuple[str, str]], source_id: str) -> None:
+    turns = [Turn(role, text) for pair in pairs for role, text in zip(("user", "assistant"), pair, strict=True)]  # type: ignore[arg-type]
     count = sum(turn.text.count(IMAGE) for turn in turns)
     images = [f"pictures/{number}.png" for number in range(count)]
     sample = Sample(5, "mine", source_id, "talk", tuple(f"{number}.jpg" for number in range(count)), tuple(turns))
@@ -193,7 +193,7 @@ def test_what_is_written_reads_back(name: str, spoken: list[tuple[str, str]], so
     assert said.turns == [{"role": turn.role, "text": turn.text} for turn in turns]
 
 
-def test_chat_writes_plain_text_where_there_is_no_picture() -> None:
+def test_chat_writes_text_without_placeholders_as_plain_text() -> None:
     turns = (Turn("user", f"So {IMAGE}{IMAGE}\nwhat?"), Turn("assistant", "That."))
     record = formats.module("chat").write(Sample(0, "mine", "1", "talk", ("a", "b"), turns), ["x/a", "x/b"])
     assert formats.module("chat").JSON_LINES

@@ -1,13 +1,13 @@
-r"""Chat messages, one record a line, as OpenAI's chat API and many trainers have them.
+r"""Chat messages, one record per line, as in OpenAI's chat API and in many training tools.
 
     {"id": "1", "task": "caption", "messages": [
       {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "coco/000000033471.jpg"}},
                                    {"type": "text", "text": "\nWhat is this?"}]},
       {"role": "assistant", "content": "A bus."}]}
 
-`content` is text or a list of parts, which are joined as they stand: text (`text`, `input_text`, `output_text`) and
-pictures (`image_url`, `input_image`, `image`), each of which becomes `<image>` where it stands. A picture is a path, a
-URL, or a `data:` URL in base64. `id` and `task` (or `skill`) may be absent.
+`content` is text or a list of parts, which are joined in their order. A part is text (type `text`, `input_text` or
+`output_text`) or a picture (type `image_url`, `input_image` or `image`), which becomes `<image>` in the text. A picture
+is given by a path, a URL, or a `data:` URL in base64. `id` and `task` (or `skill`) may be absent.
 Source: platform.openai.com/docs/guides/images-vision and /docs/api-reference/chat.
 """
 
@@ -16,59 +16,59 @@ from typing import Any
 
 from adapt_infinity.data.sample import IMAGE, Sample
 from adapt_infinity.intake.formats import Conversation
-from adapt_infinity.intake.validators import decoded, identifier, mapping, pictures, turn
+from adapt_infinity.intake.validators import decode_base64, list_pictures, optional_id, parse_turn, require_dict
 
 JSON_LINES = True
-TEXTS = ("text", "input_text", "output_text")
-PICTURES = ("image_url", "input_image", "image")
+TEXT_TYPES = ("text", "input_text", "output_text")
+PICTURE_TYPES = ("image_url", "input_image", "image")
 
 
 def parse(record: Any) -> Conversation:
-    """One conversation; `ValueError` says what is missing or malformed."""
-    record = mapping(record)
+    """The conversation in a record; `ValueError` says what is missing or malformed."""
+    record = require_dict(record)
     messages = record.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ValueError("the record has no messages")
     images: list[str | bytes] = []
     turns = []
     for message in messages:
-        message = mapping(message)
+        message = require_dict(message)
         content = message.get("content")
         if isinstance(content, list):
             content = "".join([_part(part, images) for part in content])
-        turns.append(turn({**message, "content": content}, "role", "content"))
+        turns.append(parse_turn({**message, "content": content}, "role", "content"))
     return Conversation(
-        source_id=identifier(record),
-        skill=identifier(record, "task") or identifier(record, "skill"),
+        source_id=optional_id(record),
+        skill=optional_id(record, "task") or optional_id(record, "skill"),
         images=images,
         turns=turns,
     )
 
 
 def write(sample: Sample, images: Sequence[str]) -> dict[str, Any]:
-    """The record of a sample whose pictures lie at `images`; `parse` gives the same turns back."""
-    left = iter(images)
-    messages = [{"role": turn.role, "content": _content(turn.text, left)} for turn in sample.turns]
+    """The record of a sample whose pictures lie at the paths `images`. `parse` returns the same turns."""
+    remaining = iter(images)
+    messages = [{"role": turn.role, "content": _content(turn.text, remaining)} for turn in sample.turns]
     return {"id": sample.source_id, "task": sample.skill, "source": sample.source, "messages": messages}
 
 
 def _part(part: Any, images: list[str | bytes]) -> str:
-    """The text of a part; a picture is added to `images`."""
+    """The text of a part of a message. For a picture it is the placeholder, and the picture is added to `images`."""
     kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind in TEXTS and isinstance(part.get("text"), str):
+    if kind in TEXT_TYPES and isinstance(part.get("text"), str):
         return str(part["text"])
-    if kind not in PICTURES:
+    if kind not in PICTURE_TYPES:
         raise ValueError(f"a message has a part of type {kind!r}, neither text nor a picture")
     keys = ("image", "url", "path") if kind == "image" else ("image_url",)
-    shown = next((part[key] for key in keys if part.get(key) is not None), None)
-    if isinstance(shown, Mapping) and "url" in shown:
-        shown = shown["url"]
-    if isinstance(shown, str) and shown.startswith("data:"):
-        header, _, encoded = shown.partition(",")
+    picture = next((part[key] for key in keys if part.get(key) is not None), None)
+    if isinstance(picture, Mapping) and "url" in picture:
+        picture = picture["url"]
+    if isinstance(picture, str) and picture.startswith("data:"):
+        header, _, encoded = picture.partition(",")
         if not header.endswith(";base64"):
             raise ValueError("a picture's data: URL is not in base64")
-        shown = decoded(encoded)
-    found = pictures(shown)
+        picture = decode_base64(encoded)
+    found = list_pictures(picture)
     if len(found) != 1:
         raise ValueError(f"a part of type {kind!r} has no picture")
     images.extend(found)
@@ -76,7 +76,7 @@ def _part(part: Any, images: list[str | bytes]) -> str:
 
 
 def _content(text: str, images: Any) -> Any:
-    """The text, cut at its placeholders into parts; plain where it has none."""
+    """The content of a message: its text, or, when it has placeholders, a list of text parts and picture parts."""
     if IMAGE not in text:
         return text
     parts: list[dict[str, Any]] = []

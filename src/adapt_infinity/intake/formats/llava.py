@@ -1,9 +1,9 @@
-r"""LLaVA's JSON: a list of records (or one a line), turns alternating between "human" and "gpt".
+r"""LLaVA: a list of records (or one per line), each with turns that alternate between "human" and "gpt".
 
     {"id": "000000033471", "image": "coco/000000033471.jpg", "task": "caption",
      "conversations": [{"from": "human", "value": "<image>\nWhat is this?"}, {"from": "gpt", "value": "A bus."}]}
 
-`image` is a path, a list of paths, or absent; `task` (our name for the skill) may be absent.
+`image` is a path, a list of paths, or absent. `task` is the skill and may be absent (LLaVA's own files lack it).
 Source: github.com/haotian-liu/LLaVA, docs/Finetune_Custom_Data.md.
 """
 
@@ -12,26 +12,26 @@ from typing import Any
 
 from adapt_infinity.data.sample import Sample
 from adapt_infinity.intake.formats import Conversation
-from adapt_infinity.intake.validators import identifier, mapping, pictures, turns
+from adapt_infinity.intake.validators import list_pictures, optional_id, parse_turns, require_dict
 
-SPEAKERS = {"user": "human", "assistant": "gpt"}
+SPEAKER_OF_ROLE = {"user": "human", "assistant": "gpt"}
 
 
 def parse(record: Any) -> Conversation:
-    """One record; `ValueError` says what is missing or malformed."""
-    record = mapping(record)
+    """The conversation in a record; `ValueError` says what is missing or malformed."""
+    record = require_dict(record)
     return Conversation(
-        source_id=identifier(record),
+        source_id=optional_id(record),
         skill=str(record.get("task") or ""),
-        images=pictures(record.get("image")),
-        turns=turns(record.get("conversations"), "conversations", "from", "value"),
+        images=list_pictures(record.get("image")),
+        turns=parse_turns(record.get("conversations"), "conversations", "from", "value"),
     )
 
 
 def write(sample: Sample, images: Sequence[str]) -> dict[str, Any]:
-    """The record of a sample whose pictures lie at `images`."""
+    """The record of a sample whose pictures lie at the paths `images`."""
     record: dict[str, Any] = {"id": sample.source_id, "task": sample.skill, "source": sample.source}
     if images:
         record["image"] = images[0] if len(images) == 1 else list(images)
-    record["conversations"] = [{"from": SPEAKERS[turn.role], "value": turn.text} for turn in sample.turns]
+    record["conversations"] = [{"from": SPEAKER_OF_ROLE[turn.role], "value": turn.text} for turn in sample.turns]
     return record

@@ -1,9 +1,9 @@
-r"""MiniGPT-4's second stage: pictures with a long description, and no question.
+r"""MiniGPT-4's second training stage: pictures with a long description, and without a question.
 
     {"annotations": [{"image_id": "2", "caption": "The image shows a red barn …"}]}
 
-The picture is `image/2.jpg`. The question is drawn from a few wordings of ours by a hash of the id, so that a record
-asks the same whenever it is read.
+The picture is `image/2.jpg`. The question is one of five wordings of ours, chosen by a hash of the id, so that a record
+always gets the same question.
 Source: filter_cap.json of huggingface.co/datasets/Vision-CAIR/cc_sbu_align; Zhu et al. 2023, arXiv:2304.10592.
 """
 
@@ -11,7 +11,7 @@ import hashlib
 from typing import Any
 
 from adapt_infinity.intake.formats import Conversation
-from adapt_infinity.intake.validators import exchange, filled, mapping, name, text
+from adapt_infinity.intake.validators import fill_path, make_turns, require_dict, require_id, require_text
 
 LIST_KEY = "annotations"
 QUESTIONS = (
@@ -24,13 +24,13 @@ QUESTIONS = (
 
 
 def parse(record: Any, image: str = "image/{image_id}.jpg") -> Conversation:
-    """One description; `image` is where its picture lies."""
-    record = mapping(record)
-    image_id = name(record, "image_id")
-    drawn = int.from_bytes(hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+    """One description. `image` is the template of its picture's path."""
+    record = require_dict(record)
+    image_id = require_id(record, "image_id")
+    number = int.from_bytes(hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).digest()[:8], "big")
     return Conversation(
         source_id=image_id,
         skill="",
-        images=[filled(image, record)],
-        turns=exchange(QUESTIONS[drawn % len(QUESTIONS)], text(record, "caption"), pictures=1),
+        images=[fill_path(image, record)],
+        turns=make_turns(QUESTIONS[number % len(QUESTIONS)], require_text(record, "caption"), pictures=1),
     )

@@ -1,4 +1,4 @@
-r"""Vision-Flan: LLaVA's turns, and the name of the task, of which there are 191.
+r"""Vision-Flan: LLaVA's turns, and the name of one of 191 tasks.
 
     {"id": "VQAv2+weather_0", "image": "VQAv2+weather_0.jpg", "task_name": "VQAv2+weather",
      "conversations": [{"from": "human", "value": "<image>\nIs it raining?"}, {"from": "gpt", "value": "no"}]}
@@ -11,15 +11,15 @@ arXiv:2402.11690.
 from typing import Any
 
 from adapt_infinity.intake.formats import Conversation
-from adapt_infinity.intake.validators import identifier, mapping, pictures, speeches
+from adapt_infinity.intake.validators import find_turns, list_pictures, optional_id, require_dict
 
 
 def parse(record: Any) -> Conversation:
-    """One conversation; `ValueError` says what is missing or malformed."""
-    record = mapping(record)
+    """The conversation in a record; `ValueError` says what is missing or malformed."""
+    record = require_dict(record)
     return Conversation(
-        source_id=identifier(record),
-        skill=identifier(record, "task_name"),
-        images=pictures(record.get("image")),
-        turns=speeches(record, "conversations"),
+        source_id=optional_id(record),
+        skill=optional_id(record, "task_name"),
+        images=list_pictures(record.get("image")),
+        turns=find_turns(record, "conversations"),
     )

@@ -1,26 +1,34 @@
-r"""VizWiz-VQA: what blind people asked about photos that they took; one question a photo.
+r"""VizWiz-VQA: questions of blind people about photos that they took, one per photo.
 
     {"image": "VizWiz_train_00000000.jpg", "question": "What's the name of this product?", "answerable": 1,
      "answer_type": "other", "answers": [{"answer": "basil leaves", "answer_confidence": "yes"}, …]}
 
-What most people said is the answer ("unanswerable" is one of them); what all ten said are the references.
+The most frequent of the ten answers is the answer (it may be "unanswerable"), and all ten are the references.
 Source: train.json and val.json of vizwiz.org/tasks-and-datasets/vqa; Gurari et al. 2018, arXiv:1802.08218.
 """
 
 from typing import Any
 
 from adapt_infinity.intake.formats import Conversation
-from adapt_infinity.intake.validators import answers, commonest, exchange, filled, mapping, name, text
+from adapt_infinity.intake.validators import (
+    fill_path,
+    list_answers,
+    make_turns,
+    most_frequent,
+    require_dict,
+    require_id,
+    require_text,
+)
 
 
 def parse(record: Any, image: str = "train/{image}", hint: str = "") -> Conversation:
-    """One question; `image` is where its picture lies, `hint` is added to the question."""
-    record = mapping(record)
-    said = answers(record.get("answers"))
+    """One question. `image` is the template of its picture's path; `hint` is added to the question."""
+    record = require_dict(record)
+    answers = list_answers(record.get("answers"))
     return Conversation(
-        source_id=name(record, "image"),
+        source_id=require_id(record, "image"),
         skill="",
-        images=[filled(image, record)],
-        turns=exchange(text(record, "question"), commonest(said), 1, hint),
-        references=said,
+        images=[fill_path(image, record)],
+        turns=make_turns(require_text(record, "question"), most_frequent(answers), 1, hint),
+        references=answers,
     )
