@@ -351,6 +351,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("message", WRONG)
+@pytest.mark.usefixtures("unchecked")  # the signatures, which would refuse a wrong type first
 def test_what_is_not_there_is_named(probe: Probe, message: str) -> None:
     with pytest.raises(ValueError, match=message.replace(".", r"\.").replace("[", r"\[")):
         probe(replace(PARAMS, **WRONG[message]))
@@ -368,6 +369,7 @@ def test_what_is_not_there_is_named(probe: Probe, message: str) -> None:
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("unchecked")  # the signatures, which would refuse a wrong type first
 def test_wrong_parameters_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"probe\.{next(iter(wrong))}"):
         replace(PARAMS, **wrong)

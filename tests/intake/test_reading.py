@@ -448,6 +448,7 @@ def test_an_unexpected_number_of_samples_is_logged(pictures: Pictures, caplog: p
     ("name", "value"),
     [("max_text", 0), ("max_reject_share", 2.0), ("near_bits", 65), ("on_contamination", "cry"), ("workers", 0)],
 )
+@pytest.mark.usefixtures("unchecked")  # the signatures, which would refuse a wrong type first
 def test_parameters_name_key_and_value(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"intake.{name} must .* got '?{value}"):
         intake(**{name: value})

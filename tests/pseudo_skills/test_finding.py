@@ -241,6 +241,7 @@ WRONG: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("key", "value"), WRONG)
+@pytest.mark.usefixtures("unchecked")  # the signatures, which would refuse a wrong type first
 def test_parameters_are_checked(key: str, value: Any) -> None:
     shown = value[-1] if isinstance(value, list) and value else value
     with pytest.raises(ValueError, match=rf"^pseudo_skills\.{key} must .*{shown if value else ''}") as error:

@@ -309,13 +309,14 @@ def test_an_empty_pool_gives_an_empty_subset() -> None:
         ("caps", {"skill": {"vqa": -1}}),
     ],
 )
+@pytest.mark.usefixtures("unchecked")  # the signatures, which would refuse a wrong type first
 def test_parameters_are_checked(key: str, value: object) -> None:
-    with pytest.raises(ValueError, match=rf"subset\.{key}"):
+    with pytest.raises(ValueError, match=rf"subset\.{key}.* must be .*, got"):
         params(**{"budget": 1, key: value})  # type: ignore[arg-type]
 
 
 def test_an_unknown_sampler_is_an_error_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="bottom, ccs, facility_location, k_center, middle, mmd, random, top"):
+    with pytest.raises(ValueError, match="bottom, ccs, facility_location, k_center, middle, mmd, random or top"):
         params(1, sampler="oracle")
 
 

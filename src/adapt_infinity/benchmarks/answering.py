@@ -5,6 +5,7 @@ matrix R can be compared.
 """
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from adapt_infinity.intake.reading import IntakeParams, Source, check_records, t
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_reader
 from adapt_infinity.model.lora import Adapter, adapter_digest
 from adapt_infinity.model.prompts import PromptCheck
+from adapt_infinity.parameters import NonNegativeInt, OneOf, PositiveInt, Seed, check
 
 SHARD_ITEMS = 256  # that a worker answers at a time; fixed, so that the batches do not depend on the number of workers
 
@@ -27,21 +29,18 @@ SHARD_ITEMS = 256  # that a worker answers at a time; fixed, so that the batches
 class BenchmarkParams:
     """params:benchmarks."""
 
-    items_per_skill: int
-    max_new_tokens: int
-    token_budget: int  # tokens in a batch, answers to come included
-    task_samples: int  # arrivals whose mean stands for the round's task
-    executor: str  # a file in executors
-    workers: int  # who answers at a time; 0 = one a GPU
-    seed: int
+    SECTION: ClassVar[str] = "benchmarks"
+
+    items_per_skill: PositiveInt = 40  # test items that genesis draws
+    max_new_tokens: PositiveInt = 48  # tokens in an answer
+    token_budget: PositiveInt = 8192  # tokens in a batch, answers to come included
+    executor: Annotated[str, OneOf(executors.names)] = "local"  # a file in executors
+    workers: NonNegativeInt = 1  # processes that answer at a time; 0 = one per GPU
+    task_samples: PositiveInt = 256  # arrivals whose mean stands for the round's task
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        for name in ("items_per_skill", "max_new_tokens", "token_budget", "task_samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"benchmarks.{name} must be at least 1, got {getattr(self, name)}")
-        if self.workers < 0:
-            raise ValueError(f"benchmarks.workers must be at least 0, got {self.workers}")
-        executors.check("benchmarks.executor", self.executor)
+        check(self)
 
 
 def pick_items(

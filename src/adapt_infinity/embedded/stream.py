@@ -32,11 +32,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Annotated, ClassVar
 
 import numpy as np
+from annotated_types import Ge, Lt
 from PIL import Image
 
 from adapt_infinity.embedded.sample_specs import Item, SampleSpec, Skill, render_item
+from adapt_infinity.parameters import PositiveInt, Seed, check
 
 BASE = "primitives"
 ARRIVALS = ("visual_chat", "languages", "digits", "charts", "comparisons")
@@ -51,18 +54,17 @@ SPLITS = (
 class EmbeddedStreamParams:
     """params:embedded_stream."""
 
-    seed: int = 0
-    train_size: int = 1100  # samples per dataset
-    design_size: int = 60  # samples per skill
-    test_size: int = 100  # samples per skill
-    redundancy: float = 0.35  # share of near-duplicates among the samples of common skills
+    SECTION: ClassVar[str] = "embedded_stream"
+
+    seed: Seed = 0
+    train_size: PositiveInt = 1100  # samples per dataset
+    design_size: PositiveInt = 60  # samples per skill
+    test_size: PositiveInt = 100  # samples per skill
+    # share of near-duplicates among the training samples of skills that are neither rare nor recurring
+    redundancy: Annotated[float, Ge(0), Lt(1)] = 0.35
 
     def __post_init__(self) -> None:
-        for name in ("train_size", "design_size", "test_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"embedded_stream.{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.redundancy < 1:
-            raise ValueError(f"embedded_stream.redundancy must lie in [0, 1), got {self.redundancy}")
+        check(self)
 
 
 @dataclass(frozen=True)

@@ -10,71 +10,67 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
+from annotated_types import Ge, Gt, Le
 from jaxtyping import Bool, Int
 from tqdm import tqdm
 
 from adapt_infinity import executors
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import samples_of
+from adapt_infinity.features import gradients, sketches
 from adapt_infinity.features.drift import drift
 from adapt_infinity.features.shards import RowIndex, keys_of
-from adapt_infinity.features.spec import Spec
+from adapt_infinity.features.spec import FEATURES, Spec
 from adapt_infinity.features.store import FeatureStream, Identity, ProbeStore, Table, gather
 from adapt_infinity.features.worker import Done, ProbeJob, Task, read_task, release
 from adapt_infinity.model import adapters
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, arithmetic, base_digest, decoder_depth
 from adapt_infinity.model.lora import Adapter, adapter_digest, read_adapter
+from adapt_infinity.parameters import NonNegativeInt, NotEmpty, OneOf, PositiveInt, check
 from adapt_infinity.pool.pool import Pool
 
 log = logging.getLogger(__name__)
-REUSE = ("exact", "drift", "off")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeParams:
     """params:probe."""
 
+    SECTION: ClassVar[str] = "probe"
+
     # what a row is
-    feature: str  # gradient, zero_order, embedding
-    layers: str | int | list[int]  # decoder layers that are probed: middle, all, or by number from the bottom
-    embedding_layer: int  # decoder layer whose output is the embedding; -1 = the last one
-    dim: int  # width of a feature row
-    gradient: str  # a file in probe/gradients
-    sketch: str  # a file in probe/sketches
-    image_grounding: bool  # read samples without their pictures, too, as the score of that name needs
-    proxy: str  # checkpoint folder of a model that reads in place of the base model; "" = none
-    proxy_adapter: str  # folder of the proxy's LoRA adapter, in PEFT's layout
+    feature: Annotated[str, OneOf(FEATURES)] = "gradient"
+    # decoder layers whose adapter is probed, by number from the bottom
+    layers: Literal["middle", "all"] | int | Annotated[list[int], NotEmpty] = "middle"
+    embedding_layer: Annotated[int, Ge(-1)] = -1  # decoder layer whose output is the embedding; -1 = the last one
+    dim: PositiveInt = 1024  # width of a feature row
+    gradient: Annotated[str, OneOf(gradients.names)] = "sgd"  # a file in features/gradients
+    sketch: Annotated[str, OneOf(sketches.names)] = "segments"  # a file in features/sketches
+    image_grounding: bool = True  # read samples a second time without their pictures, as the score of that name needs
+    proxy: str = ""  # checkpoint folder of a model that reads in place of the base model; "" = none
+    proxy_adapter: str = ""  # folder of the proxy's LoRA adapter, in PEFT's layout
     # which rows are read
-    reuse: str  # exact, drift, off
-    drift_share: float  # of the rows that an older adapter has read: how many are read again, to measure
-    drift_limit: float  # median cosine of their features below which all are read again
+    reuse: Literal["exact", "drift", "off"] = "exact"
+    # of the rows that an older adapter has read: the share that is read again, to measure the drift
+    drift_share: Annotated[float, Gt(0), Le(1)] = 0.1
+    drift_limit: Annotated[float, Gt(0), Le(1)] = 0.9  # median cosine of their features below which all are read again
     # how they are read
-    executor: str  # a file in executors
-    workers: int  # 0 = one a device
-    threads: int  # a worker's on the CPU; 0 = its share of the cores
-    loaders: int  # processes a worker that prepare its samples; 0 = the worker itself
-    shard: int  # rows written together
-    window: int  # rows bucketed by length together
-    token_budget: int  # tokens in a batch, padding included
-    memory_mb: int  # what a batch may add to the memory in use; 0 = no target
-    image_cache_mb: int  # of a frozen vision tower's outputs, a worker; 0 = none
+    executor: Annotated[str, OneOf(executors.names)] = "local"  # a file in executors
+    workers: NonNegativeInt = 1  # 0 = one per device
+    threads: NonNegativeInt = 1  # of a worker on the CPU; 0 = its share of the cores
+    loaders: NonNegativeInt = 0  # processes per worker that prepare its samples; 0 = the worker itself
+    shard: PositiveInt = 1024  # rows written together
+    window: PositiveInt = 1024  # rows bucketed by length together
+    token_budget: PositiveInt = 4096  # tokens in a batch, padding included
+    memory_mb: NonNegativeInt = 0  # what a batch may add to the memory in use; 0 = no target
+    image_cache_mb: NonNegativeInt = 64  # of a frozen vision tower's outputs, per worker; 0 = none
 
     def __post_init__(self) -> None:
-        for name in ("dim", "shard", "window", "token_budget"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"probe.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("workers", "threads", "loaders", "memory_mb", "image_cache_mb"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"probe.{name} must not be negative, got {getattr(self, name)}")
-        executors.check("probe.executor", self.executor)
-        if self.reuse not in REUSE:
-            raise ValueError(f"probe.reuse must be one of {', '.join(REUSE)}, got {self.reuse!r}")
-        for name in ("drift_share", "drift_limit"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"probe.{name} must be above 0 and at most 1, got {getattr(self, name)}")
+        check(self)
         if bool(self.proxy) != bool(self.proxy_adapter):
             raise ValueError("probe.proxy and probe.proxy_adapter are given together, or neither is")
 

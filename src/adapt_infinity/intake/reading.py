@@ -22,10 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
+from annotated_types import Ge, Le
 from tqdm import tqdm
 
 from adapt_infinity.data.pictures import CheckedPicture, Pictures
@@ -35,6 +36,7 @@ from adapt_infinity.intake.conversation import check_or_repair, check_unicode, q
 from adapt_infinity.intake.formats import Conversation
 from adapt_infinity.intake.rejects import Rejects
 from adapt_infinity.intake.streaming_json import Unreadable
+from adapt_infinity.parameters import PositiveInt, Share, check
 
 log = logging.getLogger(__name__)
 
@@ -68,23 +70,17 @@ class Source:
 class IntakeParams:
     """params:intake."""
 
-    max_text: int  # characters in one conversation
-    max_reject_share: float  # a source with a greater share of rejected records stops the round
-    near_bits: int  # pictures look alike when their perceptual hashes differ in at most so many of 240 bits
-    on_contamination: str  # what to do when a test item is among the arrivals: report or stop
-    workers: int  # threads that decode pictures
+    SECTION: ClassVar[str] = "intake"
+
+    max_text: PositiveInt = 100_000  # characters in one conversation
+    max_reject_share: Share = 0.5  # a source with a greater share of rejected records stops the round
+    # pictures look alike when their perceptual hashes differ in at most so many of 240 bits
+    near_bits: Annotated[int, Ge(0), Le(64)] = 10
+    on_contamination: Literal["report", "stop"] = "report"  # what to do when a test item is among the arrivals
+    workers: PositiveInt = 2  # threads that decode pictures
 
     def __post_init__(self) -> None:
-        if self.max_text < 1:
-            raise ValueError(f"intake.max_text must be at least 1, got {self.max_text}")
-        if not 0 <= self.max_reject_share <= 1:
-            raise ValueError(f"intake.max_reject_share must lie in 0..1, got {self.max_reject_share}")
-        if not 0 <= self.near_bits <= 64:
-            raise ValueError(f"intake.near_bits must lie in 0..64, got {self.near_bits}")
-        if self.on_contamination not in ("report", "stop"):
-            raise ValueError(f"intake.on_contamination must be report or stop, got {self.on_contamination!r}")
-        if self.workers < 1:
-            raise ValueError(f"intake.workers must be at least 1, got {self.workers}")
+        check(self)
 
 
 def check_records(

@@ -6,11 +6,12 @@ is not supported is refused with an error of one line.
 """
 
 import hashlib
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -21,25 +22,31 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from adapt_infinity.data.sample import IGNORED_LABEL
 from adapt_infinity.model import adapters
 from adapt_infinity.model.lora import CONFIG_KEYS, Adapter, join_ranks, scaling, split_ranks
+from adapt_infinity.parameters import OneOf, PositiveInt, Satisfies, check
+
+TORCH_DEVICE = Satisfies(re.compile(r"[a-z]+(:\d+)?").fullmatch, "auto, cpu, cuda or cuda:<number>")
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelParams:
     """params:model."""
 
-    device: str  # auto, cpu, cuda, cuda:1, …
-    dtype: str  # float32, bfloat16, float16
-    max_tokens: int  # longest conversation, image tokens included
-    adapter_rank: int
-    adapter_alpha: int
-    adapter_targets: str  # regular expression over the names of linear modules
+    SECTION: ClassVar[str] = "model"
+
+    device: Annotated[str, TORCH_DEVICE] = "auto"  # auto, cpu, cuda, cuda:1, or another of torch's devices
+    dtype: Annotated[str, OneOf(DTYPES)] = "float32"  # of the base model's weights
+    max_tokens: PositiveInt = 512  # longest conversation, image tokens included
+    adapter_rank: PositiveInt = 16
+    adapter_alpha: PositiveInt = 32  # the adapter's product counts adapter_alpha / adapter_rank times
+    # regular expression over the names of linear modules: the language model's and the projector's
+    adapter_targets: str = (
+        r".*(language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+        r"|multi_modal_projector\.linear_[12])"
+    )
 
     def __post_init__(self) -> None:
-        if self.dtype not in {"float32", "bfloat16", "float16"}:
-            raise ValueError(f"model.dtype must be float32, bfloat16 or float16, got {self.dtype!r}")
-        for name in ("max_tokens", "adapter_rank", "adapter_alpha"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+        check(self)
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,15 @@ O(block · n) cosines, and one shortlist per row.
 """
 
 import logging
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float32, Int
 
 from adapt_infinity.data.tables import align_rows, require_columns
+from adapt_infinity.parameters import Device, NonNegativeInt, OneOf, PositiveInt, Seed, check
 from adapt_infinity.pruning import rules
 from adapt_infinity.pruning.bound_cascade import CASCADES, build_cascade, choose_device
 from adapt_infinity.pruning.cosines import grid_rows
@@ -33,7 +34,6 @@ from adapt_infinity.selector_experts.expert_scores import expert_scores
 from adapt_infinity.subset.budgets import shuffled, take
 
 RANKINGS = ("centroid", "expert", "random")
-SCREENINGS = ("auto", *CASCADES)
 SHORTLIST_SIZE = 16
 
 log = logging.getLogger(__name__)
@@ -43,27 +43,23 @@ log = logging.getLogger(__name__)
 class PruningParams:
     """params:pruning."""
 
-    pool_size: int  # rows kept at most
-    rule: str  # a file in pruning/rules
-    ranking: str  # who comes first: centroid (farthest from it), expert (highest score) or random
-    min_cluster: int  # a cluster of at most so many rows loses none while others have rows to lose; 0 = off
-    must_keep: list[int | str]  # samples that are never pruned: ids or references (pool/references.py)
-    screening: str  # how candidates are found: auto, none, single, half or projection
-    device: str  # auto, cpu, cuda, cuda:1, …
-    block: int  # rows whose cosines are computed at a time
-    seed: int
+    SECTION: ClassVar[str] = "pruning"
+
+    pool_size: PositiveInt = 2000  # rows kept at most
+    min_cluster: NonNegativeInt = 0  # a cluster of at most so many rows loses none while others can; 0 = off
+    must_keep: list[int | str] = field(
+        default_factory=list
+    )  # samples that are never pruned: ids or references (pool/references.py)
+    rule: Annotated[str, OneOf(rules.names)] = "greedy"  # a file in pruning/rules
+    # who comes first: centroid (the farthest from it), expert (the highest score) or random
+    ranking: Annotated[str, OneOf(RANKINGS)] = "centroid"
+    seed: Seed = 0
+    screening: Annotated[str, OneOf(("auto", *CASCADES))] = "auto"  # how candidates are found
+    device: Device = "auto"
+    block: PositiveInt = 1024  # rows whose cosines are computed at a time
 
     def __post_init__(self) -> None:
-        for key, least in (("pool_size", 1), ("min_cluster", 0), ("block", 1), ("seed", 0)):
-            if not isinstance(getattr(self, key), int) or getattr(self, key) < least:
-                raise ValueError(f"pruning.{key} must be a whole number from {least}, got {getattr(self, key)!r}")
-        for key, known in (("rule", rules.names()), ("ranking", RANKINGS), ("screening", SCREENINGS)):
-            if getattr(self, key) not in known:
-                raise ValueError(f"pruning.{key} must be one of {', '.join(known)}, got {getattr(self, key)!r}")
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
-            raise ValueError(f"pruning.device must be auto, cpu, cuda or cuda:<number>, got {self.device!r}")
-        if not isinstance(self.must_keep, list):
-            raise ValueError(f"pruning.must_keep must be a list of samples, got {self.must_keep!r}")
+        check(self)
 
 
 def choose_removals_by_cluster(

@@ -1,64 +1,46 @@
 """Parameters of the stage: how many clusters, in which space, and how k-means computes them."""
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
+from annotated_types import Ge, Lt
+
+from adapt_infinity.parameters import Device, Distinct, NonNegativeInt, NotEmpty, OneOf, PositiveInt, Seed, check
 from adapt_infinity.pseudo_skills import backends, spaces
 
 AUTO = "auto"
-LEAST = {
-    "iterations": 1,
-    "restarts": 1,
-    "batch": 0,
-    "sweep_rows": 16,
-    "threads": 0,
-    "block": 1,
-    "label_rows": 1,
-    "seed": 0,
-}
+Space = Annotated[str, OneOf(spaces.names)]
+Backend = Annotated[str, OneOf(lambda: [AUTO, *backends.names()])]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoSkillParams:
     """params:pseudo_skills; conf/base/parameters_pseudo_skills.yml explains each key."""
 
-    k: int | str  # number of clusters, or "auto"; fewer distinct rows give fewer clusters
-    candidates: Sequence[int]
-    sweep_rows: int
-    space: str | Sequence[str]  # files in pseudo_skills/spaces
-    iterations: int
-    tolerance: float
-    restarts: int
-    batch: int
-    warm_start: bool
-    backend: str  # a file in pseudo_skills/backends, or "auto"
-    device: str
-    threads: int
-    block: int
-    label_rows: int
-    seed: int
+    SECTION: ClassVar[str] = "pseudo_skills"
+
+    k: PositiveInt | Literal["auto"] = 24  # number of clusters; fewer distinct rows give fewer clusters
+    # what auto compares; [] = 4, 6, 8, 11 and so on, each the former times the square root of 2
+    candidates: list[Annotated[int, Ge(2)]] = field(default_factory=list)
+    sweep_rows: Annotated[int, Ge(16)] = 8192  # rows of the sample that auto sweeps over
+    # files in pseudo_skills/spaces; the rows of several are joined
+    space: Space | Annotated[list[Space], NotEmpty, Distinct] = "gradients"
+    iterations: PositiveInt = 20  # of Lloyd's algorithm, at most
+    tolerance: Annotated[float, Ge(0), Lt(1)] = 0.0001  # stop when the similarity gains less than this share of itself
+    restarts: PositiveInt = 2  # initialisations that are compared on a sample
+    batch: NonNegativeInt = 0  # rows of a mini-batch step; 0 = Lloyd's algorithm over all rows
+    warm_start: bool = False  # whether to start from what is left of the previous round's clusters
+    backend: Backend = "auto"  # a file in pseudo_skills/backends: who finds the nearest centroid
+    device: Device = "auto"
+    threads: NonNegativeInt = 0  # on the CPU; 0 = as many as torch has
+    block: PositiveInt = 16384  # rows mapped from a file at a time
+    label_rows: PositiveInt = 64  # samples of a cluster whose words are read for its label
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        for key, least in LEAST.items():
-            if getattr(self, key) < least:
-                raise ValueError(f"pseudo_skills.{key} must be at least {least}, got {getattr(self, key)}")
-        if self.k != AUTO and not (isinstance(self.k, int) and self.k >= 1):
-            raise ValueError(f"pseudo_skills.k must be at least 1, or auto, got {self.k!r}")
-        if any(k < 2 for k in self.candidates) or list(self.candidates) != sorted(set(self.candidates)):
-            raise ValueError(f"pseudo_skills.candidates must be rising numbers from 2, got {list(self.candidates)}")
-        if not 0 <= self.tolerance < 1:
-            raise ValueError(f"pseudo_skills.tolerance must be at least 0 and below 1, got {self.tolerance}")
-        if self.backend not in (AUTO, *backends.names()):
-            known = ", ".join((AUTO, *backends.names()))
-            raise ValueError(f"pseudo_skills.backend must be one of {known}, got {self.backend!r}")
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise ValueError(f"pseudo_skills.device must be auto, cpu, cuda or cuda:<n>, got {self.device!r}")
-        if not self.views or len(set(self.views)) < len(self.views):
-            raise ValueError(f"pseudo_skills.space must name one or several different spaces, got {self.space!r}")
-        for view in self.views:
-            if view not in spaces.names():
-                raise ValueError(f"pseudo_skills.space must be among {', '.join(spaces.names())}, got {view!r}")
+        check(self)
+        if list(self.candidates) != sorted(set(self.candidates)):
+            raise ValueError(f"pseudo_skills.candidates must be rising numbers, got {list(self.candidates)}")
 
     @property
     def views(self) -> tuple[str, ...]:

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import pandas as pd
 
+from adapt_infinity.parameters import Satisfies, check
 from adapt_infinity.reporting.metrics import Value, fit_name, fit_names
 
 if TYPE_CHECKING:  # MLflow takes seconds to import: only a round that is tracked pays for it
@@ -25,24 +26,26 @@ if TYPE_CHECKING:  # MLflow takes seconds to import: only a round that is tracke
 STREAM, ROUND, LEVEL, SUPERSEDED = (f"adapt_infinity.{tag}" for tag in ("stream", "round", "level", "superseded_by"))
 _METRICS, _ITEMS = 1000, 100  # that one request may carry
 EVERY = 5.0  # seconds between requests while a training goes on
+TRACKING_URI = Satisfies(
+    lambda uri: not uri or ":" in uri, "a URI such as sqlite:////folder/mlflow.db or http://host:5000, or empty"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingParams:
     """params:tracking."""
 
-    enabled: bool
-    tracking_uri: str  # "": mlflow.db in the project's folder, where `mlflow ui` looks for it
-    experiment: str
+    SECTION: ClassVar[str] = "tracking"
+
+    enabled: bool = True
+    tracking_uri: Annotated[str, TRACKING_URI] = ""  # "": mlflow.db in the project's folder, where `mlflow ui` looks
+    experiment: str = "adapt-infinity"
     parent: str = ""  # the run under which the stream's is nested: a study's
 
     def __post_init__(self) -> None:
+        check(self)
         if self.enabled and not self.experiment.strip():
             raise ValueError(f"tracking.experiment must not be blank, got {self.experiment!r}")
-        if self.tracking_uri and ":" not in self.tracking_uri:
-            example = "sqlite:////folder/mlflow.db or http://host:5000"
-            got = self.tracking_uri
-            raise ValueError(f"tracking.tracking_uri must be a URI such as {example}, got {got!r}")
 
 
 @dataclass

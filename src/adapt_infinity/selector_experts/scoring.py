@@ -6,13 +6,16 @@ Columns: sample_id, the columns of the probe's scores, trained_nll, and one colu
 on. Compared with the present loss it shows whether the sample has been forgotten since.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pandas as pd
+from annotated_types import Ge
 from jaxtyping import Float, Int
 
 from adapt_infinity.data.tables import align_rows, require_columns
+from adapt_infinity.parameters import Distinct, NotEmpty, OneOf, PositiveFloat, PositiveInt, Seed, check
 from adapt_infinity.pseudo_skills.feature_source import Features
 from adapt_infinity.selector_experts import choices, comparisons
 from adapt_infinity.selector_experts.context import ScoringContext
@@ -22,32 +25,22 @@ from adapt_infinity.selector_experts.context import ScoringContext
 class SelectorParams:
     """params:selector_experts."""
 
-    experts: list[str]  # columns of the scores, or comparisons; of equally good ones the first listed is chosen
-    choice: str  # rule for a cluster's expert: a file in selector_experts/choices
-    bins: int
-    range: float  # the bins divide [-range, range] standard deviations; the outer ones take the tails
-    neighbours: int  # nearest ones of a sample that density averages over
-    reference: str  # folder of the LoRA adapter, in PEFT's layout, that learnability compares with
-    targets_per_skill: int  # validation samples per skill that influence reads
-    seed: int
+    SECTION: ClassVar[str] = "selector_experts"
+
+    # columns of the scores, or comparisons; of equally good ones the first listed is chosen
+    experts: Annotated[list[str], NotEmpty, Distinct] = field(
+        default_factory=lambda: ["perplexity", "el2n", "entropy", "grand", "image_grounding"]
+    )
+    choice: Annotated[str, OneOf(choices.names)] = "entropy"  # rule for a cluster's expert: a file in `choices`
+    bins: Annotated[int, Ge(2)] = 50  # of the histogram of a score
+    range: PositiveFloat = 4.0  # the bins divide [-range, range] standard deviations; the outer ones take the tails
+    neighbours: PositiveInt = 10  # nearest ones of a sample that density averages over
+    reference: str = ""  # folder of the LoRA adapter that learnability compares with, in PEFT's layout
+    targets_per_skill: PositiveInt = 20  # validation samples per skill that influence reads
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if not self.experts:
-            raise ValueError("selector_experts.experts must name at least one score, got none")
-        if len(set(self.experts)) < len(self.experts):
-            raise ValueError(f"selector_experts.experts must name each score once, got {self.experts}")
-        if self.choice not in choices.names():
-            known = ", ".join(choices.names())
-            raise ValueError(f"selector_experts.choice must be one of {known}, got {self.choice!r}")
-        if self.bins < 2:
-            raise ValueError(f"selector_experts.bins must be at least 2, got {self.bins}")
-        if not self.range > 0 or not np.isfinite(self.range):
-            raise ValueError(f"selector_experts.range must be a number above 0, got {self.range}")
-        for name in ("neighbours", "targets_per_skill"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"selector_experts.{name} must be at least 1, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"selector_experts.seed must be at least 0, got {self.seed}")
+        check(self)
         needing = comparisons.needing("reference_scores", self.experts)
         if needing and not self.reference:
             raise ValueError(

@@ -7,11 +7,13 @@ model's first layer (model/modality_embeddings.py). They need the vision tower b
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
 from adapt_infinity.data.tables import align_rows, require_columns
+from adapt_infinity.parameters import PositiveInt, check
 from adapt_infinity.pruning.removals import PruningParams, choose_removals_by_cluster, nothing_removed
 from adapt_infinity.pruning.removals import prune_redundant as keep
 from adapt_infinity.pseudo_skills.finding import cluster_rows
@@ -26,11 +28,12 @@ __all__ = ["ShortlistParams", "keep", "select", "shortlist"]
 class ShortlistParams:
     """params:shortlist."""
 
-    pool_size: int  # samples that remain, and are read with gradients
+    SECTION: ClassVar[str] = "shortlist"
+
+    pool_size: PositiveInt = 1200  # samples that remain, and are read with gradients
 
     def __post_init__(self) -> None:
-        if self.pool_size < 1:
-            raise ValueError(f"shortlist.pool_size must be at least 1, got {self.pool_size}")
+        check(self)
 
 
 def shortlist(

@@ -11,20 +11,21 @@ strategy's draw for the rows that it may take. Without constraints the draw is c
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
 from adapt_infinity.data.tables import require_columns
+from adapt_infinity.parameters import NonNegativeInt, check
 from adapt_infinity.pool.pool import Pool
 from adapt_infinity.pool.references import resolve
 
 log = logging.getLogger(__name__)
-TAGS = ("source", "skill")
-Counts = dict[str, dict[str, int]]
+Counts = dict[Literal["source", "skill"], dict[str, NonNegativeInt]]
 Mask = Bool[np.ndarray, " n"]
 Limit = tuple[str, Mask, int]  # name, the rows that count, largest or smallest number
 Draw = Callable[[Mask, Mask, int], Mask]
@@ -35,19 +36,15 @@ Draw = Callable[[Mask, Mask, int], Mask]
 class Constraints:
     """The part of params:subset that holds for every strategy."""
 
-    include: list[int | str]  # sample ids, source/id, or @file (naming.py)
-    exclude: list[int | str]
-    floors: Counts
-    caps: Counts
+    SECTION: ClassVar[str] = "subset"
+
+    include: list[int | str] = field(default_factory=list)  # sample ids, source/id, or @file: pool/references.py
+    exclude: list[int | str] = field(default_factory=list)
+    floors: Counts = field(default_factory=dict)
+    caps: Counts = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key in ("floors", "caps"):
-            for tag, counts in getattr(self, key).items():
-                if tag not in TAGS:
-                    raise ValueError(f"subset.{key} is by {' or '.join(TAGS)}, got {tag!r}")
-                for name, count in counts.items():
-                    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-                        raise ValueError(f"subset.{key}.{tag}.{name} must be a whole number from 0, got {count!r}")
+        check(self)
         for tag, counts in self.floors.items():
             for name, count in counts.items():
                 if count > self.caps.get(tag, {}).get(name, count):

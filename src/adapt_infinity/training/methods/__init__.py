@@ -11,11 +11,11 @@ Any of them goes with any data strategy; `finetune` is the one that does nothing
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
 from types import ModuleType
 from typing import Any
 
 from adapt_infinity import registry
+from adapt_infinity.parameters import from_mapping
 from adapt_infinity.training import adapter_policy
 
 
@@ -30,17 +30,8 @@ def load(name: str) -> ModuleType:
 
 
 def params_of(name: str, given: Mapping[str, Any]) -> Any:
-    """The method's parameters out of `params:methods`; `ValueError` names what is missing or not known."""
-    method = load(name)
-    own = dict(given.get(name) or {})
-    known = [field.name for field in fields(method.Params)]
-    for key in own:
-        if key not in known:
-            raise ValueError(f"methods.{name} has no {key!r}; known: {', '.join(known) or 'nothing'}")
-    missing = [key for key in known if key not in own]
-    if missing:
-        raise ValueError(f"methods.{name} lacks {', '.join(missing)}")
-    return method.Params(**own)
+    """The method's parameters out of `params:methods`; `ValueError` names a key that is not known or a wrong value."""
+    return from_mapping(load(name).Params, given.get(name, {}))
 
 
 def check_adapter_policy(name: str, policy: str) -> None:

@@ -7,7 +7,9 @@ The memory is what of earlier rounds is still in the pool, so it costs no bytes 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from adapt_infinity.parameters import NonNegativeInt, check
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
 from adapt_infinity.training.penalty import Vector
@@ -18,11 +20,12 @@ from adapt_infinity.training.schedule import Step
 class Params:
     """methods.agem."""
 
-    memory_batch: int  # remembered samples drawn for a step; 0 = the method is off
+    SECTION: ClassVar[str] = "methods.agem"
+
+    memory_batch: NonNegativeInt = 32  # remembered samples drawn for a step; 0 = the method is off
 
     def __post_init__(self) -> None:
-        if self.memory_batch < 0:
-            raise ValueError(f"methods.agem.memory_batch must be at least 0, got {self.memory_batch}")
+        check(self)
 
 
 PLAIN = Params(memory_batch=0)

@@ -7,7 +7,9 @@ keeps the logits z at their answer tokens where they were when the samples had j
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from adapt_infinity.parameters import NonNegativeFloat, PositiveInt, check
 from adapt_infinity.training import stored_logits
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
@@ -18,17 +20,15 @@ from adapt_infinity.training.schedule import Step
 class Params:
     """methods.der."""
 
-    alpha: float
-    memory: int  # samples whose logits are kept, of all rounds together
-    memory_batch: int  # of them, read again with every step
-    top: int  # logits kept at an answer token, the largest
+    SECTION: ClassVar[str] = "methods.der"
+
+    alpha: NonNegativeFloat = 0.1  # weight of the distance to the stored logits
+    memory: PositiveInt = 400  # samples whose logits are kept, of all rounds together
+    memory_batch: PositiveInt = 16  # of them, read again with every step
+    top: PositiveInt = 32  # logits kept at an answer token, the largest
 
     def __post_init__(self) -> None:
-        if self.alpha < 0:
-            raise ValueError(f"methods.der.alpha must be at least 0, got {self.alpha}")
-        for name in ("memory", "memory_batch", "top"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"methods.der.{name} must be at least 1, got {getattr(self, name)}")
+        check(self)
 
 
 PLAIN = Params(alpha=0.0, memory=8, memory_batch=2, top=32)

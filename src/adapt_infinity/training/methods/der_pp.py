@@ -6,7 +6,9 @@ over two draws of remembered samples, each read again with every step.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from adapt_infinity.parameters import NonNegativeFloat, PositiveInt, check
 from adapt_infinity.training import stored_logits
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
@@ -17,19 +19,16 @@ from adapt_infinity.training.schedule import Step
 class Params:
     """methods.der_pp."""
 
-    alpha: float
-    beta: float
-    memory: int  # samples whose logits are kept, of all rounds together
-    memory_batch: int  # of them, read again with every step, for each of the two terms
-    top: int  # logits kept at an answer token, the largest
+    SECTION: ClassVar[str] = "methods.der_pp"
+
+    alpha: NonNegativeFloat = 0.1  # weight of the distance to the stored logits
+    beta: NonNegativeFloat = 0.5  # weight of the cross-entropy on the stored samples
+    memory: PositiveInt = 400  # samples whose logits are kept, of all rounds together
+    memory_batch: PositiveInt = 16  # of them, read again with every step, for each of the two terms
+    top: PositiveInt = 32  # logits kept at an answer token, the largest
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "beta"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"methods.der_pp.{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("memory", "memory_batch", "top"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"methods.der_pp.{name} must be at least 1, got {getattr(self, name)}")
+        check(self)
 
 
 PLAIN = Params(alpha=0.0, beta=0.0, memory=8, memory_batch=2, top=32)

@@ -11,9 +11,12 @@ constant of the published form, which weighs a gradient against a number without
 """
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Lt
 
+from adapt_infinity.parameters import check
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
 from adapt_infinity.training.parameter_vector import Weights
@@ -27,12 +30,13 @@ LARGEST = 0.9999  # a β of 1 would never move again
 class Params:
     """methods.ema."""
 
-    decay: float  # β; the smallest with `dynamic`
-    dynamic: bool
+    SECTION: ClassVar[str] = "methods.ema"
+
+    decay: Annotated[float, Ge(0), Lt(1)] = 0.95  # β; the smallest with `dynamic`
+    dynamic: bool = False  # whether β is found anew for every weight matrix and step
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"methods.ema.decay must lie in 0..1, less than 1, got {self.decay}")
+        check(self)
 
 
 PLAIN = Params(decay=0.0, dynamic=False)

@@ -10,6 +10,7 @@ it: the gradient of neither reaches the other.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from adapt_infinity.model.adapters import eproj
 from adapt_infinity.model.checkpoint import Vlm, apply_adapter_type
 from adapt_infinity.model.modality_embeddings import embed_modalities
 from adapt_infinity.model.prompts import encode
+from adapt_infinity.parameters import NonNegativeInt, PositiveFloat, check
 from adapt_infinity.training.adapter_policy import CONTINUE
 from adapt_infinity.training.context import ReplayMemory, StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
@@ -30,14 +32,13 @@ ADAPTER_POLICIES = (CONTINUE,)  # the LoRA rests: there is nothing to merge
 class Params:
     """methods.eproj."""
 
-    key_steps: int  # in which a key moves from its samples' mean; 0 = it stays there
-    key_rate: float
+    SECTION: ClassVar[str] = "methods.eproj"
+
+    key_steps: NonNegativeInt = 20  # in which a key moves from its samples' mean; 0 = it stays there
+    key_rate: PositiveFloat = 0.5  # learning rate of the keys
 
     def __post_init__(self) -> None:
-        if self.key_steps < 0:
-            raise ValueError(f"methods.eproj.key_steps must be at least 0, got {self.key_steps}")
-        if self.key_rate <= 0:
-            raise ValueError(f"methods.eproj.key_rate must be greater than 0, got {self.key_rate}")
+        check(self)
 
 
 PLAIN = Params(key_steps=0, key_rate=1.0)  # fine-tuning of the projector alone; keys have no part in training

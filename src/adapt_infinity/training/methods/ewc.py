@@ -7,9 +7,11 @@ penalty about the last weights with F ← γ F + F_t (Schwarz et al. 2018, arXiv
 """
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 
+from adapt_infinity.parameters import NonNegativeFloat, PositiveInt, Share, check
 from adapt_infinity.training.adapter_policy import CONTINUE
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
@@ -22,22 +24,16 @@ ADAPTER_POLICIES = (CONTINUE,)  # a new adapter has no place for old importances
 class Params:
     """methods.ewc."""
 
-    strength: float  # λ; importances of a round sum to 1 over all weights
-    variant: str  # separate, online
-    decay: float  # γ of online
-    batches: int  # over which the Fisher information is taken
-    batch_size: int  # samples in each
+    SECTION: ClassVar[str] = "methods.ewc"
+
+    strength: NonNegativeFloat = 10000.0  # λ; importances of a round sum to 1 over all weights
+    variant: Literal["separate", "online"] = "online"  # one penalty per round, or one for all rounds
+    decay: Share = 1.0  # γ of online
+    batches: PositiveInt = 25  # over which the Fisher information is taken
+    batch_size: PositiveInt = 8  # samples in each
 
     def __post_init__(self) -> None:
-        if self.strength < 0:
-            raise ValueError(f"methods.ewc.strength must be at least 0, got {self.strength}")
-        if self.variant not in ("separate", "online"):
-            raise ValueError(f"methods.ewc.variant must be separate or online, got {self.variant!r}")
-        if not 0 <= self.decay <= 1:
-            raise ValueError(f"methods.ewc.decay must lie in 0..1, got {self.decay}")
-        for name in ("batches", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"methods.ewc.{name} must be at least 1, got {getattr(self, name)}")
+        check(self)
 
 
 PLAIN = Params(strength=0.0, variant="online", decay=1.0, batches=1, batch_size=1)

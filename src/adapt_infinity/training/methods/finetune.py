@@ -1,6 +1,7 @@
 """Fine-tuning: cross-entropy on what was chosen, and nothing against forgetting. What every method is compared with."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
@@ -9,6 +10,8 @@ from adapt_infinity.training.method_state import MethodState
 @dataclass(frozen=True, kw_only=True)
 class Params:
     """methods.finetune: there is nothing to set."""
+
+    SECTION: ClassVar[str] = "methods.finetune"
 
 
 PLAIN = Params()

@@ -8,6 +8,7 @@ forward pass, so there is no second model, and nothing to carry from round to ro
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.nn.functional import log_softmax
 
 from adapt_infinity.data.sample import IGNORED_LABEL
 from adapt_infinity.model.checkpoint import Batch
+from adapt_infinity.parameters import NonNegativeFloat, PositiveFloat, check
 from adapt_infinity.training.context import Labels, Logits, StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
 
@@ -23,14 +25,13 @@ from adapt_infinity.training.method_state import MethodState
 class Params:
     """methods.lwf."""
 
-    strength: float  # λ
-    temperature: float  # T
+    SECTION: ClassVar[str] = "methods.lwf"
+
+    strength: NonNegativeFloat = 1.0  # λ
+    temperature: PositiveFloat = 2.0  # T
 
     def __post_init__(self) -> None:
-        if self.strength < 0:
-            raise ValueError(f"methods.lwf.strength must be at least 0, got {self.strength}")
-        if self.temperature <= 0:
-            raise ValueError(f"methods.lwf.temperature must be greater than 0, got {self.temperature}")
+        check(self)
 
 
 PLAIN = Params(strength=0.0, temperature=2.0)

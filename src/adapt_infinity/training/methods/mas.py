@@ -4,7 +4,9 @@ last weights.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from adapt_infinity.parameters import NonNegativeFloat, PositiveInt, check
 from adapt_infinity.training.adapter_policy import CONTINUE
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
@@ -17,16 +19,14 @@ ADAPTER_POLICIES = (CONTINUE,)  # a new adapter has no place for old importances
 class Params:
     """methods.mas."""
 
-    strength: float  # λ; importances of a round sum to 1 over all weights
-    batches: int  # over which the importance is taken
-    batch_size: int  # samples in each
+    SECTION: ClassVar[str] = "methods.mas"
+
+    strength: NonNegativeFloat = 10000.0  # λ; importances of a round sum to 1 over all weights
+    batches: PositiveInt = 25  # over which the importance is taken
+    batch_size: PositiveInt = 8  # samples in each
 
     def __post_init__(self) -> None:
-        if self.strength < 0:
-            raise ValueError(f"methods.mas.strength must be at least 0, got {self.strength}")
-        for name in ("batches", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"methods.mas.{name} must be at least 1, got {getattr(self, name)}")
+        check(self)
 
 
 PLAIN = Params(strength=0.0, batches=1, batch_size=1)

@@ -4,9 +4,11 @@ al. 2024, arXiv:2403.08350). The loss is plain cross-entropy: what is different 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from adapt_infinity.model.adapters import moe_lora
 from adapt_infinity.model.checkpoint import Vlm, apply_adapter_type
+from adapt_infinity.parameters import PositiveInt, check
 from adapt_infinity.training.adapter_policy import CONTINUE
 from adapt_infinity.training.context import ReplayMemory, StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
@@ -19,11 +21,12 @@ ADAPTER_POLICIES = (CONTINUE,)  # what a router gates cannot be merged into the 
 class Params:
     """methods.moe_lora."""
 
-    experts: int  # each of the adapter's rank / experts; 1 = plain LoRA
+    SECTION: ClassVar[str] = "methods.moe_lora"
+
+    experts: PositiveInt = 2  # of rank adapter_rank / experts each; 1 = plain LoRA
 
     def __post_init__(self) -> None:
-        if self.experts < 1:
-            raise ValueError(f"methods.moe_lora.experts must be at least 1, got {self.experts}")
+        check(self)
 
 
 PLAIN = Params(experts=1)

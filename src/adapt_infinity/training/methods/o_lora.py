@@ -9,11 +9,13 @@ keeps the new rows of A away from the old ones. `l1` is the sum of absolute prod
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from adapt_infinity.parameters import NonNegativeFloat, check
 from adapt_infinity.training.adapter_policy import MERGE
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
@@ -26,14 +28,13 @@ ADAPTER_POLICIES = (MERGE,)  # and with λ = 0 it is fine-tuning under that poli
 class Params:
     """methods.o_lora."""
 
-    strength: float  # λ
-    norm: str  # l1, frobenius
+    SECTION: ClassVar[str] = "methods.o_lora"
+
+    strength: NonNegativeFloat = 0.01  # λ
+    norm: Literal["l1", "frobenius"] = "l1"
 
     def __post_init__(self) -> None:
-        if self.strength < 0:
-            raise ValueError(f"methods.o_lora.strength must be at least 0, got {self.strength}")
-        if self.norm not in ("l1", "frobenius"):
-            raise ValueError(f"methods.o_lora.norm must be l1 or frobenius, got {self.norm!r}")
+        check(self)
 
 
 PLAIN = Params(strength=0.0, norm="l1")

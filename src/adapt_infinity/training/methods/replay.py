@@ -6,9 +6,11 @@ never more than leaves every dataset, the new one included, an equal part.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from adapt_infinity.parameters import NonNegativeInt, Share, check
 from adapt_infinity.training.context import ReplayMemory, StepCallbacks, TrainingContext, draw
 from adapt_infinity.training.method_state import MethodState
 
@@ -17,14 +19,13 @@ from adapt_infinity.training.method_state import MethodState
 class Params:
     """methods.replay."""
 
-    share: float  # ρ: of the round's samples, to each earlier dataset
-    memory: int  # M: samples of all earlier datasets together; 0 = `share` decides
+    SECTION: ClassVar[str] = "methods.replay"
+
+    share: Share = 0.1  # ρ: of the round's samples, to each earlier dataset
+    memory: NonNegativeInt = 0  # M: samples of all earlier datasets together; 0 = `share` decides
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"methods.replay.share must lie in 0..1, got {self.share}")
-        if self.memory < 0:
-            raise ValueError(f"methods.replay.memory must be at least 0, got {self.memory}")
+        check(self)
 
 
 PLAIN = Params(share=0.0, memory=0)

@@ -10,6 +10,7 @@ A task is a round.
 """
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from adapt_infinity.model.modality_embeddings import MODALITIES, embed_modalities
+from adapt_infinity.parameters import NonNegativeFloat, OneOf, PositiveInt, check
 from adapt_infinity.training.adapter_policy import CONTINUE
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
@@ -29,20 +31,16 @@ ADAPTER_POLICIES = (CONTINUE,)  # a new adapter has no place for old importances
 class Params:
     """methods.tir."""
 
-    strength: float  # λ; importances of a round sum to 1 over all weights
-    importance: str  # ewc, mas
-    batches: int  # over which the importance is taken
-    batch_size: int  # samples in each
-    samples: int  # whose mean stands for a task
+    SECTION: ClassVar[str] = "methods.tir"
+
+    strength: NonNegativeFloat = 10000.0  # λ; importances of a round sum to 1 over all weights
+    importance: Annotated[str, OneOf(tuple(IMPORTANCES))] = "ewc"
+    batches: PositiveInt = 25  # over which the importance is taken
+    batch_size: PositiveInt = 8  # samples in each
+    samples: PositiveInt = 1000  # whose mean stands for a task
 
     def __post_init__(self) -> None:
-        if self.strength < 0:
-            raise ValueError(f"methods.tir.strength must be at least 0, got {self.strength}")
-        if self.importance not in IMPORTANCES:
-            raise ValueError(f"methods.tir.importance must be {' or '.join(IMPORTANCES)}, got {self.importance!r}")
-        for name in ("batches", "batch_size", "samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"methods.tir.{name} must be at least 1, got {getattr(self, name)}")
+        check(self)
 
 
 PLAIN = Params(strength=0.0, importance="ewc", batches=1, batch_size=1, samples=4)
