@@ -47,9 +47,8 @@ class PruningParams:
 
     pool_size: PositiveInt = 2000  # rows kept at most
     min_cluster: NonNegativeInt = 0  # a cluster of at most so many rows loses none while others can; 0 = off
-    must_keep: list[int | str] = field(
-        default_factory=list
-    )  # samples that are never pruned: ids or references (pool/references.py)
+    # samples that are never pruned: ids or references (pool/references.py)
+    must_keep: list[int | str] = field(default_factory=list)
     rule: Annotated[str, OneOf(rules.names)] = "greedy"  # a file in pruning/rules
     # who comes first: centroid (the farthest from it), expert (the highest score) or random
     ranking: Annotated[str, OneOf(RANKINGS)] = "centroid"
