@@ -137,7 +137,7 @@ def test_a_typo_in_a_methods_settings_is_found_before_any_node() -> None:
     check_method({"method": "ewc", "adapter_policy": "continue"}, settings)
     with pytest.raises(ValueError, match=r"methods.ewc has no 'strenght'; known: strength, variant"):
         check_method({"method": "ewc", "adapter_policy": "continue"}, {"ewc": {**settings["ewc"], "strenght": 1.0}})
-    check_method({"method": "ewc", "adapter_policy": "continue"}, {"ewc": {"strength": 1}})  # the rest has defaults
+    check_method({"method": "ewc", "adapter_policy": "continue"}, {"ewc": {"strength": 1.0}})  # the rest has defaults
     with pytest.raises(ValueError, match=r"methods.ewc.decay must be at least 0 and at most 1, got 2.0"):
         check_method({"method": "ewc", "adapter_policy": "continue"}, {"ewc": {"decay": 2.0}})
     with pytest.raises(ValueError, match=r"training.method=ewc needs training.adapter_policy=continue"):
