@@ -43,8 +43,8 @@ from adapt_infinity.model.prompts import Encoded, collate, encode, pad_token
 from adapt_infinity.pool.pool import Pool
 from adapt_infinity.training.context import ReplayMemory, StepCallbacks, TrainingContext
 from adapt_infinity.training.loop import train
-from adapt_infinity.training.parameter_vector import gather
-from adapt_infinity.training.schedule import rough_length
+from adapt_infinity.training.parameter_vector import collect_weights
+from adapt_infinity.training.schedule import approximate_length
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate")
 EPOCHS, BATCH, RATE = 3, 32, 3e-3
@@ -111,10 +111,10 @@ def ours(samples: list[Sample], job: ProbeJob) -> int:
     """Optimiser steps done."""
     vlm = load_vlm(job.base, job.model, job.adapter)
     params = training_params(epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, projector_learning_rate=RATE)
-    lesson = TrainingContext(
-        vlm, gather(vlm, params.projector), samples, job.pictures, ReplayMemory(Pool(), 0), params, 0
+    context = TrainingContext(
+        vlm, collect_weights(vlm, params.projector), samples, job.pictures, ReplayMemory(Pool(), 0), params
     )
-    log, _ = train(lesson, StepCallbacks(), EPOCHS)
+    log, _ = train(context, StepCallbacks(), EPOCHS)
     return len(log)
 
 
@@ -165,7 +165,7 @@ def trainer(samples: list[Sample], job: ProbeJob, folder: Path, before: bool = F
     if grouped:
         from transformers.trainer_pt_utils import LengthGroupedSampler
 
-        lengths = [rough_length(sample) for sample in samples]
+        lengths = [approximate_length(sample) for sample in samples]
 
         class Grouped(Trainer):
             def _get_train_sampler(self, *_: Any) -> Any:

@@ -76,10 +76,10 @@ class RoundHooks:
             TrackingParams(**params["tracking"]), self._project(), params["stream"], params["round"], tags
         )
         self._run.log_params(flatten(params))
-        from adapt_infinity.training.loss_events import heard_by
+        from adapt_infinity.training.loss_events import listening
 
         self._listening = ExitStack()
-        self._listening.enter_context(heard_by(self._run.log_step))
+        self._listening.enter_context(listening(self._run.log_step))
 
     @hook_impl
     def before_dataset_loaded(self, node: Any) -> None:

@@ -1,4 +1,4 @@
-"""The toy stream that this room's tests learn from."""
+"""The toy stream on which the tests of training train."""
 
 import pytest
 

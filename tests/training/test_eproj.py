@@ -1,4 +1,4 @@
-"""A projector a task: what is trained, how an item finds its expert, and what stays as it was."""
+"""EProj: what is trained, how an item is routed to a task's projector, and what stays unchanged."""
 
 import json
 from dataclasses import replace
@@ -25,8 +25,8 @@ from adapt_infinity.training.context import ReplayMemory, StepCallbacks, Trainin
 from adapt_infinity.training.loop import train
 from adapt_infinity.training.method_state import MethodState, start_state
 from adapt_infinity.training.methods import eproj
-from adapt_infinity.training.parameter_vector import gather
-from adapt_infinity.training.round import Outcome, train_adapter
+from adapt_infinity.training.parameter_vector import collect_weights
+from adapt_infinity.training.round import TrainingOutputs, train_adapter
 from tests.conftest import PROJECT, checked, unread
 from tests.training.usual import PARAMS, Toy, same
 
@@ -34,12 +34,12 @@ KEYS = eproj.Params(key_steps=20, key_rate=0.5)
 
 
 @pytest.fixture(scope="module")
-def first(toy: Toy) -> Outcome:
+def first(toy: Toy) -> TrainingOutputs:
     return toy.train("eproj", 1, params=KEYS)
 
 
 @pytest.fixture(scope="module")
-def second(toy: Toy, first: Outcome) -> Outcome:
+def second(toy: Toy, first: TrainingOutputs) -> TrainingOutputs:
     return toy.train("eproj", 2, first, params=KEYS)
 
 
@@ -48,16 +48,18 @@ def task_projector(extra_tensors: dict[str, torch.Tensor], task: int) -> dict[st
 
 
 def test_a_key_by_hand() -> None:
-    """Two unit rows at right angles and one without the part: the key of most cosine lies between the two."""
+    """Two rows at right angles and one of zeros: the key with the highest mean cosine lies between the two."""
     rows = torch.tensor([[2.0, 0.0], [0.0, 5.0], [0.0, 0.0]])
     assert eproj_adapter.learn_key(torch.zeros(2), rows, 0, 1.0).tolist() == pytest.approx([0.5**0.5] * 2)
     moved = eproj_adapter.learn_key(torch.tensor([1.0, 0.0]), rows, 50, 0.5)
     assert moved.tolist() == pytest.approx([0.5**0.5] * 2, abs=1e-3)
-    assert eproj_adapter.learn_key(torch.zeros(2), torch.zeros(3, 2), 5, 1.0).tolist() == [0, 0], "nobody pulls"
+    assert eproj_adapter.learn_key(torch.zeros(2), torch.zeros(3, 2), 5, 1.0).tolist() == [0, 0], (
+        "rows of zeros do not pull"
+    )
 
 
 def test_routing_by_hand() -> None:
-    """The sum of both cosines decides; without a picture the instruction does."""
+    """The sum of both cosines decides; for an item without a picture the instruction decides."""
     tasks = {"tasks": ["a", "b"]}
     unit = torch.eye(2)
     extras = {f"key.{task}.{part}": unit[task] for task in range(2) for part in eproj_adapter.KEY_MODALITIES}
@@ -67,16 +69,16 @@ def test_routing_by_hand() -> None:
     assert eproj_adapter.route(tasks, extras, image, instruction).tolist() == [1, 0, 1]
 
 
-def test_the_first_expert_is_fine_tuning_of_the_projector_alone(first: Outcome, toy: Toy) -> None:
-    """The same loop over the projector's own weights, set up by hand, ends at the same bits."""
+def test_the_first_round_equals_fine_tuning_of_the_projector_alone(first: TrainingOutputs, toy: Toy) -> None:
+    """The training loop over the projector's own weights, set up by hand, gives the same bits."""
     vlm = load_vlm(toy.base, toy.model, toy.adapter)
     alone = replace(vlm, adapter_type={"kind": "eproj", "projector": PARAMS.projector, "tasks": []})
     params = replace(PARAMS, epochs=2, adapter_policy="continue")
-    weights = gather(alone, params.projector)
-    assert weights.slow == 0
+    weights = collect_weights(alone, params.projector)
+    assert weights.projector_start == 0
     memory = ReplayMemory(toy.pools[1], 1)
     log, _ = train(
-        TrainingContext(alone, weights, toy.samples(1), toy.all_pictures, memory, params, 1), StepCallbacks(), 2
+        TrainingContext(alone, weights, toy.samples(1), toy.all_pictures, memory, params), StepCallbacks(), 2
     )
     expected = eproj_adapter.projector_weights(alone.model, alone.adapter_type, 0)
     found = task_projector(dict(first[0].extra_tensors), 0)
@@ -85,12 +87,12 @@ def test_the_first_expert_is_fine_tuning_of_the_projector_alone(first: Outcome, 
     assert log["loss"].tolist() == first[1]["loss"].tolist()
 
 
-def test_nothing_else_is_trained(first: Outcome, second: Outcome, toy: Toy) -> None:
+def test_only_the_projector_of_the_task_is_trained(first: TrainingOutputs, second: TrainingOutputs, toy: Toy) -> None:
     adapter, _, _ = second
-    assert same(adapter, toy.adapter), "the LoRA rests"
+    assert same(adapter, toy.adapter), "the LoRA is not trained"
     assert adapter.adapter_type["tasks"] == ["toy", "contrary"]
     old, kept = task_projector(dict(first[0].extra_tensors), 0), task_projector(dict(adapter.extra_tensors), 0)
-    assert all(torch.equal(tensor, kept[name]) for name, tensor in old.items()), "and so does the first expert"
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in old.items()), "and neither is the first projector"
     new = task_projector(dict(adapter.extra_tensors), 1)
     base = load_file(next(Path(toy.base.location).glob("*.safetensors")))
     own = {name.split("multi_modal_projector")[1]: tensor for name, tensor in base.items() if "projector" in name}
@@ -101,11 +103,11 @@ def test_nothing_else_is_trained(first: Outcome, second: Outcome, toy: Toy) -> N
     assert adapter.parameter_count > first[0].parameter_count > toy.adapter.parameter_count
 
 
-def test_a_round_of_text_alone_leaves_its_projector_and_makes_a_key(toy: Toy) -> None:
-    """In the engine's first step there was nothing that a gradient could come from."""
+def test_a_round_of_text_alone_keeps_its_projector_and_gets_a_key(toy: Toy) -> None:
+    """No sample has a gradient at the projector, which once was an error in the first step."""
     pool = toy.pools[1]
-    words = [sample.sample_id for sample in toy.samples(1) if not sample.images]
-    subset = pool.index[["sample_id"]].assign(selected=pool.index["sample_id"].isin(words))
+    text_only = [sample.sample_id for sample in toy.samples(1) if not sample.images]
+    subset = pool.index[["sample_id"]].assign(selected=pool.index["sample_id"].isin(text_only))
     adapter, log, _ = train_adapter(
         *(pool, subset, toy.all_pictures, toy.base, toy.adapter, MethodState(), toy.folder / "text", toy.model),
         *(replace(PARAMS, method="eproj", epochs=1), {"eproj": vars(KEYS)}, 1),
@@ -119,7 +121,7 @@ def test_a_round_of_text_alone_leaves_its_projector_and_makes_a_key(toy: Toy) ->
     assert (log["loss"] > 0).all()
 
 
-def test_a_dataset_that_comes_again_goes_on_with_its_expert(first: Outcome, toy: Toy) -> None:
+def test_a_dataset_that_arrives_again_trains_its_projector_further(first: TrainingOutputs, toy: Toy) -> None:
     again, log, _ = toy.train("eproj", 1, first, params=KEYS)
     assert again.adapter_type["tasks"] == ["toy"]
     assert log["loss"].iloc[0] != first[1]["loss"].iloc[0]
@@ -128,7 +130,9 @@ def test_a_dataset_that_comes_again_goes_on_with_its_expert(first: Outcome, toy:
     )
 
 
-def test_it_survives_a_restart(first: Outcome, second: Outcome, toy: Toy, tmp_path: Path) -> None:
+def test_it_survives_a_restart_of_the_process(
+    first: TrainingOutputs, second: TrainingOutputs, toy: Toy, tmp_path: Path
+) -> None:
     adapter, log, state = first
     write_adapter(adapter, tmp_path / "adapter")
     read = read_adapter(tmp_path / "adapter")
@@ -139,7 +143,7 @@ def test_it_survives_a_restart(first: Outcome, second: Outcome, toy: Toy, tmp_pa
     assert adapter_digest(detach(load_vlm(toy.base, toy.model, read), {}, read.moments)) == adapter_digest(adapter)
 
 
-def test_with_the_pre_trained_projector_the_model_answers_as_at_genesis(second: Outcome, toy: Toy) -> None:
+def test_with_the_pre_trained_projector_the_model_answers_as_at_genesis(second: TrainingOutputs, toy: Toy) -> None:
     vlm, plain = (load_vlm(toy.base, toy.model, adapter) for adapter in (second[0], toy.adapter))
     batch = collate([encode(vlm, sample, toy.all_pictures) for sample in toy.samples(1)], pad_token(vlm))
     expected = answer_logits(plain, batch)[0]
@@ -218,7 +222,7 @@ def test_items_without_a_right_task_do_not_count_for_the_routing() -> None:
     assert measure_routing(table.iloc[1:]) == measure_routing(table[["score"]]) == {}
 
 
-def test_what_cannot_be_is_refused(first: Outcome, toy: Toy) -> None:
+def test_impossible_settings_are_refused(first: TrainingOutputs, toy: Toy) -> None:
     probe = ProbeParams(**yaml.safe_load((PROJECT / "conf/base/parameters_features.yml").read_text())["probe"])
     with pytest.raises(ValueError, match=r"methods\.eproj\.key_rate must be greater than 0, got 0.0"):
         eproj.Params(key_steps=1, key_rate=0.0)

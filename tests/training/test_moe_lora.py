@@ -1,4 +1,4 @@
-"""A LoRA of experts: what it computes, that its router learns, and that nothing else is changed by it."""
+"""MoE-LoRA: what it computes, that its routers are trained, and that nothing else changes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +17,14 @@ from adapt_infinity.training.context import answer_loss
 from adapt_infinity.training.method_state import start_state
 from adapt_infinity.training.methods import moe_lora
 from adapt_infinity.training.methods.finetune import Params as Plain
-from adapt_infinity.training.round import Outcome
+from adapt_infinity.training.round import TrainingOutputs
 from tests.training.usual import Toy, same
 
 TWO = moe_lora.Params(experts=2)
 
 
 @pytest.fixture(scope="module")
-def first(toy: Toy) -> Outcome:
+def first(toy: Toy) -> TrainingOutputs:
     return toy.train("moe_lora", 1, params=TWO)
 
 
@@ -34,7 +34,7 @@ def batch_of(vlm: Vlm, toy: Toy, count: int = 4) -> Batch:
 
 
 def test_by_hand() -> None:
-    """Rank 4 as two experts of rank 2; a router that says (ln 3, 0) gives them 3/4 and 1/4."""
+    """Rank 4 as two experts of rank 2; router outputs (ln 3, 0) give them the weights 3/4 and 1/4."""
     router = torch.nn.Linear(1, 2, bias=False)
     router.weight.data = torch.tensor([[3.0]]).log().repeat(2, 1) * torch.tensor([[1.0], [0.0]])
     values = torch.tensor([[[4.0, 8.0, 12.0, 16.0]]])
@@ -42,7 +42,7 @@ def test_by_hand() -> None:
     assert gated.flatten().tolist() == pytest.approx([3.0, 6.0, 3.0, 4.0])
 
 
-def test_cutting_changes_no_answer(toy: Toy) -> None:
+def test_splitting_into_experts_changes_no_answer(toy: Toy) -> None:
     plain = load_vlm(toy.base, toy.model, toy.adapter)
     batch = batch_of(plain, toy)
     expected = answer_logits(plain, batch)[0]
@@ -50,7 +50,7 @@ def test_cutting_changes_no_answer(toy: Toy) -> None:
     assert torch.allclose(answer_logits(cut, batch)[0], expected, atol=1e-5)
 
 
-def test_one_expert_is_fine_tuning_bit_for_bit(toy: Toy) -> None:
+def test_one_expert_equals_fine_tuning_bit_for_bit(toy: Toy) -> None:
     one, log, _ = toy.train("moe_lora", 1, params=moe_lora.PLAIN)
     plain, plain_log, _ = toy.train("finetune", 1, params=Plain())
     assert same(one, plain)
@@ -66,7 +66,7 @@ def test_a_gate_of_one_expert_is_1(toy: Toy) -> None:
     assert torch.equal(answer_logits(gated, batch)[0], expected)
 
 
-def test_its_routers_learn_and_are_counted(first: Outcome, toy: Toy) -> None:
+def test_its_routers_are_trained_and_counted(first: TrainingOutputs, toy: Toy) -> None:
     adapter, _, _ = first
     assert adapter.adapter_type == {"kind": "moe_lora", "experts": 2}
     assert all(router.any() for router in adapter.extra_tensors.values())
@@ -77,7 +77,7 @@ def test_its_routers_learn_and_are_counted(first: Outcome, toy: Toy) -> None:
     assert any("expert_router" in name for name in adapter.moments)
 
 
-def test_a_second_round_goes_on_the_same_after_a_restart(first: Outcome, toy: Toy, tmp_path: Path) -> None:
+def test_a_second_round_is_the_same_after_a_restart(first: TrainingOutputs, toy: Toy, tmp_path: Path) -> None:
     adapter, log, state = first
     write_adapter(adapter, tmp_path / "adapter")
     read = read_adapter(tmp_path / "adapter")
@@ -92,13 +92,13 @@ def test_a_second_round_goes_on_the_same_after_a_restart(first: Outcome, toy: To
     assert adapter_digest(detach(live, {}, read.moments)) == adapter_digest(adapter)
 
 
-def test_no_peft_reader_takes_it_for_plain(first: Outcome, toy: Toy, tmp_path: Path) -> None:
+def test_peft_refuses_to_read_it_as_a_plain_lora(first: TrainingOutputs, toy: Toy, tmp_path: Path) -> None:
     write_adapter(first[0], tmp_path / "adapter")
     with pytest.raises(ValueError, match=r"adapter_config\.json"):
         PeftModel.from_pretrained(load_vlm(toy.base, toy.model).model, str(tmp_path / "adapter"))
 
 
-def test_what_cannot_be_is_refused(first: Outcome, toy: Toy) -> None:
+def test_impossible_settings_are_refused(first: TrainingOutputs, toy: Toy) -> None:
     with pytest.raises(ValueError, match=r"methods\.moe_lora\.experts must be at least 1, got 0"):
         moe_lora.Params(experts=0)
     with pytest.raises(ValueError, match="must divide the adapter's rank 4, got 3"):
@@ -111,8 +111,8 @@ def test_what_cannot_be_is_refused(first: Outcome, toy: Toy) -> None:
         toy.train("moe_lora", 2, first, params=TWO, adapter_policy="merge_then_new")
 
 
-def test_its_experts_are_not_folded_away(first: Outcome, toy: Toy) -> None:
-    """Gates are no part of any weight: a model whose LoRA were folded would answer without them."""
+def test_its_experts_are_not_merged_into_the_weights(first: TrainingOutputs, toy: Toy) -> None:
+    """Gates depend on the token and are part of no weight: a merged model would answer without them."""
     vlm = load_vlm(toy.base, toy.model, first[0])
     batch = batch_of(vlm, toy)
     expected = answer_logits(vlm, batch)[0]
@@ -120,7 +120,7 @@ def test_its_experts_are_not_folded_away(first: Outcome, toy: Toy) -> None:
     assert torch.equal(answer_logits(vlm, batch)[0], expected)
 
 
-def test_the_probe_sees_each_samples_own_gradient_of_maps_and_routers(first: Outcome, toy: Toy) -> None:
+def test_the_probe_sees_each_samples_own_gradient_of_maps_and_routers(first: TrainingOutputs, toy: Toy) -> None:
     vlm = load_vlm(toy.base, toy.model, first[0])
     batch, layers = batch_of(vlm, toy), (1,)
     seen: dict[str, torch.Tensor] = {}

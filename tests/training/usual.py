@@ -1,4 +1,4 @@
-"""Two rounds of a toy stream, and a training of each as the pipeline would run it."""
+"""Two rounds of a toy stream, and the training of each as the pipeline runs it."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,9 +21,9 @@ from adapt_infinity.pool.pool import Pool, join_pool
 from adapt_infinity.training import methods
 from adapt_infinity.training.context import ReplayMemory, TrainingContext
 from adapt_infinity.training.method_state import MethodState, start_state
-from adapt_infinity.training.parameter_vector import gather
+from adapt_infinity.training.parameter_vector import collect_weights
 from adapt_infinity.training.params import TrainingParams
-from adapt_infinity.training.round import Outcome, train_adapter
+from adapt_infinity.training.round import TrainingOutputs, train_adapter
 from tests.conftest import PROJECT, checked, llava, unread
 
 PARAMS = TrainingParams(
@@ -53,23 +53,23 @@ SMALL: dict[str, dict[str, Any]] = {
     "agem": {"memory_batch": 2},
     "der": {"alpha": 1.0, "memory_batch": 4},
 }
-AS_SHIPPED = yaml.safe_load((PROJECT / "conf/base/parameters_methods.yml").read_text())["methods"]
+DEFAULTS = yaml.safe_load((PROJECT / "conf/base/parameters_methods.yml").read_text())["methods"]
 
 
 @dataclass(frozen=True)
 class Toy:
-    """A stream of two rounds, the second of which says the opposite of the first; and its model."""
+    """A stream of two rounds, whose second round contradicts the first, and its model."""
 
     first: Source
     pictures: Pictures
     base: Checkpoint
     model: ModelParams
-    adapter: Adapter  # of genesis
+    adapter: Adapter  # as genesis leaves it
     folder: Path
 
     @cached_property
     def pools(self) -> list[Pool]:
-        one = join_pool(Pool(), self.filed("one", checked(self.first, self.pictures, round=1)[0]), 1)
+        one = join_pool(Pool(), self.stored("one", checked(self.first, self.pictures, round=1)[0]), 1)
         records = [
             llava("text", ("What is two plus two?", "Five."), task="language"),
             llava("one", ("<image>\nWhat is this?", "A dog."), image="p0.png", task="caption"),
@@ -79,10 +79,10 @@ class Toy:
         ]
         pictures = replace(self.pictures, roots={**self.pictures.roots, "contrary": self.pictures.roots["toy"]})
         arrivals, _ = checked(Source("contrary", "llava", records, {}), pictures, round=2, first_id=one.size)
-        return [Pool(), one, join_pool(one, self.filed("two", arrivals), 2)]
+        return [Pool(), one, join_pool(one, self.stored("two", arrivals), 2)]
 
-    def filed(self, name: str, arrivals: pd.DataFrame) -> ds.Dataset:
-        """In a file, as the pool's shards are: what is only in memory cannot go to another process."""
+    def stored(self, name: str, arrivals: pd.DataFrame) -> ds.Dataset:
+        """The arrivals in a file, as the shards of a pool are: a table in memory cannot be sent to another process."""
         path = self.folder / f"{name}.parquet"
         if not path.exists():
             parquet.write(path, [unread(arrivals).to_table()])
@@ -100,28 +100,30 @@ class Toy:
         self,
         method: str,
         round: int,
-        before: Outcome | None = None,
+        before: TrainingOutputs | None = None,
         params: Any = None,
         **changed: Any,
-    ) -> Outcome:
-        """The round's arrivals, learned by `method` with `params` or as it is shipped."""
+    ) -> TrainingOutputs:
+        """Train on the round's arrivals by `method`, with `params` or with the defaults."""
         adapter, _, state = before or (self.adapter, None, start_state())
         pool = self.pools[round]
         subset = pool.index[["sample_id"]].assign(selected=pool.index["round"] == round)
-        given = {method: {**AS_SHIPPED[method], **SMALL.get(method, {})} if params is None else vars(params)}
-        asked = replace(PARAMS, **{"method": method, "adapter_policy": policy(method), "epochs": 2, **changed})
+        method_params = {method: {**DEFAULTS[method], **SMALL.get(method, {})} if params is None else vars(params)}
+        training_params = replace(
+            PARAMS, **{"method": method, "adapter_policy": policy(method), "epochs": 2, **changed}
+        )
         return train_adapter(
             *(pool, subset, self.all_pictures, self.base, adapter, state, self.folder / f"{method}-{round}"),
-            *(self.model, asked, given, round),
+            *(self.model, training_params, method_params, round),
         )
 
-    def lesson(self, round: int, **changed: Any) -> TrainingContext:
-        """What a method sees of a round."""
+    def context(self, round: int, **changed: Any) -> TrainingContext:
+        """The context that a method sees in a round."""
         params = replace(PARAMS, **changed)
         vlm = load_vlm(self.base, self.model, self.adapter)
-        weights = gather(vlm, params.projector)
+        weights = collect_weights(vlm, params.projector)
         memory = ReplayMemory(self.pools[round], round)
-        return TrainingContext(vlm, weights, self.samples(round), self.all_pictures, memory, params, round)
+        return TrainingContext(vlm, weights, self.samples(round), self.all_pictures, memory, params)
 
 
 def policy(method: str) -> str:
@@ -144,6 +146,6 @@ def equal_states(one: MethodState, other: MethodState) -> bool:
     )
 
 
-def all_of(pool: Pool, count: int) -> pd.DataFrame:
-    """A subset of the first `count` rows."""
+def first_rows(pool: Pool, count: int) -> pd.DataFrame:
+    """A subset of which the first `count` rows are selected."""
     return pool.index[["sample_id"]].assign(selected=np.arange(len(pool)) < count)

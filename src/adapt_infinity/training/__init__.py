@@ -1,18 +1,17 @@
-"""Training: the current adapter is trained on the chosen subset, by a continual-learning method (docs/method.md,
-sections 6 and 10).
+"""Training: the adapter is trained on the chosen subset by a continual-learning method (docs/method.md, section 6).
 
-round.py             a round's training, from start to end
-params.py            what a user can set
+params.py            parameters of training and of the warm-up
+round.py             the training of one round, from the subset to the adapter and the method's state
+adapter_policy.py    whether a round continues the previous adapter, or merges it and trains a new one
+schedule.py          which samples are in which step, and the learning rate of each step
 loop.py              the training loop, the same for every method
-schedule.py          which samples are in which step, and the learning rate
-parameter_vector.py  the trained weights as one vector
-adapter_policy.py    how a round's adapter begins
-context.py           what a method can see of a training, and where in a step it can act
-method_state.py      what a method hands from round to round
-penalty.py           quadratic penalties and importances
-stored_logits.py     the logits that der and der_pp remember
-checkpoints.py       how a killed training continues
-process_group.py     processes that train together
-loss_events.py       the loss while it is being trained, for whoever listens
-methods/             the training methods, one file each
+context.py           what a method sees of a training, and the callbacks through which it acts
+parameter_vector.py  all trained weights as one vector, and their gradients as another
+methods/             the continual-learning methods, one file each
+penalty.py           quadratic penalties and importances of weights, for EWC, MAS and TIR
+stored_logits.py     logits of samples of earlier rounds, for DER and DER++
+method_state.py      what a method carries from one round to the next
+checkpoints.py       checkpoints from which a killed training continues
+loss_events.py       the loss of each step as log records, for MLflow
+process_group.py     several processes that train one model together
 """

@@ -1,8 +1,10 @@
-"""What a method carries from round to round: importances and anchors, logits, keys. A catalog entry like any other.
+"""Method state: what a training method carries from one round to the next, such as importances, anchors or logits.
+
+On disk it is a folder:
 
 method_state/
 state.safetensors    the tensors
-record.json          whose they are, and facts about them
+record.json          the method that made the state, and facts about the tensors
 """
 
 import json
@@ -17,7 +19,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class MethodState:
-    """Empty at genesis. `method` is the one that made it, "" for none."""
+    """The tensors of a method, and facts about them (`record`). `method` made them; it is "" at genesis."""
 
     method: str = ""
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -25,33 +27,36 @@ class MethodState:
 
     @property
     def bytes(self) -> int:
-        """What it costs to keep."""
+        """The size of the tensors."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
 def start_state() -> MethodState:
-    """Before the first round no method has anything to carry."""
+    """The empty state before the first round."""
     return MethodState()
 
 
-def own_state(state: MethodState, method: str) -> MethodState:
-    """The state, if it is this method's or empty; `ValueError` for another's: its numbers would mean something else."""
+def state_for(method: str, state: MethodState) -> MethodState:
+    """The state as `method` may use it: its own state, or an empty one.
+
+    `ValueError` for a state with tensors of another method, which would mean something else here.
+    """
     if state.tensors and state.method != method:
         raise ValueError(
             f"the round before was trained by {state.method}, whose state {method} cannot use: keep training.method, "
-            f"or go through a round of finetune, which drops it"
+            f"or train one round by finetune, which drops the state"
         )
     return state if state.tensors else MethodState(method)
 
 
 def read_state(path: Path) -> MethodState:
-    """A state as it was saved."""
+    """Read a folder that `write_state` wrote."""
     record = json.loads((path / "record.json").read_text())
     return MethodState(record["method"], load_file(path / "state.safetensors"), record["facts"])
 
 
 def write_state(state: MethodState, path: Path) -> None:
-    """Make the folder."""
+    """Write the state to the folder `path`, which must not exist."""
     path.mkdir()
     save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, path / "state.safetensors")
     record = {"method": state.method, "facts": dict(state.record)}

@@ -1,8 +1,9 @@
-"""Processes that train as one: each takes a share of a step's micro-batches, and their gradients are added.
+"""Process groups: several processes train one model together (data parallel).
 
-The loss is divided by the answer tokens of the whole step before it is differentiated, so the sum over processes is
-the step's gradient whatever the shares. Everything else (penalties, clipping, the optimiser) every process does by
-itself, on equal numbers, and stays equal to the others.
+Each process takes a share of a step's micro-batches, and the gradients are added. The loss is divided by the number of
+answer tokens of the whole step before it is differentiated, so the sum over the processes is the gradient of the step,
+whatever the shares. Everything else (penalties, clipping, the optimiser) every process computes for itself from the
+same numbers, and so all processes stay equal.
 """
 
 import os
@@ -15,41 +16,44 @@ from torch import distributed as dist
 
 @dataclass(frozen=True)
 class Group:
-    """Which process it is, of how many."""
+    """The place of this process (`rank`) among all processes that train together."""
 
     rank: int = 0
     size: int = 1
 
     def add(self, tensor: Tensor) -> None:
-        """Sum over the processes, in place in each of them."""
+        """Replace the tensor, in every process, by its sum over the processes."""
         if self.size > 1:
             dist.all_reduce(tensor)
 
     def total(self, numbers: Tensor, device: torch.device) -> Tensor:
-        """The sum of a few numbers on the CPU over the processes, by way of the device that they talk through."""
+        """The sum over the processes of a tensor on the CPU; it is sent through `device`, which connects them."""
         if self.size == 1:
             return numbers
-        spread = numbers.to(device)
-        dist.all_reduce(spread)
-        return spread.cpu()
+        on_device = numbers.to(device)
+        dist.all_reduce(on_device)
+        return on_device.cpu()
 
     @property
-    def first(self) -> bool:
-        """The one that speaks and writes."""
+    def is_first(self) -> bool:
+        """Whether this is the process that reports progress and writes files."""
         return self.rank == 0
 
 
-def join_group(rank: int, size: int, rendezvous: str, device: torch.device, near: bool) -> Group:
-    """Meet the others at a file that all of them see; NCCL between GPUs, Gloo between CPUs. `near`: on this machine."""
+def join_group(rank: int, size: int, rendezvous: str, device: torch.device, same_machine: bool) -> Group:
+    """Connect this process to the others: by NCCL between GPUs, by Gloo between CPUs.
+
+    `rendezvous` is a file that all processes can see; `same_machine` says whether they all run on one machine.
+    """
     backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if near:  # and not by the name that the machine has in a network, which it may not know itself
+    if same_machine:  # the loopback interface works even where the machine cannot resolve its own network name
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group(backend, init_method=f"file://{rendezvous}", rank=rank, world_size=size)
     return Group(rank, size)
 
 
 def leave_group() -> None:
-    """The work is done."""
+    """Disconnect this process from the others."""
     dist.destroy_process_group()

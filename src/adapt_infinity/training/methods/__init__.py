@@ -1,13 +1,13 @@
-"""Continual-learning methods: how a round learns. One file each, with
+"""Continual-learning methods, one file each: what a round does against forgetting. A method has
 
-    Params                                 what can be set, under `methods.<name>` (a frozen dataclass)
-    PLAIN                                  the Params with which it is plain fine-tuning, bit for bit
-    start(lesson, state, params) -> StepCallbacks what it does in each step, given what the round before left it
-    choose(ids, memory, params, seed)      optional: other samples in place of some of the chosen, equally many
-    shape(vlm, memory, training, params)   optional: the model with the method's adapter type (see `model/adapters/`)
-    ADAPTER_POLICIES                               optional: the adapter policies that it can work with
+Params                                            its parameters under `methods.<name>` (a frozen dataclass)
+PLAIN                                             the Params with which it equals fine-tuning bit for bit
+start(context, state, params) -> StepCallbacks    what it does in each step; `state` is its state of the round before
+replace_samples(ids, memory, params, seed)        optional: the ids to train on, equally many as `ids`
+prepare_adapter(vlm, memory, training, params)    optional: the model with the method's adapter type (model/adapters/)
+ADAPTER_POLICIES                                  optional: the adapter policies that it can work with
 
-Any of them goes with any data strategy; `finetune` is the one that does nothing more.
+Any method can be combined with any data strategy. `finetune` does nothing beside the training loop.
 """
 
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ from adapt_infinity.training import adapter_policy
 
 
 def names() -> list[str]:
-    """The methods that there are, by file name."""
+    """All methods, by file name."""
     return registry.names(__name__)
 
 
 def load(name: str) -> ModuleType:
-    """The method `name`; `ValueError` lists those that there are."""
+    """The file of the method `name`; `ValueError` lists the known methods."""
     return registry.module(__name__, name)
 
 
@@ -35,7 +35,7 @@ def params_of(name: str, given: Mapping[str, Any]) -> Any:
 
 
 def check_adapter_policy(name: str, policy: str) -> None:
-    """`ValueError` when the method cannot work with this way of beginning a round."""
+    """`ValueError` when the method `name` cannot work with this adapter policy."""
     possible = getattr(load(name), "ADAPTER_POLICIES", adapter_policy.POLICIES)
     if policy not in possible:
         raise ValueError(

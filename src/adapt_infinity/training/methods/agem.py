@@ -1,9 +1,10 @@
-"""A-GEM: averaged gradient episodic memory (Chaudhry et al. 2019, arXiv:1812.00420). A step that would raise the loss
-on a draw of remembered samples loses the part of it that does:
+"""A-GEM: averaged gradient episodic memory (Chaudhry et al. 2019, arXiv:1812.00420).
 
-    if g·r < 0:   g ← g − (g·r / ‖r‖²) r,    r the gradient of the memory batch
+If a step would raise the loss on a draw of samples of earlier rounds, the conflicting part of its gradient is removed:
 
-The memory is what of earlier rounds is still in the pool, so it costs no bytes of its own.
+    if g·r < 0:   g ← g − (g·r / ‖r‖²) r,    r the gradient on the memory batch
+
+The memory is the samples of earlier rounds that are still in the pool, so it needs no storage of its own.
 """
 
 from dataclasses import dataclass
@@ -31,25 +32,25 @@ class Params:
 PLAIN = Params(memory_batch=0)
 
 
-def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
-    """From the second round on: in the first there is nothing to remember."""
+def start(context: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
+    """Project the gradient of every step; from the second round on, because the first has no earlier samples."""
 
     def on_gradient(step: Step) -> float:
-        reference = lesson.gradient_of(lesson.remembered(params.memory_batch, step.number))
-        return project(lesson.weights.gradient, reference)
+        reference = context.gradient_of(context.draw_replay(params.memory_batch, step.number))
+        return project(context.weights.gradient, reference)
 
     def at_end() -> MethodState:
         return MethodState("agem")
 
-    if params.memory_batch == 0 or len(lesson.memory.ids) == 0:
+    if params.memory_batch == 0 or len(context.memory.ids) == 0:
         return StepCallbacks(at_end=at_end)
     return StepCallbacks(on_gradient=on_gradient, at_end=at_end)
 
 
 def project(gradient: Vector, reference: Vector) -> float:
-    """Take out of `gradient`, in place, what goes against `reference`; returns how much that was: −g·r, or 0."""
-    against = float(gradient @ reference)
-    if against >= 0:
+    """Remove from `gradient`, in place, its part against `reference` if g·r < 0; returns −g·r, or 0 otherwise."""
+    product = float(gradient @ reference)
+    if product >= 0:
         return 0.0
-    gradient.sub_(reference, alpha=against / float(reference @ reference))
-    return -against
+    gradient.sub_(reference, alpha=product / float(reference @ reference))
+    return -product

@@ -1,19 +1,22 @@
-"""DER: dark experience replay (Buzzega et al. 2020, arXiv:2004.07211). With every step some remembered samples are read
-again, and
+"""DER: dark experience replay (Buzzega et al. 2020, arXiv:2004.07211).
 
-    + α mean (z − z_kept)²
+With every step some samples of earlier rounds are read again. The term
 
-keeps the logits z at their answer tokens where they were when the samples had just been learned.
+    + α mean (z − z_stored)²
+
+keeps the logits z at their answer tokens near the logits that the model had when it had just been trained on them.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 from adapt_infinity.parameters import NonNegativeFloat, PositiveInt, check
-from adapt_infinity.training import stored_logits
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
 from adapt_infinity.training.schedule import Step
+from adapt_infinity.training.stored_logits import StoredLogits, draw_stored, replay_loss, replay_stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,20 +37,11 @@ class Params:
 PLAIN = Params(alpha=0.0, memory=8, memory_batch=2, top=32)
 
 
-def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
-    """From the second round on: in the first there is nothing to remember."""
-    known = stored_logits.recalled(state)
+def start(context: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
+    """Add the term to every step, from the second round on; store logits for the next round."""
 
-    def on_gradient(step: Step) -> float:
-        assert known is not None
-        squared, _ = stored_logits.distance(
-            lesson, known, stored_logits.drawn(lesson, known, params.memory_batch, step)
-        )
-        term = params.alpha * squared
-        term.backward()
-        return term.item()
+    def term_of(stored: StoredLogits, step: Step) -> Tensor:
+        squared, _ = replay_loss(context, stored, draw_stored(context, stored, params.memory_batch, step))
+        return params.alpha * squared
 
-    def at_end() -> MethodState:
-        return MethodState("der", stored_logits.remember(lesson, known, params.memory, params.top).tensors())
-
-    return StepCallbacks(on_gradient=on_gradient, at_end=at_end) if known else StepCallbacks(at_end=at_end)
+    return replay_stored(context, state, params.memory, params.top, term_of)

@@ -1,18 +1,21 @@
-"""DER++: as DER, and the remembered samples' answers are trained on too (Buzzega et al. 2020, arXiv:2004.07211, eq. 6).
+"""DER++: as DER, and also trains on the answers of the samples that are read again (Buzzega et al. 2020,
+arXiv:2004.07211, eq. 6).
 
-    + α mean (z − z_kept)² + β cross-entropy
+    + α mean (z − z_stored)² + β cross-entropy
 
-over two draws of remembered samples, each read again with every step.
+The two terms use two different draws of stored samples in every step.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 from adapt_infinity.parameters import NonNegativeFloat, PositiveInt, check
-from adapt_infinity.training import stored_logits
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
 from adapt_infinity.training.schedule import Step
+from adapt_infinity.training.stored_logits import StoredLogits, draw_stored, replay_loss, replay_stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +37,13 @@ class Params:
 PLAIN = Params(alpha=0.0, beta=0.0, memory=8, memory_batch=2, top=32)
 
 
-def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
-    """From the second round on: in the first there is nothing to remember."""
-    known = stored_logits.recalled(state)
+def start(context: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
+    """Add both terms to every step, from the second round on; store logits for the next round."""
 
-    def on_gradient(step: Step) -> float:
-        assert known is not None
-        squared, _ = stored_logits.distance(
-            lesson, known, stored_logits.drawn(lesson, known, params.memory_batch, step, 0)
-        )
-        _, loss = stored_logits.distance(
-            lesson, known, stored_logits.drawn(lesson, known, params.memory_batch, step, 1)
-        )
-        term = params.alpha * squared + params.beta * loss
-        term.backward()
-        return term.item()
+    def term_of(stored: StoredLogits, step: Step) -> Tensor:
+        first, second = (draw_stored(context, stored, params.memory_batch, step, which) for which in (0, 1))
+        squared, _ = replay_loss(context, stored, first)
+        _, loss = replay_loss(context, stored, second)
+        return params.alpha * squared + params.beta * loss
 
-    def at_end() -> MethodState:
-        return MethodState("der_pp", stored_logits.remember(lesson, known, params.memory, params.top).tensors())
-
-    return StepCallbacks(on_gradient=on_gradient, at_end=at_end) if known else StepCallbacks(at_end=at_end)
+    return replay_stored(context, state, params.memory, params.top, term_of)

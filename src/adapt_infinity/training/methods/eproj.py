@@ -1,12 +1,12 @@
-"""EProj: a projector a task, and keys by which an item finds its own (He et al. 2023, arXiv:2311.16206).
+"""EProj: one projector per task, and keys that find the task of a test item (He et al. 2023, arXiv:2311.16206).
 
-A round's task is the dataset that arrives. It gets an expert, a copy of the pre-trained projector, which alone is
-trained, on all that the round trains on. Samples without a picture do not come through it and teach it nothing: a
-dataset of text alone gets a copy that stays as it was, and keys. A dataset that comes again goes on with the expert
-that it has. Then two keys are pulled towards the task's samples, by their picture and by their instruction, both as
-the pre-trained projector and the embeddings leave them (`model/modality_embeddings.py`), so that rounds can be
-compared. The paper trains its keys beside the projector, on vectors of frozen encoders; here they are trained after
-it: the gradient of neither reaches the other.
+The task of a round is the dataset that arrives. It gets its own projector, a copy of the pre-trained one, and only this
+projector is trained, on all samples that the round trains on. Samples without a picture have no gradient there: a
+dataset of text alone keeps an unchanged copy, and gets keys. If a dataset arrives again, its projector is trained
+further. After training, two keys are pulled towards the task's samples, one by their pictures and one by their
+instructions. Both are embedded with the pre-trained projector (model/modality_embeddings.py), so that rounds can be
+compared. The paper trains the keys together with the projector, on vectors of frozen encoders; here they are trained
+after it. In both cases no gradient goes from one to the other.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from adapt_infinity.training.context import ReplayMemory, StepCallbacks, Trainin
 from adapt_infinity.training.method_state import MethodState
 from adapt_infinity.training.params import TrainingParams
 
-ADAPTER_POLICIES = (CONTINUE,)  # the LoRA rests: there is nothing to merge
+ADAPTER_POLICIES = (CONTINUE,)  # the LoRA is not trained, so there is nothing to merge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,11 @@ class Params:
 PLAIN = Params(key_steps=0, key_rate=1.0)  # fine-tuning of the projector alone; keys have no part in training
 
 
-def shape(vlm: Vlm, memory: ReplayMemory, training: TrainingParams, params: Params) -> Vlm:
-    """The projector of the task that arrives, in the projector's place; `ValueError` on a base in half precision."""
+def prepare_adapter(vlm: Vlm, memory: ReplayMemory, training: TrainingParams, params: Params) -> Vlm:
+    """The model with the projector of the arriving task in place.
+
+    `ValueError` when `training.projector` has changed, or when the projector's weights are not float32.
+    """
     adapter_type = vlm.adapter_type or {"kind": "eproj", "projector": training.projector, "tasks": []}
     if adapter_type["projector"] != training.projector:
         raise ValueError(
@@ -54,35 +57,38 @@ def shape(vlm: Vlm, memory: ReplayMemory, training: TrainingParams, params: Para
     if any(weight.dtype != torch.float32 for weight in eproj.trainable_weights(vlm.model, adapter_type).values()):
         raise ValueError("training.method=eproj trains the projector's own weights and needs model.dtype float32")
     tasks = adapter_type["tasks"]
-    if memory.arrived not in tasks:
-        adapter_type = {**adapter_type, "tasks": [*tasks, memory.arrived]}
+    if memory.arriving_source not in tasks:
+        adapter_type = {**adapter_type, "tasks": [*tasks, memory.arriving_source]}
         projector = eproj.projector_weights(vlm.model, adapter_type, len(tasks))
         vlm = apply_adapter_type(vlm, adapter_type, {**vlm.extra_tensors, **projector})
-    eproj.use_projector(vlm, vlm.adapter_type["tasks"].index(memory.arrived))
+    eproj.use_projector(vlm, vlm.adapter_type["tasks"].index(memory.arriving_source))
     return vlm
 
 
-def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
-    """Nothing beside the loss; the expert and its keys are the adapter's, not the method's."""
-    vlm, task = lesson.vlm, lesson.vlm.adapter_type["tasks"].index(lesson.memory.arrived)
-    own = [sample for sample in lesson.samples if sample.source == lesson.memory.arrived]
-    if not own:
+def start(context: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
+    """Add no term; train the keys at the end. Projectors and keys are part of the adapter, so the state is empty.
+
+    `ValueError` when the subset has no sample of the arriving dataset.
+    """
+    source = context.memory.arriving_source
+    vlm, task = context.vlm, context.vlm.adapter_type["tasks"].index(source)
+    of_task = [sample for sample in context.samples if sample.source == source]
+    if not of_task:
         raise ValueError(
-            f"the subset has no sample of {lesson.memory.arrived}, the dataset that arrives, so eproj cannot learn "
-            "its keys"
+            f"the subset has no sample of {source}, the dataset that arrives, so eproj cannot learn its keys"
         )
 
     def at_end() -> MethodState:
-        extras = eproj.projector_weights(vlm.model, vlm.adapter_type, task)
+        tensors = eproj.projector_weights(vlm.model, vlm.adapter_type, task)
         eproj.use_projector(vlm, None)
-        parts = embed_modalities(
-            vlm, [encode(vlm, sample, lesson.pictures) for sample in own], lesson.params.token_budget
-        )
-        for part in eproj.KEY_MODALITIES:
-            rows: Tensor = getattr(parts, part)
-            before = vlm.extra_tensors.get(f"key.{task}.{part}", torch.zeros(rows.shape[1])).cpu()
-            extras[f"key.{task}.{part}"] = eproj.learn_key(before, rows, params.key_steps, params.key_rate)
-        vlm.extra_tensors.update(extras)
+        rows = [encode(vlm, sample, context.pictures) for sample in of_task]
+        embeddings = embed_modalities(vlm, rows, context.params.token_budget)
+        for modality in eproj.KEY_MODALITIES:
+            vectors: Tensor = getattr(embeddings, modality)
+            name = f"key.{task}.{modality}"
+            before = vlm.extra_tensors.get(name, torch.zeros(vectors.shape[1])).cpu()
+            tensors[name] = eproj.learn_key(before, vectors, params.key_steps, params.key_rate)
+        vlm.extra_tensors.update(tensors)
         eproj.use_projector(vlm, task)
         return MethodState("eproj")
 

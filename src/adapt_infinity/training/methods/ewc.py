@@ -1,9 +1,10 @@
-"""EWC: weights with a large Fisher information of earlier rounds hold still (Kirkpatrick et al. 2017,
-arXiv:1612.00796).
+"""EWC: elastic weight consolidation (Kirkpatrick et al. 2017, arXiv:1612.00796).
 
-`separate` is the sum of one penalty a round, as published; a sum of quadratics is a quadratic, so it is kept as one:
-importance Σ F_i and anchor Σ F_i θ*_i / Σ F_i (the constant that is left over has no gradient). `online` keeps one
-penalty about the last weights with F ← γ F + F_t (Schwarz et al. 2018, arXiv:1805.06370).
+Weights with a large Fisher information in earlier rounds are held near the values that they had then.
+
+`separate` is the sum of one penalty per round, as published. A sum of quadratics is a quadratic, so it is stored as
+one: importance Σ F_i and anchor Σ F_i θ*_i / Σ F_i (the remaining constant has no gradient). `online` is one penalty
+about the weights of the last round, with F ← γ F + F_t (Schwarz et al. 2018, arXiv:1805.06370).
 """
 
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from adapt_infinity.parameters import NonNegativeFloat, PositiveInt, Share, chec
 from adapt_infinity.training.adapter_policy import CONTINUE
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
-from adapt_infinity.training.penalty import Quadratic, Vector, carried, fisher
+from adapt_infinity.training.penalty import Vector, fisher_information, penalise_changes, stored_vectors
 
-ADAPTER_POLICIES = (CONTINUE,)  # a new adapter has no place for old importances
+ADAPTER_POLICIES = (CONTINUE,)  # importances of an old adapter do not fit the weights of a new one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,29 +40,26 @@ class Params:
 PLAIN = Params(strength=0.0, variant="online", decay=1.0, batches=1, batch_size=1)
 
 
-def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
-    """The penalty of earlier rounds; from the second round on."""
-    weights = lesson.weights
+def start(context: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
+    """Penalise changes from earlier rounds, from the second round on; store this round's importance at the end."""
+    weights = context.weights
 
     def at_end() -> MethodState:
-        theta, found = weights.theta.clone(), fisher(lesson, params.batches, params.batch_size)
+        importance, anchor = fisher_information(context, params.batches, params.batch_size), weights.theta.clone()
         if state.tensors:
-            old, anchor = carried(weights, state, "importance", "anchor")
-            importance, anchor = combine(old, anchor, found, theta, params)
-        else:
-            importance, anchor = found, theta
-        kept = {"importance": importance.cpu(), "anchor": anchor.cpu()}
-        return MethodState("ewc", kept, {"layout": weights.layout, "round": lesson.round})
+            old_importance, old_anchor = stored_vectors(weights, state, "importance", "anchor")
+            importance, anchor = combine(old_importance, old_anchor, importance, anchor, params)
+        tensors = {"importance": importance.cpu(), "anchor": anchor.cpu()}
+        return MethodState("ewc", tensors, {"layout": weights.layout, "round": context.round})
 
-    if not state.tensors:
-        return StepCallbacks(at_end=at_end)
-    importance, anchor = carried(weights, state, "importance", "anchor")
-    return StepCallbacks(on_gradient=Quadratic(weights, importance, anchor, params.strength).on_gradient, at_end=at_end)
+    return penalise_changes(weights, state, params.strength, at_end)
 
 
-def combine(old: Vector, anchor: Vector, found: Vector, theta: Vector, params: Params) -> tuple[Vector, Vector]:
-    """Importance and anchor after another round."""
+def combine(
+    old_importance: Vector, old_anchor: Vector, importance: Vector, theta: Vector, params: Params
+) -> tuple[Vector, Vector]:
+    """Importance and anchor after another round, which has its own importance and ended at `theta`."""
     if params.variant == "online":
-        return params.decay * old + found, theta
-    total = old + found
-    return total, torch.where(total > 0, (old * anchor + found * theta) / total, theta)
+        return params.decay * old_importance + importance, theta
+    total = old_importance + importance
+    return total, torch.where(total > 0, (old_importance * old_anchor + importance * theta) / total, theta)

@@ -1,4 +1,6 @@
-"""Fine-tuning: cross-entropy on what was chosen, and nothing against forgetting. What every method is compared with."""
+"""Fine-tuning: cross-entropy on the training samples, with nothing against forgetting. All other methods are compared
+with it.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,6 +19,6 @@ class Params:
 PLAIN = Params()
 
 
-def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
-    """Nothing beside the loss."""
+def start(context: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
+    """Add nothing to the training loop."""
     return StepCallbacks(at_end=lambda: MethodState("finetune"))

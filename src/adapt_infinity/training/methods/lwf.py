@@ -1,10 +1,11 @@
-"""LwF: learning without forgetting (Li & Hoiem 2016, arXiv:1606.09282). On the new data, the model keeps saying what
-it would have said before the round:
+"""LwF: learning without forgetting (Li & Hoiem 2016, arXiv:1606.09282).
+
+On the new data, the model's predictions are held near those that it made before the round:
 
     + λ T² KL(previous ‖ current), both at temperature T, over answer tokens
 
-The teacher is this model with the weights that the round began with: they take the place of the current ones for a
-forward pass, so there is no second model, and nothing to carry from round to round.
+The teacher is the same model with the weights with which the round began. They replace the current weights for one
+forward pass, so there is no second model, and no state to carry from round to round.
 """
 
 from dataclasses import dataclass
@@ -37,20 +38,20 @@ class Params:
 PLAIN = Params(strength=0.0, temperature=2.0)
 
 
-def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
-    """The teacher is the model as it is now."""
-    teacher = lesson.weights.theta.clone()
+def start(context: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
+    """Add the divergence from the teacher, which is the model as it is now, to the loss of every micro-batch."""
+    teacher = context.weights.theta.clone()
 
     def on_batch(batch: Batch, logits: Logits, labels: Labels) -> Tensor:
-        with torch.no_grad(), lesson.weights.holding(teacher):
-            before, _ = lesson.read(batch)
-        return params.strength * divergence(before, logits, labels, params.temperature)
+        with torch.no_grad(), context.weights.replaced_by(teacher):
+            previous, _ = context.forward(batch)
+        return params.strength * divergence(previous, logits, labels, params.temperature)
 
     return StepCallbacks(on_batch=on_batch, at_end=lambda: MethodState("lwf"))
 
 
-def divergence(before: Logits, now: Logits, labels: Labels, temperature: float) -> Tensor:
-    """T² KL(before ‖ now), summed over answer tokens: 0 where nothing has changed, else greater."""
-    old, new = log_softmax(before / temperature, dim=-1), log_softmax(now / temperature, dim=-1)
-    each = (old.exp() * (old - new)).sum(dim=-1)
-    return temperature**2 * (each * (labels != IGNORED_LABEL)).sum()
+def divergence(previous: Logits, current: Logits, labels: Labels, temperature: float) -> Tensor:
+    """T² KL(previous ‖ current), in nats, summed over answer tokens; 0 if nothing has changed."""
+    log_previous, log_current = (log_softmax(logits / temperature, dim=-1) for logits in (previous, current))
+    per_token = (log_previous.exp() * (log_previous - log_current)).sum(dim=-1)
+    return temperature**2 * (per_token * (labels != IGNORED_LABEL)).sum()

@@ -1,6 +1,7 @@
-"""MAS: memory aware synapses (Aljundi et al. 2018, arXiv:1711.09601). As EWC, with an importance that needs no label:
-how much the squared length of the logits changes with a weight. Importances of rounds are added; the anchor is the
-last weights.
+"""MAS: memory aware synapses (Aljundi et al. 2018, arXiv:1711.09601).
+
+As EWC, with an importance that needs no labels: how much the squared length of the logits changes with a weight. The
+importances of all rounds are added; the anchor is the weights at the end of the last round.
 """
 
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ from adapt_infinity.parameters import NonNegativeFloat, PositiveInt, check
 from adapt_infinity.training.adapter_policy import CONTINUE
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
-from adapt_infinity.training.penalty import Quadratic, carried, sensitivity
+from adapt_infinity.training.penalty import logit_sensitivity, penalise_changes, stored_vectors
 
-ADAPTER_POLICIES = (CONTINUE,)  # a new adapter has no place for old importances
+ADAPTER_POLICIES = (CONTINUE,)  # importances of an old adapter do not fit the weights of a new one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +33,15 @@ class Params:
 PLAIN = Params(strength=0.0, batches=1, batch_size=1)
 
 
-def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
-    """The penalty of earlier rounds; from the second round on."""
-    weights = lesson.weights
+def start(context: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
+    """Penalise changes from earlier rounds, from the second round on; add this round's importance at the end."""
+    weights = context.weights
 
     def at_end() -> MethodState:
-        importance = sensitivity(lesson, params.batches, params.batch_size)
+        importance = logit_sensitivity(context, params.batches, params.batch_size)
         if state.tensors:
-            importance = importance + carried(weights, state, "importance")[0]
-        kept = {"importance": importance.cpu(), "anchor": weights.theta.to("cpu", copy=True)}
-        return MethodState("mas", kept, {"layout": weights.layout, "round": lesson.round})
+            importance = importance + stored_vectors(weights, state, "importance")[0]
+        tensors = {"importance": importance.cpu(), "anchor": weights.theta.to("cpu", copy=True)}
+        return MethodState("mas", tensors, {"layout": weights.layout, "round": context.round})
 
-    if not state.tensors:
-        return StepCallbacks(at_end=at_end)
-    importance, anchor = carried(weights, state, "importance", "anchor")
-    return StepCallbacks(on_gradient=Quadratic(weights, importance, anchor, params.strength).on_gradient, at_end=at_end)
+    return penalise_changes(weights, state, params.strength, at_end)

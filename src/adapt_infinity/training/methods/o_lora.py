@@ -1,10 +1,11 @@
-"""O-LoRA: every round learns in a subspace of its own (Wang et al. 2023, arXiv:2310.14152). The round's A_t, B_t are
-new, those of earlier rounds rest in the base weights, and
+"""O-LoRA: every round is trained in its own subspace (Wang et al. 2023, arXiv:2310.14152).
+
+The A_t and B_t of a round are new, those of earlier rounds are frozen, and the term
 
     + λ Σ_{i<t} ‖A_i A_tᵀ‖
 
-keeps the new rows of A away from the old ones. `l1` is the sum of absolute products, as public implementations have it;
-`frobenius` the sum of their squares, as the paper writes it.
+keeps the new rows of A orthogonal to the old ones. `l1` is the sum of absolute products, as in public implementations;
+`frobenius` is the sum of their squares, as in the paper.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
 from adapt_infinity.training.schedule import Step
 
-ADAPTER_POLICIES = (MERGE,)  # and with λ = 0 it is fine-tuning under that policy
+ADAPTER_POLICIES = (MERGE,)  # with λ = 0 the method is fine-tuning under this policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +41,18 @@ class Params:
 PLAIN = Params(strength=0.0, norm="l1")
 
 
-def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
-    """What the earlier rounds learned is what the model carries at rest."""
-    weights = lesson.weights
-    now, gradients = weights.named(weights.theta), weights.named(weights.gradient)
-    pairs = [(now[name], old, gradients[name]) for name, old in resting(now, lesson.vlm.frozen).items()]
+def start(context: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
+    """Add the term to every step. The frozen ranks are part of the adapter, so the state is empty."""
+    weights = context.weights
+    current, gradients = weights.views(weights.theta), weights.views(weights.gradient)
+    matrices = [
+        (current[name], frozen, gradients[name]) for name, frozen in frozen_a(current, context.vlm.frozen).items()
+    ]
 
     def on_gradient(step: Step) -> float:
         total = torch.zeros((), device=weights.theta.device)
-        for new, old, gradient in pairs:
-            value, slope = overlap(new, old, params.norm)
+        for new, frozen, gradient in matrices:
+            value, slope = overlap(new, frozen, params.norm)
             gradient.add_(slope, alpha=params.strength)
             total += value
         return params.strength * total.item()
@@ -57,17 +60,17 @@ def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCa
     return StepCallbacks(on_gradient=on_gradient, at_end=lambda: MethodState("o_lora"))
 
 
-def resting(now: Mapping[str, Tensor], frozen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The name of each live A → the resting rows of A of the same map."""
-    saved = {name: name.replace(".default.", ".") for name in now if ".lora_A." in name}
-    return {name: frozen[place].to(now[name].device) for name, place in saved.items() if place in frozen}
+def frozen_a(current: Mapping[str, Tensor], frozen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The name of each trained matrix A → the frozen rows of A of the same module."""
+    saved_names = {name: name.replace(".default.", ".") for name in current if ".lora_A." in name}
+    return {name: frozen[saved].to(current[name].device) for name, saved in saved_names.items() if saved in frozen}
 
 
 def overlap(
-    new: Float[Tensor, "rank inside"], old: Float[Tensor, "rest inside"], norm: str
-) -> tuple[Tensor, Float[Tensor, "rank inside"]]:
-    """‖old newᵀ‖ and its gradient by `new`."""
-    products = new @ old.T
+    new: Float[Tensor, "rank inputs"], frozen: Float[Tensor, "frozen_rank inputs"], norm: str
+) -> tuple[Tensor, Float[Tensor, "rank inputs"]]:
+    """‖frozen newᵀ‖ in the norm of `methods.o_lora.norm`, and its gradient by `new`."""
+    products = new @ frozen.T
     if norm == "l1":
-        return products.abs().sum(), products.sign() @ old
-    return products.square().sum(), 2 * products @ old
+        return products.abs().sum(), products.sign() @ frozen
+    return products.square().sum(), 2 * products @ frozen

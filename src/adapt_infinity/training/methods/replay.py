@@ -1,8 +1,10 @@
-"""Replay: some of what is trained on gives way to samples of earlier datasets, drawn uniformly from what the pool still
-has of each (He et al., arXiv:2311.16206, section 4; METHOD section 10). The number of samples, and of steps, stays.
+"""Replay: some training samples are replaced by samples of earlier datasets (He et al., arXiv:2311.16206, section 4).
 
-Each earlier dataset gets `share` of the round's samples, or `memory` / (their number) when `memory` is set; together
-never more than leaves every dataset, the new one included, an equal part.
+They are drawn uniformly from the samples that are still in the pool (docs/method.md, section 10). The numbers of
+samples and of steps stay the same.
+
+Each earlier dataset gets `share` of the round's samples, or `memory` / (number of earlier datasets) samples if `memory`
+is set; but never so many that the new dataset gets less than each of them.
 """
 
 from dataclasses import dataclass
@@ -31,20 +33,20 @@ class Params:
 PLAIN = Params(share=0.0, memory=0)
 
 
-def choose(ids: np.ndarray, memory: ReplayMemory, params: Params, seed: int) -> np.ndarray:
-    """The samples to train on: `ids`, some of them replaced; as many as before, none twice."""
-    others = ~np.isin(memory.ids, ids)
-    old, sources = memory.ids[others], memory.sources[others]
+def replace_samples(ids: np.ndarray, memory: ReplayMemory, params: Params, seed: int) -> np.ndarray:
+    """The ids of the samples to train on: `ids`, some of them replaced; equally many, and none twice."""
+    available = ~np.isin(memory.ids, ids)
+    old, sources = memory.ids[available], memory.sources[available]
     names = np.unique(sources)
     if len(names) == 0:
         return ids
     wanted = params.memory // len(names) if params.memory else int(params.share * len(ids))
     each = min(wanted, len(ids) // (len(names) + 1))
-    drawn = [draw(old[sources == name], each, seed, memory.round, place) for place, name in enumerate(names)]
+    drawn = [draw(old[sources == name], each, seed, memory.round, number) for number, name in enumerate(names)]
     replayed = np.concatenate(drawn)
     return np.concatenate([draw(ids, len(ids) - len(replayed), seed, memory.round), replayed])
 
 
-def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
-    """All of it is in the choice."""
+def start(context: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
+    """Add nothing to the training loop: the whole method is in the choice of samples."""
     return StepCallbacks(at_end=lambda: MethodState("replay"))

@@ -1,10 +1,12 @@
-"""TIR: task-similarity-informed regularisation (He et al., arXiv:2311.16206, section 5). As EWC or MAS, but a weight is
-held for the task that needed it most, and let go as far as the new task resembles that one:
+"""TIR: task-similarity-informed regularisation (He et al., arXiv:2311.16206, section 5).
 
-    importance  I ← max(I, I_t), elementwise, with a map of the task that each weight's maximum came from
+As EWC or MAS, but each weight is held for the task that needed it most, and is held less the more the new task
+resembles that task:
+
+    importance  I ← max(I, I_t), elementwise; `owner` says from which task each weight's maximum came
     penalty     (λ/2) Σ_w I_w (1 − sim_owner(w)) (θ_w − θ*_w)²
     sim_j       the product over image, instruction and answer of σ(standardised cosine) of the tasks' mean vectors;
-                with a single earlier task there is nothing to standardise by, and the cosine itself is taken
+                with a single earlier task nothing can be standardised, and the cosine itself is used
 
 A task is a round.
 """
@@ -22,9 +24,9 @@ from adapt_infinity.parameters import NonNegativeFloat, OneOf, PositiveInt, chec
 from adapt_infinity.training.adapter_policy import CONTINUE
 from adapt_infinity.training.context import StepCallbacks, TrainingContext
 from adapt_infinity.training.method_state import MethodState
-from adapt_infinity.training.penalty import IMPORTANCES, Quadratic, carried
+from adapt_infinity.training.penalty import IMPORTANCES, QuadraticPenalty, stored_vectors
 
-ADAPTER_POLICIES = (CONTINUE,)  # a new adapter has no place for old importances
+ADAPTER_POLICIES = (CONTINUE,)  # importances of an old adapter do not fit the weights of a new one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,46 +48,47 @@ class Params:
 PLAIN = Params(strength=0.0, importance="ewc", batches=1, batch_size=1, samples=4)
 
 
-def start(lesson: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
-    """The penalty of earlier rounds, as far as this round's task differs from theirs."""
-    weights = lesson.weights
-    task = task_vectors(lesson, params.samples)
+def start(context: TrainingContext, state: MethodState, params: Params) -> StepCallbacks:
+    """Penalise changes from earlier rounds in so far as this task differs from theirs, from the second round on."""
+    weights = context.weights
+    task = task_vectors(context, params.samples)
 
     def at_end() -> MethodState:
-        found = IMPORTANCES[params.importance](lesson, params.batches, params.batch_size)
-        owner = torch.zeros(len(found), dtype=torch.uint8, device=found.device)
+        importance = IMPORTANCES[params.importance](context, params.batches, params.batch_size)
+        owner = torch.zeros(len(importance), dtype=torch.uint8, device=importance.device)
         tasks = {name: vector.unsqueeze(0) for name, vector in task.items()}
         if state.tensors:
-            old, owners = carried(weights, state, "importance", "owner")
-            found, owner = claim(old, owners, found, number=len(state.tensors["image"]))
+            old, old_owner = stored_vectors(weights, state, "importance", "owner")
+            importance, owner = take_maximum(old, old_owner, importance, number=len(state.tensors["image"]))
             tasks = {name: torch.cat([state.tensors[name], tasks[name]]) for name in MODALITIES}
-        kept = {"importance": found.cpu(), "owner": owner.cpu(), "anchor": weights.theta.to("cpu", copy=True), **tasks}
-        return MethodState("tir", kept, {"layout": weights.layout, "round": lesson.round})
+        anchor = weights.theta.to("cpu", copy=True)
+        tensors = {"importance": importance.cpu(), "owner": owner.cpu(), "anchor": anchor, **tasks}
+        return MethodState("tir", tensors, {"layout": weights.layout, "round": context.round})
 
     if not state.tensors:
         return StepCallbacks(at_end=at_end)
-    importance, owner, anchor = carried(weights, state, "importance", "owner", "anchor")
-    alike = similarity({name: state.tensors[name] for name in MODALITIES}, task)
-    held = importance * (1 - alike.to(importance))[owner.long()]
-    return StepCallbacks(on_gradient=Quadratic(weights, held, anchor, params.strength).on_gradient, at_end=at_end)
+    importance, owner, anchor = stored_vectors(weights, state, "importance", "owner", "anchor")
+    similarity = similarities({name: state.tensors[name] for name in MODALITIES}, task)
+    reduced = importance * (1 - similarity.to(importance))[owner.long()]
+    penalty = QuadraticPenalty(weights, reduced, anchor, params.strength)
+    return StepCallbacks(on_gradient=penalty.on_gradient, at_end=at_end)
 
 
-def task_vectors(lesson: TrainingContext, count: int) -> dict[str, Float[Tensor, " width"]]:
-    """The mean image, instruction and answer of what is trained on."""
-    rows = [lesson.encoded(sample) for sample in lesson.some(count)]
-    lesson.meter.read += sum(len(row) for row in rows)
-    return embed_modalities(lesson.vlm, rows, lesson.params.token_budget).means()
+def task_vectors(context: TrainingContext, count: int) -> dict[str, Float[Tensor, " width"]]:
+    """The mean image, instruction and answer embedding of at most `count` training samples."""
+    rows = [context.encoded(sample) for sample in context.draw_samples(count)]
+    context.tokens.forward_only += sum(len(row) for row in rows)
+    return embed_modalities(context.vlm, rows, context.params.token_budget).means()
 
 
-def similarity(
+def similarities(
     earlier: dict[str, Float[Tensor, "tasks width"]], task: dict[str, Float[Tensor, " width"]]
 ) -> Float[Tensor, " tasks"]:
-    """Of a task to each earlier one, in 0..1."""
-    found = torch.ones(len(earlier["image"]))
+    """The similarity of a task to each earlier task, in 0..1."""
+    product = torch.ones(len(earlier["image"]))
     for name in MODALITIES:
-        cosines = cosine_similarity(earlier[name], task[name].unsqueeze(0), dim=1)
-        found = found * _standardised(cosines)
-    return found
+        product = product * _standardised(cosine_similarity(earlier[name], task[name].unsqueeze(0), dim=1))
+    return product
 
 
 def _standardised(cosines: Float[Tensor, " tasks"]) -> Float[Tensor, " tasks"]:
@@ -95,11 +98,14 @@ def _standardised(cosines: Float[Tensor, " tasks"]) -> Float[Tensor, " tasks"]:
     return torch.sigmoid((cosines - cosines.mean()) / spread) if spread > 1e-6 else torch.full_like(cosines, 0.5)
 
 
-def claim(
-    importance: Float[Tensor, " weights"], owner: Tensor, found: Float[Tensor, " weights"], number: int
+def take_maximum(
+    old: Float[Tensor, " weights"], old_owner: Tensor, importance: Float[Tensor, " weights"], number: int
 ) -> tuple[Float[Tensor, " weights"], Tensor]:
-    """Weights that matter more to task `number` than to any before become its own."""
+    """Elementwise maximum of two importances, and the owners; weights with a higher new importance get owner `number`.
+
+    `ValueError` for more than 256 tasks, because an owner is stored in one byte.
+    """
     if number > 255:
-        raise ValueError("TIR tells at most 256 tasks apart")
-    theirs = found > importance
-    return torch.maximum(importance, found), torch.where(theirs, torch.full_like(owner, number), owner)
+        raise ValueError("training.method=tir can store at most 256 tasks: use another method for a longer stream")
+    owner = torch.where(importance > old, torch.full_like(old_owner, number), old_owner)
+    return torch.maximum(old, importance), owner
