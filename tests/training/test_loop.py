@@ -323,15 +323,7 @@ def test_an_adapter_policy_that_the_method_cannot_use_is_refused(toy: Toy) -> No
         toy.train("o_lora", 1, adapter_policy="continue")
     with pytest.raises(ValueError, match="there is no 'ewk' in methods"):
         train_adapter(
-            *(
-                toy.pools[1],
-                first_rows(toy.pools[1], 2),
-                toy.pictures,
-                toy.base,
-                toy.adapter,
-                start_state(),
-                toy.folder,
-            ),
+            *(toy.pools[1], first_rows(toy.pools[1], 2), toy.pictures, toy.base, toy.adapter, start_state()),
             *(toy.folder, toy.model, replace(PARAMS, method="ewk"), DEFAULTS, 1),
         )
 
