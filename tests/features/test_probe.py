@@ -28,7 +28,7 @@ from adapt_infinity.pool.pool import Pool, join_pool
 from adapt_infinity.training.method_state import start_state
 from adapt_infinity.training.round import train_adapter
 from tests.conftest import PROJECT, checked, llava, unread
-from tests.training.usual import AS_SHIPPED
+from tests.training.usual import DEFAULTS
 from tests.training.usual import PARAMS as TRAINING
 
 PARAMS = ProbeParams(
@@ -411,7 +411,7 @@ def test_adam_features_need_the_moments_of_a_training_and_take_them(
     subset = pd.DataFrame({"sample_id": pool.index["sample_id"], "selected": True})
     trained, _, _ = train_adapter(
         *(pool, subset, pictures, base_model, warm_adapter, start_state(), tmp_path / "checkpoints"),
-        *(model_params, TRAINING, AS_SHIPPED, 1),
+        *(model_params, TRAINING, DEFAULTS, 1),
     )
     write_adapter(trained, tmp_path / "adapter")
     made = probe(params, adapter=read_adapter(tmp_path / "adapter"))
