@@ -37,7 +37,7 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
     from adapt_infinity.pseudo_skills.cards import describe_clusters
     from adapt_infinity.pseudo_skills.finding import cluster_questions, find_pseudo_skills
     from adapt_infinity.pseudo_skills.matching import match_clusters
-    from adapt_infinity.reporting.results import shown_in_round
+    from adapt_infinity.reporting.results import STAGES, shown_in_round
     from adapt_infinity.selector_experts.choosing import choose_experts
     from adapt_infinity.selector_experts.reference_reading import read_reference, read_targets
     from adapt_infinity.selector_experts.scoring import score_samples
@@ -55,7 +55,6 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                 "intake",
                 node(read_arrivals, ["arrivals", "rejects"]),
                 node(find_arrival_overlaps, "overlaps"),
-                *figures_of("intake"),
             ),
             stage(
                 "pool",
@@ -70,7 +69,6 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                 node(cluster_questions, "question_clusters", params="params:pseudo_skills"),
                 node(match_clusters, "cluster_links"),
                 node(describe_clusters, "cluster_cards", params="params:pseudo_skills"),
-                *figures_of("pseudo_skills"),
             ),
             stage(
                 "selector_experts",
@@ -83,7 +81,6 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                 "subset",
                 node(list_requests, "requests", params="params:subset"),
                 node(chosen.select, "subset", name="select_subset"),
-                *figures_of("subset"),
             ),
             stage(
                 "training",
@@ -109,10 +106,10 @@ def create_pipeline(strategy: str = "adapt_inf") -> Pipeline:
                 node(measure_round, "measures"),
                 node(describe_task, "task_vectors", params="params:benchmarks"),
                 node(compare_tasks, "task_similarity"),
-                *figures_of("benchmarks"),
             ),
         ]
     )
+    round += Pipeline([stage(name, *figures_of(name)) for name in STAGES])
     read = {name for function in (chosen.select, chosen.keep) for name in signature(function).parameters}
     return round.to_outputs(*RESULTS, *shown_in_round(of_clusters="clusters" in read))
 
