@@ -117,13 +117,13 @@ def test_the_package_offers_what_the_library_has() -> None:
     assert sorted(adapt_infinity.__all__) == sorted(library.__all__)
     assert set(adapt_infinity.__all__) <= set(dir(adapt_infinity))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = adapt_infinity.nothing  # type: ignore[attr-defined]
+        _ = adapt_infinity.nothing
 
 
 def test_the_notebook_goes_from_records_to_a_subset_in_few_lines(
-    samples: Samples, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its cells run as they stand, but for the two paths at their head."""
+    """Its cells run as they stand, in a folder with the example data."""
     notebook = nbformat.read(PROJECT / "notebooks/library.ipynb", as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs for cell in cells)  # what is committed carries no results

@@ -31,12 +31,12 @@ from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import SAMPLE_SCHEMA
 from adapt_infinity.features.probe import ProbeParams, probe_pool
 from adapt_infinity.features.store import Features, ProbeStore, read_features, write_features
-from adapt_infinity.intake.reading import IntakeParams, Source, check_records, whole
+from adapt_infinity.intake.reading import IntakeParams, Source, check_records, to_dataframe
 from adapt_infinity.intake.records import Records
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, load_vlm, new_adapter
 from adapt_infinity.model.lora import Adapter, read_adapter
 from adapt_infinity.parameters import from_mapping
-from adapt_infinity.pool.pool import Pool, index, join_pool
+from adapt_infinity.pool.pool import Pool, index_pool, join_pool
 from adapt_infinity.pruning.protection import must_keep_rows
 from adapt_infinity.pruning.removals import PruningParams, choose_removals_by_cluster
 from adapt_infinity.pseudo_skills import finding, matching
@@ -110,7 +110,7 @@ def read_samples(
     `ValueError` when no record can be used, or more than `max_reject_share` of them cannot; `FileNotFoundError` when
     there is no such file.
     """
-    params = from_mapping(IntakeParams, intake, "intake")
+    params = from_mapping(IntakeParams, intake)
     if isinstance(records, str | Path):
         path = Path(records)
         root = path if path.is_dir() else path.parent
@@ -120,8 +120,8 @@ def read_samples(
     shown = Pictures({name: Path(pictures) if pictures is not None else root}, MAX_PIXELS)
     source = Source(name, format, records, {}, options or {})
     arrivals, rejects = check_records(source, shown, params, round=1)
-    table = whole(arrivals)
-    return Samples(join_pool(Pool(), parquet.in_memory(table, SAMPLE_SCHEMA), 1), shown, whole(rejects))
+    table = to_dataframe(arrivals)
+    return Samples(join_pool(Pool(), parquet.in_memory(table, SAMPLE_SCHEMA), 1), shown, to_dataframe(rejects))
 
 
 def open_pool(
@@ -147,7 +147,7 @@ def load_model(checkpoint: str | Path, adapter: str | Path | None = None, *, see
     adapter B is zero, so no gradient reaches A and the features come from B alone.
     model: parameters of the model, such as `device`, `dtype` and `adapter_targets`.
     """
-    params = from_mapping(ModelParams, model, "model")
+    params = from_mapping(ModelParams, model)
     base = Checkpoint(Path(checkpoint))
     if adapter is not None:
         return Model(base, read_adapter(Path(adapter)), params)
@@ -164,7 +164,7 @@ def collect_features(model: Model, samples: Samples, *, folder: str | Path | Non
     default a temporary folder that is removed together with the result.
     probe: parameters of the features stage, such as `dim`, `layers`, `workers` and `token_budget`.
     """
-    params = from_mapping(ProbeParams, probe, "probe")
+    params = from_mapping(ProbeParams, probe)
     place = Path(tempfile.mkdtemp(prefix="adapt_infinity-") if folder is None else folder)
     target = place / "features"
     store = ProbeStore(place / "shards", (target,) if target.is_dir() else ())
@@ -188,7 +188,7 @@ def find_pseudo_skills(features: Features, samples: Samples | None = None, **pse
     to the centroid). pseudo_skills: parameters of the stage, such as `k` and `space`. The space `questions` needs
     `samples`; without them it is a `ValueError`.
     """
-    params = from_mapping(PseudoSkillParams, pseudo_skills, "pseudo_skills")
+    params = from_mapping(PseudoSkillParams, pseudo_skills)
     if samples is None and "questions" in params.views:
         raise ValueError("pseudo_skills.space=questions clusters the questions' words: pass the samples, too")
     pool = Pool() if samples is None else samples.pool
@@ -202,7 +202,7 @@ def score_samples(features: Features, clusters: pd.DataFrame, **selector_experts
     selector_experts: parameters of the stage. Comparisons that need another reading (`learnability`, `influence`) are a
     `ValueError` here: they need a round's tables.
     """
-    params = from_mapping(SelectorParams, selector_experts, "selector_experts")
+    params = from_mapping(SelectorParams, selector_experts)
     previous_scores, previous_subset = scoring.start_record()
     no_reference = pd.DataFrame({"sample_id": [], "nll": []})
     no_targets = pd.DataFrame({"direction": []})
@@ -215,7 +215,7 @@ def choose_experts(clusters: pd.DataFrame, scores: pd.DataFrame, **selector_expe
     Result: one row per cluster and expert; the column `chosen` is true for one of them per cluster. `ValueError` names
     a column that is missing.
     """
-    params = from_mapping(SelectorParams, selector_experts, "selector_experts")
+    params = from_mapping(SelectorParams, selector_experts)
     previous_scores, previous_subset = scoring.start_record()
     return choosing.choose_experts(clusters, scores, previous_scores, previous_subset, params, round=1)
 
@@ -234,9 +234,9 @@ def select_subset(
     parameters of the stage, such as `budget`, `sampler`, `floors` and `caps`; a list `@file.txt` is looked for below
     the working directory.
     """
-    params = from_mapping(SubsetParams, subset, "subset")
+    params = from_mapping(SubsetParams, subset)
     requests = list_requests(samples.pool, Path.cwd(), params)
-    return selecting.select_subset(index(samples.pool), clusters, scores, features, experts, requests, params)
+    return selecting.select_subset(index_pool(samples.pool), clusters, scores, features, experts, requests, params)
 
 
 def choose_removals(
@@ -252,9 +252,9 @@ def choose_removals(
     Result: one row per sample to remove with sample_id, cluster, duplicate_of, similarity and reason. `samples` stays
     as it is. pruning: parameters of the stage.
     """
-    params = from_mapping(PruningParams, pruning, "pruning")
+    params = from_mapping(PruningParams, pruning)
     must_keep = must_keep_rows(samples.pool, params.must_keep, params.pool_size, Path.cwd())
-    rows = index(samples.pool)
+    rows = index_pool(samples.pool)
     return choose_removals_by_cluster(rows, clusters, features.embeddings, scores, experts, must_keep, params)
 
 

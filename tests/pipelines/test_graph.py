@@ -4,6 +4,7 @@ import inspect
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -71,11 +72,13 @@ def test_figures_and_tables_lie_in_the_layer_of_their_stage(
     registered: dict[str, Pipeline], catalog: DataCatalog
 ) -> None:
     makers = {name: node.namespace for node in registered["round"].nodes for name in node.outputs}
-    for name, result in [*FIGURES.items(), *TABLES.items()]:
-        layer = f"{STAGES.index(result.stage) + 1} {result.stage.replace('_', ' ')}"
-        assert makers[name] == result.stage, name
-        metadata = getattr(catalog[name], "metadata", None)
-        assert str(metadata["kedro-viz"]["layer"]).replace("-", " ") == layer, name
+    stages = {name: result.stage for name, result in FIGURES.items()}
+    stages |= {name: result.stage for name, result in TABLES.items()}
+    for name, stage in stages.items():
+        layer = f"{STAGES.index(stage) + 1} {stage.replace('_', ' ')}"
+        assert makers[name] == stage, name
+        entry: Any = catalog[name]
+        assert entry.metadata["kedro-viz"]["layer"].replace("-", " ") == layer, name
 
 
 @pytest.mark.parametrize("strategy", strategies.names())

@@ -64,8 +64,8 @@ def test_a_killed_round_is_resumed_and_ends_with_the_same_bytes(project: Path, f
         pd.testing.assert_frame_equal(left, right)
     files = ("adapter/adapter_model.safetensors", "features/gradients.npy", "features/embeddings.npy")
     for name, file in (path.split("/") for path in files):
-        left, right = (entry(project, stream, 1, name) / file for stream in ("embedded", "again"))
-        assert left.read_bytes() == right.read_bytes(), file
+        one, other = (entry(project, stream, 1, name) / file for stream in ("embedded", "again"))
+        assert one.read_bytes() == other.read_bytes(), file
 
 
 def test_the_stream_goes_on_and_complete_rounds_are_skipped(project: Path, two_rounds: str) -> None:
