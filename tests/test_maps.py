@@ -111,6 +111,20 @@ def test_every_parameter_of_a_stage_is_explained_on_its_page(stage: str) -> None
         assert [key for key in values if f"`{key}`" not in page] == [], group
 
 
+@pytest.mark.parametrize("stage", [*STAGES, "model"])
+def test_the_defaults_on_a_page_are_those_of_the_configuration(stage: str) -> None:
+    file = PROJECT / f"conf/base/parameters_{stage}.yml"
+    page = (PROJECT / "docs" / {"model": "your_model.md"}.get(stage, f"{stage}.md")).read_text()
+    groups = yaml.safe_load(re.sub(r"\$\{.*\}", "resolved", file.read_text())) if file.exists() else {}
+    sections = re.findall(r"^## (?:The p|P)arameters\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| [^|]*\|$", "".join(sections), re.MULTILINE)
+    for key, default in rows:
+        configured = [values[key] for values in groups.values() if key in values]
+        shown = [", ".join(value) if isinstance(value, list) and value else value for value in configured]
+        if configured and default not in ("the stream's", "a regular expression"):
+            assert yaml.safe_load(default) in shown, key
+
+
 def test_every_setting_of_a_method_is_explained() -> None:
     methods = yaml.safe_load((PROJECT / "conf/base/parameters_methods.yml").read_text())["methods"]
     page = (PROJECT / "docs/training.md").read_text()
