@@ -58,7 +58,7 @@ def good_files() -> list[bytes]:
     """Two JSON files and two JSON Lines files: pictures, several turns, a system prompt, two scripts, nested values."""
 
     def said(*words: str) -> list[dict[str, str]]:
-        return [{"from": ("human", "gpt")[place % 2], "value": one} for place, one in enumerate(words)]
+        return [{"from": ("human", "gpt")[index % 2], "value": one} for index, one in enumerate(words)]
 
     records = [
         {"id": "a", "conversations": said("Two plus two?", "Four.")},
@@ -155,7 +155,7 @@ def read_all(first: int, last: int) -> dict[str, int]:
 
 def test_a_hundred_thousand_broken_files() -> None:
     def run_part(number: int) -> dict[str, int]:
-        bounds = [str(INPUTS * place // PROCESSES) for place in (number, number + 1)]
+        bounds = [str(INPUTS * part // PROCESSES) for part in (number, number + 1)]
         environment = {**os.environ, "TQDM_DISABLE": "1"}
         done = subprocess.run(
             [sys.executable, __file__, *bounds], capture_output=True, text=True, check=False, env=environment

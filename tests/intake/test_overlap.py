@@ -40,7 +40,7 @@ def rows(*samples: dict[str, Any], first_id: int = 0, source: str = "d1") -> pd.
     made = pd.DataFrame(list(samples)).reindex(columns=SAMPLE_SCHEMA.names)
     empty: dict[str, Any] = {name: [[] for _ in samples] for name in ("images", "turns", "references", "repairs")}
     numbered = made.assign(sample_id=range(first_id, first_id + len(samples)), round=1, source=source, skill="s")
-    named = [f"{source_id}/{place}" for place, source_id in enumerate(made["source_id"])]
+    named = [f"{source_id}/{number}" for number, source_id in enumerate(made["source_id"])]
     return numbered.assign(source_id=named, **empty)
 
 
@@ -81,8 +81,8 @@ def test_the_nearest_leader_within_reach_is_found(led: list[bytes], asked: list[
     numbers = [similar.add(one) for one in led]
     assert all(bits <= near_bits for _, bits in numbers)
     for one in [*asked, *led]:
-        number = int.from_bytes(one, "big")
-        distances = [((number ^ leader).bit_count(), place) for place, leader in enumerate(similar.leaders)]
+        value = int.from_bytes(one, "big")
+        distances = [((value ^ leader).bit_count(), index) for index, leader in enumerate(similar.leaders)]
         by_hand = min(distances, default=(999, 0))
         expected = (by_hand[1], by_hand[0]) if by_hand[0] <= near_bits else None
         if one not in similar.known:
@@ -247,9 +247,9 @@ def test_duplicates_are_the_samples_with_the_content_of_an_earlier_one(
     found = find_overlaps(unread(arriving), pool, NO_SAMPLES, NEAR)
     contents = [one["content_hash"] for one in (*before, *now)]
     expected = {
-        place: contents.index(contents[place])
-        for place in range(len(before), len(contents))
-        if contents.index(contents[place]) < place
+        number: contents.index(contents[number])
+        for number in range(len(before), len(contents))
+        if contents.index(contents[number]) < number
     }
     exact = found[found["kind"] == "duplicate"]
     assert dict(zip(exact["sample_id"], exact["other"], strict=True)) == expected

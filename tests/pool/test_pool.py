@@ -199,22 +199,22 @@ def test_missing_and_altered_parts_are_found(tmp_path: Path) -> None:
     parts = [*version["shards"], *version["ledger"]]
     assert len(parts) == 3
     for entry in parts:
-        place = store / entry["file"]
-        whole = place.read_bytes()
-        place.write_bytes(whole[:-1])
-        assert "has been altered" in quick_fault(place, entry)
+        path = store / entry["file"]
+        content = path.read_bytes()
+        path.write_bytes(content[:-1])
+        assert "has been altered" in quick_fault(path, entry)
         with pytest.raises(Exception, match=r"pool part .* has been altered.*kedro pool verify"):
             dataset(tmp_path, 1).load()
-        place.unlink()
-        assert quick_fault(place, entry) == f"{entry['file']} is missing"
+        path.unlink()
+        assert quick_fault(path, entry) == f"{entry['file']} is missing"
         with pytest.raises(Exception, match=r"pool part .* is missing"):
             dataset(tmp_path, 1).load()
-        flipped = bytearray(whole)
-        flipped[len(whole) // 3] ^= 1
-        place.write_bytes(flipped)
-        assert quick_fault(place, entry) == ""  # the size is right, so only reading the file finds it
+        flipped = bytearray(content)
+        flipped[len(content) // 3] ^= 1
+        path.write_bytes(flipped)
+        assert quick_fault(path, entry) == ""  # the size is right, so only reading the file finds it
         assert list(faults(store, version)) == [f"{entry['file']} has been altered: its hash is not the recorded one"]
-        place.write_bytes(whole)
+        path.write_bytes(content)
     assert list(faults(store, version)) == []
 
 
@@ -222,15 +222,15 @@ def test_reading_a_corrupted_page_is_an_error(tmp_path: Path) -> None:
     pool = pool_of(200)
     store, version = saved(tmp_path, pool)
     (entry,) = version["shards"]
-    place = store / entry["file"]
-    whole = place.read_bytes()
-    footer = int.from_bytes(whole[-8:-4], "little") + 8
+    path = store / entry["file"]
+    content = path.read_bytes()
+    footer = int.from_bytes(content[-8:-4], "little") + 8
     expected = pool.fetch(np.arange(200))
     found = 0
-    for at in range(4, len(whole) - footer, 211):
-        corrupted = bytearray(whole)
+    for at in range(4, len(content) - footer, 211):
+        corrupted = bytearray(content)
         corrupted[at] ^= 0x10
-        place.write_bytes(corrupted)
+        path.write_bytes(corrupted)
         try:
             read = dataset(tmp_path, 1).load().fetch(np.arange(200))
         except (OSError, pa.ArrowException):
@@ -317,9 +317,9 @@ class PoolMachine(RuleBasedStateMachine):
             left[0] -= 1
             if left[0] < 0:
                 raise Broken
-            return whole(*arguments, **options)
+            return original(*arguments, **options)
 
-        whole = atomic.put_in_place
+        original = atomic.put_in_place
         patch.setattr(on_disk, "put_in_place", failing)
         at = self._at(len(self.versions))
         try:

@@ -133,15 +133,18 @@ def list_answers(value: Any) -> list[str]:
     """The answers of several people, at least one: a list of texts, or of objects `{"answer": text}`."""
     if not isinstance(value, list) or not value:
         raise ValueError("the record has no answers")
-    answers = [one.get("answer") if isinstance(one, dict) else one for one in value]
-    if not all(isinstance(answer, str) for answer in answers):
-        raise ValueError("an answer is not text")
-    return answers
+    return [_answer(one.get("answer") if isinstance(one, dict) else one) for one in value]
 
 
 def most_frequent(answers: list[str]) -> str:
     """The most frequent answer; of several, the one that comes first."""
     return Counter(answers).most_common(1)[0][0]
+
+
+def _answer(one: Any) -> str:
+    if not isinstance(one, str):
+        raise ValueError("an answer is not text")
+    return one
 
 
 def _picture(one: Any) -> str | bytes:

@@ -181,8 +181,9 @@ def join_pool(kept: Pool, arrivals: ds.Dataset, round: int) -> Pool:
 
 def known_ids(pool: Pool, source: str) -> pa.Array:
     """The source_id of every sample that ever arrived from `source`."""
-    brought = [part.rows.to_table(columns=["source_id"], filter=ds.field("source") == source) for part in pool.shards]
-    return pa.concat_arrays([pa.array([], pa.string()), *[c for t in brought for c in t["source_id"].chunks]])
+    of_source = ds.field("source") == source
+    tables = [part.rows.to_table(columns=["source_id"], filter=of_source) for part in pool.shards]
+    return pa.concat_arrays([pa.array([], pa.string()), *[chunk for t in tables for chunk in t["source_id"].chunks]])
 
 
 def remove(pool: Pool, removals: pd.DataFrame, round: int) -> Pool:
