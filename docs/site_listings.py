@@ -1,7 +1,7 @@
-"""Docstrings on the API pages: aligned listings stay lines, as in the source.
+"""Docstrings on the API pages: aligned listings stay lines, and `<stage>` stays text, as in the source.
 
 A docstring lists files or names in two columns, `name  what it is`. Markdown would join such lines into one paragraph;
-indented, they are a block of code.
+indented, they are a block of code. Markdown would also take `<stage>` for a tag of HTML and show nothing.
 """
 
 import re
@@ -23,8 +23,11 @@ class Listings(griffe.Extension):
 
 
 def indented(paragraph: str) -> str:
-    """The paragraph, as a block of code if its first line is a row of two columns."""
+    """The paragraph, as a block of code if its first line is a row of two columns; else with its `<` escaped."""
     lines = paragraph.splitlines()
-    if not lines or lines[0].startswith("    ") or not ROW.match(lines[0].strip()):
+    if not lines or lines[0].startswith("    "):
         return paragraph
+    if not ROW.match(lines[0].strip()):
+        parts = paragraph.split("`")  # every second one is code
+        return "`".join(part if place % 2 else part.replace("<", "&lt;") for place, part in enumerate(parts))
     return "\n".join(f"    {line}" for line in lines)
