@@ -32,7 +32,7 @@ def sample(content: str, question: int, *shown: tuple[str, bytes]) -> dict[str, 
         "content_hash": content,
         "question_hash": question,
         "picture_hashes": [digest for digest, _ in shown],
-        "perceptual_hashes": [bits for _, bits in shown],
+        "picture_marks": [bits for _, bits in shown],
     }
 
 
@@ -281,9 +281,9 @@ def overlaps_by_definition(
     """Compare each arriving sample with every sample before it and with every test item."""
     samples = [*before, *now]
     of_samples: tuple[list[bytes], dict[bytes, tuple[int, int]]] = ([], {})
-    sample_leaders: list[Any] = [[leader(h, *of_samples, True) for h in one["perceptual_hashes"]] for one in samples]
+    sample_leaders: list[Any] = [[leader(h, *of_samples, True) for h in one["picture_marks"]] for one in samples]
     of_items: tuple[list[bytes], dict[bytes, tuple[int, int]]] = ([], {})
-    item_leaders: list[Any] = [[leader(h, *of_items, True) for h in one["perceptual_hashes"]] for one in tests]
+    item_leaders: list[Any] = [[leader(h, *of_items, True) for h in one["picture_marks"]] for one in tests]
 
     def about_similar(one: dict[str, Any], leaders: list[Any]) -> tuple[Any, ...]:
         return one["question_hash"], [found and found[0] for found in leaders]
@@ -297,7 +297,7 @@ def overlaps_by_definition(
     rows: list[tuple] = []
     for number in range(len(before), len(samples)):
         one = samples[number]
-        leaders: list[Any] = [leader(h, *of_items, False) for h in one["perceptual_hashes"]]
+        leaders: list[Any] = [leader(h, *of_items, False) for h in one["picture_marks"]]
         near = [found for found in leaders if found is not None]
         item = first(n for n, test in enumerate(tests) if about_same(test) == about_same(one))
         near_item = first(

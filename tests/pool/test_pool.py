@@ -44,7 +44,7 @@ def arrivals(source: str, count: int, first_id: int = 0, round: int = 1) -> pd.D
             "content_hash": [f"{number:064x}" for number in ids],
             "question_hash": np.arange(first_id, first_id + count),
             "picture_hashes": [[f"{number:064x}"] * (number % 3) for number in ids],
-            "perceptual_hashes": [[bytes(30)] * (number % 3) for number in ids],
+            "picture_marks": [[bytes(30)] * (number % 3) for number in ids],
             "repairs": [[] for _ in ids],
         }
     )

@@ -32,7 +32,7 @@ SAMPLE_SCHEMA = pa.schema(
         ("content_hash", pa.string()),  # of the text and the pictures
         ("question_hash", pa.int64()),  # of the questions' words, without case and punctuation
         ("picture_hashes", pa.list_(pa.string())),  # SHA-256 of each picture file, in hexadecimal
-        ("perceptual_hashes", pa.list_(pa.binary())),  # of each picture; see data/pictures.py
+        ("picture_marks", pa.list_(pa.binary())),  # the perceptual hash of each picture; named so in pools that exist
         ("repairs", pa.list_(pa.string())),  # what intake changed, in words
     ]
 )

@@ -42,7 +42,7 @@ SCOPE_OF_KIND = {kind: scope for scope, kinds in KINDS.items() for kind in kinds
 RANK_OF_KIND = {kind: rank for rank, kind in enumerate(SCOPE_OF_KIND)}
 LEAKING_KINDS = ("item",)  # by these the answer of a test item is among the training data
 COLUMNS = ["sample_id", "source_id", "scope", "kind", "other", "bits"]
-COMPARED_COLUMNS = ["content_hash", "question_hash", "picture_hashes", "perceptual_hashes"]
+COMPARED_COLUMNS = ["content_hash", "question_hash", "picture_hashes", "picture_marks"]
 HASH_BITS = 240  # of a perceptual hash
 NO_ROWS = np.empty(0, np.int64)
 
@@ -191,7 +191,7 @@ class _TestItems:
         self.by_leaders: dict[tuple[int, ...], int] = {}  # question hash and leaders of the pictures → item
         self.of_picture: dict[str, int] = {}  # SHA-256 of a picture → item
         self.of_leader: dict[int, int] = {}
-        columns = ("sample_id", "question_hash", "picture_hashes", "perceptual_hashes")
+        columns = ("sample_id", "question_hash", "picture_hashes", "picture_marks")
         for item, question, digests, hashes in zip(*(items[column] for column in columns), strict=True):
             leaders = [self.similar.add(one)[0] for one in hashes]
             self.by_pictures.setdefault((question, *digests), item)
@@ -235,9 +235,9 @@ class _TestItems:
 
 def _rows_with_pictures(batch: pa.RecordBatch) -> Iterator[tuple[int, int, list[bytes]]]:
     """Row number, question hash and perceptual hashes of every sample of the batch that has pictures."""
-    lengths = pc.fill_null(batch["perceptual_hashes"].value_lengths(), 0).to_numpy(zero_copy_only=False)
+    lengths = pc.fill_null(batch["picture_marks"].value_lengths(), 0).to_numpy(zero_copy_only=False)
     for row in np.flatnonzero(lengths).tolist():
-        yield row, batch["question_hash"][row].as_py(), batch["perceptual_hashes"][row].as_py()
+        yield row, batch["question_hash"][row].as_py(), batch["picture_marks"][row].as_py()
 
 
 def _columns(found: list[tuple[int, int, int]]) -> Int[np.ndarray, "3 n"]:
