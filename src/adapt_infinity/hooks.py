@@ -20,7 +20,8 @@ from adapt_infinity import __version__
 from adapt_infinity.intake.overlap import summarise
 from adapt_infinity.intake.rejects import without_details
 from adapt_infinity.kedro_internals import load_path
-from adapt_infinity.manifest import Manifest, manifest_path, parameters_hash, round_folder, write_json, write_manifest
+from adapt_infinity.manifest import Manifest, manifest_path, round_folder, write_json, write_manifest
+from adapt_infinity.parameters import parameters_hash
 from adapt_infinity.session import inputs_without_arrival
 from adapt_infinity.study.round_cost import peak_memory_gb, round_cost
 

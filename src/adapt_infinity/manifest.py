@@ -4,7 +4,6 @@ Kedro loads the newest version of each dataset. After a failed run, a round coul
 runs. The next round loads exactly the versions that the manifest of the previous round names.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -35,7 +34,7 @@ class Manifest:
     round: int
     pipeline: str
     versions: dict[str, str]  # dataset → version, for everything that the round loaded or saved
-    parameters_hash: str  # see `parameters_hash`
+    parameters_hash: str  # see `parameters.parameters_hash`
     code_version: str  # package version, and the commit if there is a Git repository
     seed: int
 
@@ -74,12 +73,6 @@ def planned_rounds(sources: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 def manifest_path(project: Path, stream: str, round: int) -> Path:
     """The manifest file of a round; it exists if and only if the round is complete."""
     return project / round_folder(stream, round) / "manifest.json"
-
-
-def parameters_hash(params: Mapping[str, Any]) -> str:
-    """SHA-256 hash of all parameters that can change a round's results, that is, all but `tracking`."""
-    relevant = {name: value for name, value in params.items() if name != "tracking"}
-    return hashlib.sha256(json.dumps(relevant, default=str, sort_keys=True).encode()).hexdigest()
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

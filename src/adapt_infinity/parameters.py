@@ -19,6 +19,8 @@ A type is bool, int, float, str, a `Literal`, `list[...]`, `dict[str, ...]` or a
 `warm_up.samples must be at least 1, got 0`. A `__post_init__` checks by itself only how two fields relate.
 """
 
+import hashlib
+import json
 import math
 import operator
 import re
@@ -135,6 +137,19 @@ def check_sections(given: object, known: Mapping[str, Any], above: str = "") -> 
             from_mapping(expected, value)  # type: ignore[arg-type]
         elif wrong := fault(name, value, expected):
             raise ValueError(wrong)
+
+
+def parameters_hash(params: Mapping[str, Any]) -> str:
+    """SHA-256 hash of all parameters that can change a round's results, that is, all but `tracking`.
+
+    A renamed parameter counts under its old name: rounds that were made before go on as complete.
+    """
+    relevant = {name: value for name, value in params.items() if name != "tracking"}
+    for old, new in RENAMED.items():
+        section, key = new.split(".")
+        if key in (values := relevant.get(section) or {}):
+            relevant[section] = {old.split(".")[1] if name == key else name: value for name, value in values.items()}
+    return hashlib.sha256(json.dumps(relevant, default=str, sort_keys=True).encode()).hexdigest()
 
 
 def fault(name: str, value: object, expected: Any) -> str:

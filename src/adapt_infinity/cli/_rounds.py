@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from adapt_infinity import strategies
-from adapt_infinity.manifest import manifest_path, parameters_hash, read_manifest
+from adapt_infinity.manifest import manifest_path, read_manifest
+from adapt_infinity.parameters import parameters_hash
 
 
 class MadeOtherwiseError(ValueError):
