@@ -32,11 +32,11 @@ class BenchmarkParams:
     SECTION: ClassVar[str] = "benchmarks"
 
     items_per_skill: PositiveInt = 40  # test items that genesis draws
-    max_new_tokens: PositiveInt = 48  # tokens in an answer
-    token_budget: PositiveInt = 8192  # tokens in a batch, answers to come included
+    max_new_tokens: PositiveInt = 48  # highest number of tokens of an answer
+    token_budget: PositiveInt = 8192  # tokens per batch, the answers to be generated included
     executor: Annotated[str, OneOf(executors.names)] = "local"  # a file in executors
-    workers: NonNegativeInt = 1  # processes that answer at a time; 0 = one per GPU
-    task_samples: PositiveInt = 256  # arrivals whose mean stands for the round's task
+    workers: NonNegativeInt = 1  # processes that answer items; 0 = one per GPU
+    task_samples: PositiveInt = 256  # arriving samples whose mean embedding represents the round's task
     seed: Seed = 0
 
     def __post_init__(self) -> None:

@@ -45,17 +45,17 @@ class PruningParams:
 
     SECTION: ClassVar[str] = "pruning"
 
-    pool_size: PositiveInt = 2000  # rows kept at most
-    min_cluster: NonNegativeInt = 0  # a cluster of at most so many rows loses none while others can; 0 = off
+    pool_size: PositiveInt = 2000  # highest number of rows kept
+    min_cluster: NonNegativeInt = 0  # clusters of at most so many rows lose none while others can; 0 = off
     # samples that are never pruned: ids or references (pool/references.py)
     must_keep: list[int | str] = field(default_factory=list)
     rule: Annotated[str, OneOf(rules.names)] = "greedy"  # a file in pruning/rules
-    # who comes first: centroid (the farthest from it), expert (the highest score) or random
+    # which rows are ranked first: centroid (farthest from it), expert (highest score) or random
     ranking: Annotated[str, OneOf(RANKINGS)] = "centroid"
     seed: Seed = 0
-    screening: Annotated[str, OneOf(("auto", *CASCADES))] = "auto"  # how candidates are found
+    screening: Annotated[str, OneOf(("auto", *CASCADES))] = "auto"  # the cascade of bounds: see bound_cascade.py
     device: Device = "auto"
-    block: PositiveInt = 1024  # rows whose cosines are computed at a time
+    block: PositiveInt = 1024  # rows whose bounds are computed at a time
 
     def __post_init__(self) -> None:
         check(self)

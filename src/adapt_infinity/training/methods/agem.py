@@ -23,7 +23,7 @@ class Params:
 
     SECTION: ClassVar[str] = "methods.agem"
 
-    memory_batch: NonNegativeInt = 32  # remembered samples drawn for a step; 0 = the method is off
+    memory_batch: NonNegativeInt = 32  # samples of earlier rounds drawn for each step; 0 = the method is off
 
     def __post_init__(self) -> None:
         check(self)

@@ -26,9 +26,9 @@ class Params:
     SECTION: ClassVar[str] = "methods.der"
 
     alpha: NonNegativeFloat = 0.1  # weight of the distance to the stored logits
-    memory: PositiveInt = 400  # samples whose logits are kept, of all rounds together
-    memory_batch: PositiveInt = 16  # of them, read again with every step
-    top: PositiveInt = 32  # logits kept at an answer token, the largest
+    memory: PositiveInt = 400  # samples of all rounds together whose logits are stored
+    memory_batch: PositiveInt = 16  # of these, samples read again with every step
+    top: PositiveInt = 32  # the number of largest logits stored per answer token
 
     def __post_init__(self) -> None:
         check(self)

@@ -32,8 +32,8 @@ class Params:
 
     SECTION: ClassVar[str] = "methods.ema"
 
-    decay: Annotated[float, Ge(0), Lt(1)] = 0.95  # β; the smallest with `dynamic`
-    dynamic: bool = False  # whether β is found anew for every weight matrix and step
+    decay: Annotated[float, Ge(0), Lt(1)] = 0.95  # β; with `dynamic` its lower bound
+    dynamic: bool = False  # whether β is computed for every weight matrix and step
 
     def __post_init__(self) -> None:
         check(self)

@@ -34,14 +34,14 @@ class Params:
 
     SECTION: ClassVar[str] = "methods.eproj"
 
-    key_steps: NonNegativeInt = 20  # in which a key moves from its samples' mean; 0 = it stays there
+    key_steps: NonNegativeInt = 20  # steps of a key away from the mean of its samples; 0 = it stays there
     key_rate: PositiveFloat = 0.5  # learning rate of the keys
 
     def __post_init__(self) -> None:
         check(self)
 
 
-PLAIN = Params(key_steps=0, key_rate=1.0)  # fine-tuning of the projector alone; keys have no part in training
+PLAIN = Params(key_steps=0, key_rate=1.0)  # fine-tuning of the projector alone; keys do not take part in training
 
 
 def prepare_adapter(vlm: Vlm, memory: ReplayMemory, training: TrainingParams, params: Params) -> Vlm:

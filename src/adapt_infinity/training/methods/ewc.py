@@ -27,11 +27,11 @@ class Params:
 
     SECTION: ClassVar[str] = "methods.ewc"
 
-    strength: NonNegativeFloat = 10000.0  # λ; importances of a round sum to 1 over all weights
+    strength: NonNegativeFloat = 10000.0  # λ; the importances of a round sum to 1 over all weights
     variant: Literal["separate", "online"] = "online"  # one penalty per round, or one for all rounds
     decay: Share = 1.0  # γ of online
-    batches: PositiveInt = 25  # over which the Fisher information is taken
-    batch_size: PositiveInt = 8  # samples in each
+    batches: PositiveInt = 25  # batches for the Fisher information
+    batch_size: PositiveInt = 8  # samples per batch
 
     def __post_init__(self) -> None:
         check(self)

@@ -22,9 +22,9 @@ class Params:
 
     SECTION: ClassVar[str] = "methods.mas"
 
-    strength: NonNegativeFloat = 10000.0  # λ; importances of a round sum to 1 over all weights
-    batches: PositiveInt = 25  # over which the importance is taken
-    batch_size: PositiveInt = 8  # samples in each
+    strength: NonNegativeFloat = 10000.0  # λ; the importances of a round sum to 1 over all weights
+    batches: PositiveInt = 25  # batches for the importance
+    batch_size: PositiveInt = 8  # samples per batch
 
     def __post_init__(self) -> None:
         check(self)

@@ -23,8 +23,8 @@ class Params:
 
     SECTION: ClassVar[str] = "methods.replay"
 
-    share: Share = 0.1  # ρ: of the round's samples, to each earlier dataset
-    memory: NonNegativeInt = 0  # M: samples of all earlier datasets together; 0 = `share` decides
+    share: Share = 0.1  # ρ, the share of the round's samples for each earlier dataset
+    memory: NonNegativeInt = 0  # M, the samples of all earlier datasets together; 0 = `share` is used
 
     def __post_init__(self) -> None:
         check(self)

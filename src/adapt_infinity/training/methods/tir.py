@@ -35,11 +35,11 @@ class Params:
 
     SECTION: ClassVar[str] = "methods.tir"
 
-    strength: NonNegativeFloat = 10000.0  # λ; importances of a round sum to 1 over all weights
+    strength: NonNegativeFloat = 10000.0  # λ; the importances of a round sum to 1 over all weights
     importance: Annotated[str, OneOf(tuple(IMPORTANCES))] = "ewc"
-    batches: PositiveInt = 25  # over which the importance is taken
-    batch_size: PositiveInt = 8  # samples in each
-    samples: PositiveInt = 1000  # whose mean stands for a task
+    batches: PositiveInt = 25  # batches for the importance
+    batch_size: PositiveInt = 8  # samples per batch
+    samples: PositiveInt = 1000  # samples whose mean embedding represents a task
 
     def __post_init__(self) -> None:
         check(self)
