@@ -1,4 +1,4 @@
-"""What happens around a round: the clock of its stages, its manifest, its MLflow run and its closing table."""
+"""What happens around a round: stages are timed, the manifest is written, MLflow and the terminal get the results."""
 
 import logging
 import subprocess
@@ -37,7 +37,7 @@ class StageClock:
         self._since = time.perf_counter()
 
     def enter(self, stage: str) -> None:
-        """From now on time belongs to `stage`; "" stops the clock."""
+        """From now on, time counts for `stage`; "" stops the clock."""
         now = time.perf_counter()
         if self._stage:
             self.seconds[self._stage] += now - self._since
@@ -45,13 +45,13 @@ class StageClock:
 
 
 class RoundHooks:
-    """One object for the process; each run starts it afresh. Pipelines that are no round pass through untouched."""
+    """Kedro's hooks: one object per process, reset by each run. Pipelines that are not a round are ignored."""
 
     def __init__(self) -> None:
         self._context: KedroContext | None = None
         self._clock = StageClock()
-        self._run: Any = None  # the round's MLflow run while one is open
-        self._listening = ExitStack()  # to the training's losses
+        self._run: Any = None  # the round's MLflow run while it is open
+        self._listening = ExitStack()  # passes training losses on to the MLflow run
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -61,7 +61,7 @@ class RoundHooks:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
         from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()  # a bar for each of many small loads says nothing
+        disable_progress_bar()  # transformers would draw one for each of many small loads
         self._clock = StageClock()
         self._run = None
         if not _is_round(pipeline):
@@ -97,7 +97,9 @@ class RoundHooks:
         if self._run is None:
             return
         name = _pipeline_name(run_params)
-        if pipeline.nodes in whole_rounds(name, run_params):  # a part makes versions, but completes no round
+        if pipeline.nodes in whole_rounds(
+            name, run_params
+        ):  # a part of a round writes versions, but completes no round
             manifest = make_manifest(name, pipeline, catalog, self._params(), code_version(self._project()))
             place = manifest_path(self._project(), manifest.stream, manifest.round)
             cost = round_cost(pipeline.all_outputs(), catalog.load, self._params(), self._clock.seconds)
@@ -115,7 +117,7 @@ class RoundHooks:
             self._run.close("FAILED")
 
     def _report(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """The closing table, and everything that MLflow is to remember."""
+        """Print the closing table, and log metrics, tables and figures to MLflow."""
         from rich.console import Console
 
         from adapt_infinity.reporting.metrics import round_metrics, undefined_tags
@@ -198,7 +200,7 @@ def check_experts(wanted: list[str], probe: dict[str, Any]) -> None:
 
 
 def whole_rounds(name: str, run_params: dict[str, Any]) -> list[Any]:
-    """The nodes that complete a round: all of them, or, on a past pool that was asked for, all but what arrives."""
+    """The sets of nodes that complete a round: all or, with `--load-versions=pool:…`, all but those of the arrival."""
     whole = pipelines[name]
     given = "pool" in (run_params.get("load_versions") or {})
     if not given or "pool" not in whole.datasets():
@@ -207,7 +209,7 @@ def whole_rounds(name: str, run_params: dict[str, Any]) -> list[Any]:
 
 
 def make_manifest(name: str, pipeline: Pipeline, catalog: DataCatalog, params: dict[str, Any], code: str) -> Manifest:
-    """The manifest of the run that has just ended well."""
+    """The manifest of the run that has just succeeded."""
     made = pipeline.all_outputs()
     versions = {
         name: entry.resolve_save_version() if name in made else entry.resolve_load_version()
@@ -234,7 +236,7 @@ def code_version(project: Path) -> str:
 
 
 def intake_facts(made: set[str], catalog: DataCatalog) -> dict[str, Any]:
-    """What arrived, was mended and was set aside, and what of it was there before: counts for the summary."""
+    """Counts for the summary: arrivals, repairs, rejects by reason, and overlaps with the pool and the benchmarks."""
     if not {"arrivals", "rejects", "overlaps"} <= made:
         return {}
     arrivals, rejects = catalog.load("arrivals"), catalog.load("rejects")

@@ -49,21 +49,6 @@ from adapt_infinity.subset.selecting import SubsetParams
 
 MAX_PIXELS = 50_000_000  # of a picture; larger ones are rejected
 
-__all__ = [
-    "Model",
-    "Samples",
-    "choose_experts",
-    "choose_removals",
-    "collect_features",
-    "find_pseudo_skills",
-    "load_model",
-    "measure_scores",
-    "open_pool",
-    "read_samples",
-    "score_samples",
-    "select_subset",
-]
-
 
 @dataclass(frozen=True)
 class Samples:

@@ -1,11 +1,11 @@
-"""A Kedro session that knows what a round needs before it can run.
+"""The Kedro session of this project: it prepares what a round needs, and refuses a round that cannot run.
 
 - `genesis` is round 0, whatever `--params=round=` says.
-- Round 1 runs genesis first when it is missing; round T>1 without a complete round T−1 is refused.
-- The stream's data is made first where it is missing and a pipeline is named that makes it (`made_by` in globals.yml).
-- `previous_*` entries load the versions that the previous round's manifest pins, unless --load-versions says others.
-- What a data strategy presets goes under the parameters that the user gives.
-- `--load-versions=pool:VERSION` runs the round on any past pool, without an arrival.
+- Round 1 runs genesis first if it is missing. Round T > 1 is refused unless round T−1 is complete.
+- If the stream's data is missing, the pipeline that `made_by` in globals.yml names makes it first.
+- `previous_*` entries load the versions that the previous round's manifest names, unless --load-versions overrides it.
+- Parameters that a data strategy presets are overridden by those that the user gives.
+- `--load-versions=pool:VERSION` runs the round on a past pool, without an arrival.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ USERS_ERRORS = (ValueError, FileNotFoundError, ImportError, ParameterValidationE
 
 
 class RoundSession(KedroSession):
-    """`kedro run` for rounds; any other pipeline runs as ever."""
+    """`kedro run` for rounds; any other pipeline runs as in Kedro."""
 
     def __enter__(self) -> "RoundSession":
         return self
@@ -44,7 +44,7 @@ class RoundSession(KedroSession):
         load_versions: dict[str, str] | None = None,
         **selection: Any,
     ) -> dict[str, Any]:
-        """As KedroSession.run. A user's error ends a command with one line; for a Python caller it stays as it is."""
+        """As KedroSession.run. In a command, an error that the user caused is one line, without a traceback."""
         names = pipeline_names or [pipeline_name or "__default__"]
         try:
             if runner is not None and not isinstance(runner, SequentialRunner):

@@ -20,6 +20,15 @@ from types import ModuleType
 from typing import Any
 
 from adapt_infinity import registry
+from adapt_infinity.intake.validators import (
+    fill_path,
+    list_answers,
+    make_turns,
+    most_frequent,
+    require_dict,
+    require_id,
+    require_text,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,23 @@ class Conversation:
 
 
 Parse = Callable[[Any], Conversation | list[Conversation]]
+
+
+def parse_vqa(record: Any, id_key: str, image: str, hint: str) -> Conversation:
+    """One question about one picture with the answers of several people, as in VQA datasets.
+
+    The most frequent answer is the answer, and all of them are the references. `image` is the template of the picture's
+    path; `hint` is added to the question. `ValueError` for a field that is missing or of the wrong kind.
+    """
+    record = require_dict(record)
+    answers = list_answers(record.get("answers"))
+    return Conversation(
+        source_id=require_id(record, id_key),
+        skill="",
+        images=[fill_path(image, record)],
+        turns=make_turns(require_text(record, "question"), most_frequent(answers), 1, hint),
+        references=answers,
+    )
 
 
 def names() -> list[str]:

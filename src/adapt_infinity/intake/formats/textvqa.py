@@ -9,28 +9,11 @@ Source: TextVQA_0.5.1_{train,val}.json of textvqa.org/dataset; Singh et al. 2019
 
 from typing import Any
 
-from adapt_infinity.intake.formats import Conversation
-from adapt_infinity.intake.validators import (
-    fill_path,
-    list_answers,
-    make_turns,
-    most_frequent,
-    require_dict,
-    require_id,
-    require_text,
-)
+from adapt_infinity.intake.formats import Conversation, parse_vqa
 
 LIST_KEY = "data"
 
 
 def parse(record: Any, image: str = "train_images/{image_id}.jpg", hint: str = "") -> Conversation:
     """One question. `image` is the template of its picture's path; `hint` is added to the question."""
-    record = require_dict(record)
-    answers = list_answers(record.get("answers"))
-    return Conversation(
-        source_id=require_id(record, "question_id"),
-        skill="",
-        images=[fill_path(image, record)],
-        turns=make_turns(require_text(record, "question"), most_frequent(answers), 1, hint),
-        references=answers,
-    )
+    return parse_vqa(record, "question_id", image, hint)

@@ -9,26 +9,9 @@ Source: train.json and val.json of vizwiz.org/tasks-and-datasets/vqa; Gurari et 
 
 from typing import Any
 
-from adapt_infinity.intake.formats import Conversation
-from adapt_infinity.intake.validators import (
-    fill_path,
-    list_answers,
-    make_turns,
-    most_frequent,
-    require_dict,
-    require_id,
-    require_text,
-)
+from adapt_infinity.intake.formats import Conversation, parse_vqa
 
 
 def parse(record: Any, image: str = "train/{image}", hint: str = "") -> Conversation:
     """One question. `image` is the template of its picture's path; `hint` is added to the question."""
-    record = require_dict(record)
-    answers = list_answers(record.get("answers"))
-    return Conversation(
-        source_id=require_id(record, "image"),
-        skill="",
-        images=[fill_path(image, record)],
-        turns=make_turns(require_text(record, "question"), most_frequent(answers), 1, hint),
-        references=answers,
-    )
+    return parse_vqa(record, "image", image, hint)
