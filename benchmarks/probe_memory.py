@@ -45,7 +45,7 @@ def extra_memory(folded: Vlm, whole: Vlm, samples: list[Sample], pictures: Pictu
         "plain": peak(lambda: differentiate(folded, batch, probed))[0],
         "training": peak(lambda: differentiate(whole, batch, trained))[0],
     }
-    with patch.object(capture, "_contract", _marked(capture._contract)):
+    with patch.object(capture, "_on_backward", _marked(capture._on_backward)):
         peaks["probe"], visits = peak(lambda: read_batch(folded, batch, bare, SPEC))
     features = len(bare) * DIM * 4
     peaks["gradients and sketch"] = visits + features

@@ -1,4 +1,4 @@
-"""Laws of a reading, for every form of feature: alone as in company, plain autograd's numbers, no quiet gaps."""
+"""What holds for every kind of feature: the batch changes nothing, numbers equal autograd's, nothing is left out."""
 
 import itertools
 from collections.abc import Sequence
@@ -24,33 +24,33 @@ from adapt_infinity.model.lora import Adapter
 from adapt_infinity.model.prompts import collate, encode, pad_token
 from tests.conftest import checked, llava
 from tests.features.conftest import SPEC, layer_of
-from tests.features.test_capture import autograd, batched
+from tests.features.test_capture import autograd, batched_gradients
 from tests.model.conftest import LoraFactory
 
 STEPS = 20
 
 
-def moments_of(vlm: Vlm) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Moments of plausible size, as a training of some steps would leave them."""
-    draw = torch.Generator().manual_seed(3)
+def plausible_moments(vlm: Vlm) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Adam's moments of the size that a short training gives."""
+    generator = torch.Generator().manual_seed(3)
     return {
         name: (
-            1e-2 * torch.randn(weight.shape, generator=draw),
-            1e-3 * torch.rand(weight.shape, generator=draw) + 1e-5,
+            1e-2 * torch.randn(weight.shape, generator=generator),
+            1e-3 * torch.rand(weight.shape, generator=generator) + 1e-5,
         )
         for name, weight in probed_weights(vlm, range(4)).items()
     }
 
 
 def read(vlm: Vlm, spec: Spec, rows: Sequence[Any], side: str = "right") -> BatchReading:
-    nll_bare = np.linspace(1, 2, len(rows))
-    nll_bare[0] = np.nan
-    moments = moments_of(vlm) if spec.gradient == "adam" else None
-    return read_batch(vlm, collate(rows, pad_token(vlm), side), nll_bare, spec, moments, STEPS)
+    nll_without_image = np.linspace(1, 2, len(rows))
+    nll_without_image[0] = np.nan
+    moments = plausible_moments(vlm) if spec.gradient == "adam" else None
+    return read_batch(vlm, collate(rows, pad_token(vlm), side), nll_without_image, spec, moments, STEPS)
 
 
 @pytest.fixture(scope="session")
-def half(base_model: Checkpoint, model_params: ModelParams, warm_adapter: Adapter) -> Vlm:
+def half_vlm(base_model: Checkpoint, model_params: ModelParams, warm_adapter: Adapter) -> Vlm:
     return load_vlm(base_model, replace(model_params, dtype="bfloat16"), warm_adapter)
 
 
@@ -60,14 +60,14 @@ EVERY = [
 ] + [replace(SPEC, feature="embedding")]
 
 
-def named(spec: Spec) -> str:
+def spec_name(spec: Spec) -> str:
     return f"{spec.feature}-{spec.gradient}-{spec.sketch}-{len(spec.layers)}"
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("spec", EVERY, ids=named)
-def test_a_row_alone_is_its_row_in_a_batch(vlm: Vlm, rows: list[Any], spec: Spec, side: str) -> None:
-    """Signs flip where an entry is rounding noise around zero: there the direction is what stays."""
+@pytest.mark.parametrize("spec", EVERY, ids=spec_name)
+def test_a_row_is_the_same_alone_and_in_a_batch(vlm: Vlm, rows: list[Any], spec: Spec, side: str) -> None:
+    """A sign can flip where an entry is rounding noise around zero: for `sign`, only the direction is compared."""
     many = read(vlm, spec, rows, side)
     for place in (1, 7):
         alone = read(vlm, spec, [rows[0], rows[place]], side) if side == "left" else read(vlm, spec, [rows[place]])
@@ -81,23 +81,23 @@ def test_a_row_alone_is_its_row_in_a_batch(vlm: Vlm, rows: list[Any], spec: Spec
             assert alone.scores[name][-1].item() == pytest.approx(many.scores[name][place].item(), rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("spec", EVERY, ids=named)
-def test_half_precision(vlm: Vlm, half: Vlm, rows: list[Any], spec: Spec) -> None:
-    """Signs of a half-precision gradient are another matter: small entries are noise, and every entry counts alike."""
-    whole, many = read(vlm, spec, rows[:4]).features, read(half, spec, rows[:4]).features
-    alone = torch.cat([read(half, spec, [row]).features for row in rows[:2]])
-    close, same = (0.9, 0.9) if spec.gradient == "sign" else (0.995, 0.99)
-    assert torch.cosine_similarity(many, whole).min() >= close
-    assert torch.cosine_similarity(alone, many[:2]).min() >= same
+@pytest.mark.parametrize("spec", EVERY, ids=spec_name)
+def test_rows_in_half_precision_keep_their_direction(vlm: Vlm, half_vlm: Vlm, rows: list[Any], spec: Spec) -> None:
+    """For `sign` the limits are lower: small entries are noise in half precision, and every entry counts equally."""
+    whole, many = read(vlm, spec, rows[:4]).features, read(half_vlm, spec, rows[:4]).features
+    alone = torch.cat([read(half_vlm, spec, [row]).features for row in rows[:2]])
+    to_fp32, to_batch = (0.9, 0.9) if spec.gradient == "sign" else (0.995, 0.99)
+    assert torch.cosine_similarity(many, whole).min() >= to_fp32
+    assert torch.cosine_similarity(alone, many[:2]).min() >= to_batch
 
 
-@pytest.mark.parametrize("spec", [spec for spec in EVERY if spec.feature == "gradient"], ids=named)
-def test_a_row_is_the_sketch_of_what_autograd_gives(vlm: Vlm, rows: list[Any], spec: Spec) -> None:
+@pytest.mark.parametrize("spec", [spec for spec in EVERY if spec.feature == "gradient"], ids=spec_name)
+def test_a_row_is_the_sketch_of_the_autograd_gradient(vlm: Vlm, rows: list[Any], spec: Spec) -> None:
     prepare, sketch = gradients.load(spec.gradient), sketches.load(spec.sketch)
-    moments = moments_of(vlm)
-    slow = autograd(vlm, spec.layers, collate([rows[4]], pad_token(vlm)))
+    moments = plausible_moments(vlm)
+    exact = autograd(vlm, spec.layers, collate([rows[4]], pad_token(vlm)))
     expected = sum(
-        sketch(prepare(gradient.unsqueeze(0), moments[name], STEPS), name, spec.dim) for name, gradient in slow.items()
+        sketch(prepare(gradient.unsqueeze(0), moments[name], STEPS), name, spec.dim) for name, gradient in exact.items()
     )
     reading = read(vlm, spec, rows[3:6])
     assert isinstance(expected, torch.Tensor)
@@ -106,15 +106,15 @@ def test_a_row_is_the_sketch_of_what_autograd_gives(vlm: Vlm, rows: list[Any], s
     )
     if spec.gradient != "sign":
         assert (reading.features[1] - expected[0]).norm() <= 1e-5 * expected.norm()
-    plain = torch.cat([gradient.flatten() for gradient in slow.values()]).norm().item()
+    plain = torch.cat([gradient.flatten() for gradient in exact.values()]).norm().item()
     assert reading.scores["grand"][1].item() == pytest.approx(plain, rel=1e-5)
 
 
 @pytest.mark.parametrize("sketch", sketches.names())
 def test_rows_add_up_to_the_sketch_of_the_summed_loss(vlm: Vlm, rows: list[Any], sketch: str) -> None:
     spec = replace(SPEC, sketch=sketch, layers=(1, 2))
-    slow = autograd(vlm, spec.layers, collate(rows, pad_token(vlm)))
-    expected = sum(sketches.load(sketch)(slow[name].unsqueeze(0), name, spec.dim) for name in slow)
+    exact = autograd(vlm, spec.layers, collate(rows, pad_token(vlm)))
+    expected = sum(sketches.load(sketch)(exact[name].unsqueeze(0), name, spec.dim) for name in exact)
     assert torch.allclose(read(vlm, spec, rows).features.sum(dim=0), expected[0], rtol=1e-4, atol=1e-4)  # type: ignore[index]
 
 
@@ -125,28 +125,28 @@ def test_layers_and_modules_add_up(vlm: Vlm, rows: list[Any]) -> None:
     assert torch.allclose(both.scores["grand"], squares.sqrt(), rtol=1e-5)
 
 
-def test_scores_are_those_of_a_plain_forward_pass(vlm: Vlm, rows: list[Any]) -> None:
-    """Written out without anything shared."""
+def test_scores_equal_those_of_a_plain_forward_pass(vlm: Vlm, rows: list[Any]) -> None:
+    """The scores are computed here one by one, from the softmax."""
     with torch.no_grad():
         logits, labels = answer_logits(vlm, collate(rows[:4], pad_token(vlm)))
     found = read(vlm, SPEC, rows[:4]).scores
     assert set(found) == {*scores.names(), "answer_tokens", "tokens"}
-    for place in range(4):
-        kept = labels[place] != IGNORED_LABEL
-        said, words = logits[place][kept], labels[place][kept]
-        p = said.softmax(dim=-1)
-        nll = torch.nn.functional.cross_entropy(said, words).item()
+    for row in range(4):
+        answer = labels[row] != IGNORED_LABEL
+        answer_logits_of_row, words = logits[row][answer], labels[row][answer]
+        p = answer_logits_of_row.softmax(dim=-1)
+        nll = torch.nn.functional.cross_entropy(answer_logits_of_row, words).item()
         error = p - torch.nn.functional.one_hot(words, p.shape[-1])
-        assert found["answer_tokens"][place] == kept.sum()
-        assert found["nll"][place].item() == pytest.approx(nll, rel=1e-5)
-        assert found["perplexity"][place].item() == pytest.approx(np.exp(nll), rel=1e-4)
-        assert found["el2n"][place].item() == pytest.approx(error.norm(dim=-1).mean().item(), rel=1e-4)
-        assert found["entropy"][place].item() == pytest.approx(-(p * p.log()).sum(-1).mean().item(), rel=1e-4)
-        expected = np.linspace(1, 2, 4)[place] - nll if place else 0.0
-        assert found["image_grounding"][place].item() == pytest.approx(expected, abs=1e-5)
+        assert found["answer_tokens"][row] == answer.sum()
+        assert found["nll"][row].item() == pytest.approx(nll, rel=1e-5)
+        assert found["perplexity"][row].item() == pytest.approx(np.exp(nll), rel=1e-4)
+        assert found["el2n"][row].item() == pytest.approx(error.norm(dim=-1).mean().item(), rel=1e-4)
+        assert found["entropy"][row].item() == pytest.approx(-(p * p.log()).sum(-1).mean().item(), rel=1e-4)
+        expected = np.linspace(1, 2, 4)[row] - nll if row else 0.0
+        assert found["image_grounding"][row].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_vocabulary_is_gone_through_once(monkeypatch: pytest.MonkeyPatch, vlm: Vlm, rows: list[Any]) -> None:
+def test_the_softmax_is_computed_once(monkeypatch: pytest.MonkeyPatch, vlm: Vlm, rows: list[Any]) -> None:
     calls: list[str] = []
     softmax = torch.log_softmax
 
@@ -155,12 +155,12 @@ def test_the_vocabulary_is_gone_through_once(monkeypatch: pytest.MonkeyPatch, vl
         return softmax(*args, **kwargs)
 
     monkeypatch.setattr(torch, "log_softmax", counted)
-    monkeypatch.setattr(torch, "softmax", lambda *_args, **_kwargs: pytest.fail("another softmax"))
+    monkeypatch.setattr(torch, "softmax", lambda *_args, **_kwargs: pytest.fail("a second softmax"))
     read(vlm, SPEC, rows[:2])
     assert calls == ["log"]
 
 
-def test_without_a_gradient_there_is_no_gradient_norm_and_no_graph(vlm: Vlm, rows: list[Any]) -> None:
+def test_features_without_gradients_have_no_gradient_norm_and_record_no_graph(vlm: Vlm, rows: list[Any]) -> None:
     with_gradient = read(vlm, SPEC, rows[:3])
     recorded: list[bool] = []
     handle = vlm.layers[3].register_forward_hook(lambda _module, _args, out: recorded.append(out.requires_grad))
@@ -176,43 +176,48 @@ def test_without_a_gradient_there_is_no_gradient_norm_and_no_graph(vlm: Vlm, row
             assert torch.allclose(values, with_gradient.scores[name], rtol=1e-4, atol=1e-5)
 
 
-def test_the_embedding_is_the_mean_over_words(vlm: Vlm, rows: list[Any]) -> None:
+def test_the_embedding_is_the_mean_over_text_tokens(vlm: Vlm, rows: list[Any]) -> None:
     row = rows[2]
     with torch.no_grad():
         hidden = vlm.model(
             **collate([row], pad_token(vlm)).inputs(vlm.device), output_hidden_states=True
         ).hidden_states[2]
-    words = row.input_ids != vlm.base.config.image_token_id
-    assert 0 < words.sum() < len(row)
+    is_text = row.input_ids != vlm.base.config.image_token_id
+    assert 0 < is_text.sum() < len(row)
     made = read(vlm, replace(SPEC, embedding_layer=1), [rows[0], row]).embeddings[1]
-    assert torch.allclose(made, hidden[0][words].mean(dim=0), atol=1e-5)
+    assert torch.allclose(made, hidden[0][is_text].mean(dim=0), atol=1e-5)
 
 
-def test_an_untrained_adapter_names_its_dead_modules(
+def test_the_weights_without_gradient_of_a_fresh_adapter_are_named(
     base_model: Checkpoint,
     model_params: ModelParams,
     vlm: Vlm,
     rows: list[Any],
 ) -> None:
-    """B = 0: every A is dead."""
+    """B is 0, so the gradient of every A is 0."""
     fresh = load_vlm(base_model, model_params, new_adapter(load_vlm(base_model, model_params), model_params, seed=0))
-    dead = read(fresh, SPEC, rows[:3]).dead_modules
-    assert len(dead) == 7
-    assert all(name.startswith("2.") and name.endswith(".lora_A") for name in dead)
-    assert read(vlm, SPEC, rows[:3]).dead_modules == ()
+    zero = read(fresh, SPEC, rows[:3]).zero_gradient
+    assert len(zero) == 7
+    assert all(name.startswith("2.") and name.endswith(".lora_A") for name in zero)
+    assert read(vlm, SPEC, rows[:3]).zero_gradient == ()
 
 
 def test_rows_without_an_answer_are_named(vlm: Vlm, rows: list[Any]) -> None:
     batch = collate(rows[:4], pad_token(vlm))
     batch.labels[2] = IGNORED_LABEL
     batch.labels[3] = IGNORED_LABEL
-    batch.labels[3, 0] = 5  # nothing precedes it that could predict it
+    batch.labels[3, 0] = 5  # the first token: nothing predicts it
     for feature in ("gradient", "zero_order", "embedding"):
         with pytest.raises(ValueError, match=r"no answer token in rows \[2, 3\]"):
             read_batch(vlm, batch, np.full(4, np.nan), replace(SPEC, feature=feature))
-    mute = replace(rows[1], answers=torch.zeros_like(rows[1].answers))
+    without_answer = replace(rows[1], answers=torch.zeros_like(rows[1].answers))
     with pytest.raises(ValueError, match=r"no answer token in rows \[1\]"):
-        read_losses(vlm, collate([rows[0], mute], pad_token(vlm)))
+        read_losses(vlm, collate([rows[0], without_answer], pad_token(vlm)))
+
+
+def test_losses_without_images_of_another_batch_are_refused(vlm: Vlm, rows: list[Any]) -> None:
+    with pytest.raises(ValueError, match="nll_without_image has 3 rows, and the batch has 2"):
+        read_batch(vlm, collate(rows[:2], pad_token(vlm)), np.full(3, np.nan), SPEC)
 
 
 def test_adam_without_moments_says_what_to_do(vlm: Vlm, rows: list[Any]) -> None:
@@ -220,7 +225,7 @@ def test_adam_without_moments_says_what_to_do(vlm: Vlm, rows: list[Any]) -> None
         read_batch(vlm, collate(rows[:2], pad_token(vlm)), np.full(2, np.nan), replace(SPEC, gradient="adam"))
 
 
-def test_nothing_global_is_touched(vlm: Vlm, rows: list[Any]) -> None:
+def test_the_global_generator_and_the_weights_stay_as_they_were(vlm: Vlm, rows: list[Any]) -> None:
     before, weights = torch.random.get_rng_state(), {n: w.clone() for n, w in vlm.model.named_parameters()}
     for feature in ("gradient", "zero_order", "embedding"):
         read(vlm, replace(SPEC, feature=feature, dim=3), rows[:2])
@@ -232,7 +237,7 @@ def test_nothing_global_is_touched(vlm: Vlm, rows: list[Any]) -> None:
 # Zero order
 
 
-def test_zero_order_is_the_gradient_along_the_rademacher_directions(vlm: Vlm, rows: list[Any]) -> None:
+def test_zero_order_features_approximate_the_rademacher_sketch(vlm: Vlm, rows: list[Any]) -> None:
     for layers in ((2,), (0, 1)):
         spec = replace(SPEC, layers=layers, dim=24, sketch="rademacher")
         exact = read(vlm, spec, rows[:4]).features * spec.dim**0.5
@@ -243,8 +248,8 @@ def test_zero_order_is_the_gradient_along_the_rademacher_directions(vlm: Vlm, ro
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_zero_order_alone_as_in_a_batch(vlm: Vlm, rows: list[Any], side: str) -> None:
-    """A difference of losses divided by 2ε has 1/2ε times their rounding: no five digits to be had."""
+def test_a_zero_order_row_is_similar_alone_and_in_a_batch(vlm: Vlm, rows: list[Any], side: str) -> None:
+    """Dividing a difference of losses by 2ε multiplies their rounding errors by 1/2ε, so few digits agree."""
     spec = replace(SPEC, feature="zero_order", dim=12)
     many, alone = read(vlm, spec, rows[:5], side).features[4], read(vlm, spec, rows[4:5]).features[0]
     assert (many - alone).norm() <= 1e-2 * alone.norm()
@@ -259,20 +264,20 @@ def test_zero_order_restores_the_weights_even_after_an_error(with_lora: LoraFact
         calls.append(1)
         if len(calls) == 4:
             assert not torch.equal(next(iter(probed_weights(vlm, (2,)).values())), before[probed_name])
-            raise RuntimeError("halt")
+            raise RuntimeError("stop")
 
     probed_name = next(
         n for n, w in vlm.model.named_parameters() if w is next(iter(probed_weights(vlm, (2,)).values()))
     )
     handle = vlm.layers[3].register_forward_hook(fail)
-    with pytest.raises(RuntimeError, match="halt"):
+    with pytest.raises(RuntimeError, match="stop"):
         loss_differences(vlm, collate(rows[:2], pad_token(vlm)), (2,), 5)
     handle.remove()
     assert all(torch.equal(before[name], weight) for name, weight in vlm.model.named_parameters())
     assert not any("forward" in vars(layer) or layer._forward_pre_hooks or layer._forward_hooks for layer in vlm.layers)
 
 
-def test_zero_order_spares_the_layers_below(vlm: Vlm, rows: list[Any]) -> None:
+def test_zero_order_computes_lower_layers_once(vlm: Vlm, rows: list[Any]) -> None:
     calls: list[int] = []
     handles = [
         layer_of(vlm, number).mlp.register_forward_pre_hook(lambda _module, _args, number=number: calls.append(number))
@@ -284,16 +289,16 @@ def test_zero_order_spares_the_layers_below(vlm: Vlm, rows: list[Any]) -> None:
     assert [calls.count(number) for number in range(4)] == [1, 1, 7, 7]
 
 
-def test_zero_order_is_refused_in_half_precision(half: Vlm, rows: list[Any]) -> None:
+def test_zero_order_is_refused_in_half_precision(half_vlm: Vlm, rows: list[Any]) -> None:
     with pytest.raises(ValueError, match=r"needs model\.dtype=float32"):
-        read(half, replace(SPEC, feature="zero_order"), rows[:2])
+        read(half_vlm, replace(SPEC, feature="zero_order"), rows[:2])
 
 
-# Skills
+# Clusters
 
 
-def test_planted_skills_cluster_the_same_on_sketched_and_on_exact_gradients(vlm: Vlm, pictures: Pictures) -> None:
-    """PERFORMANCE, goal 7: an adjusted Rand index of at least 0.95, on gradients of the embedded model."""
+def test_sketched_and_exact_gradients_give_the_same_clusters(vlm: Vlm, pictures: Pictures) -> None:
+    """The adjusted Rand index is at least 0.95, on gradients of the embedded model (docs/performance.md)."""
     numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "red", "blue"]
     skills = [
         lambda word: ("What colour is the circle?", f"The circle is {word}."),
@@ -310,7 +315,7 @@ def test_planted_skills_cluster_the_same_on_sketched_and_on_exact_gradients(vlm:
         name: read_batch(vlm, batch, np.full(60, np.nan), replace(SPEC, sketch=name)).features
         for name in sketches.names()
     }
-    exact = batched(vlm, (2,), batch)
+    exact = batched_gradients(vlm, (2,), batch)
     made["exact"] = torch.cat([exact[name].flatten(1) for name in sorted(exact)], dim=1)
     labels = {
         name: KMeans(5, n_init=10, random_state=0).fit_predict(torch.nn.functional.normalize(features).numpy())
@@ -320,7 +325,7 @@ def test_planted_skills_cluster_the_same_on_sketched_and_on_exact_gradients(vlm:
         assert adjusted_rand_score(labels[name], labels["exact"]) >= 0.95, name
 
 
-def test_a_batch_stays_what_it_was(vlm: Vlm, rows: list[Any]) -> None:
+def test_the_batch_is_not_changed(vlm: Vlm, rows: list[Any]) -> None:
     batch: Batch = collate(rows[:2], pad_token(vlm))
     before = batch.labels.clone()
     read_batch(vlm, batch, np.full(2, np.nan), SPEC)

@@ -1,4 +1,4 @@
-"""A batched gradient row equals the one that autograd gives for its sample alone; what has no rows is refused."""
+"""Per-sample gradients of a batch equal those of autograd for each sample; what cannot be separated is refused."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -22,17 +22,17 @@ from tests.features.conftest import layer_of
 from tests.model.conftest import LoraFactory, perturbed_and_frozen
 
 
-def batched(vlm: Vlm, layers: Sequence[int], batch: Batch) -> dict[str, Tensor]:
+def batched_gradients(vlm: Vlm, layers: Sequence[int], batch: Batch) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     with capturing(vlm, layers, 3, found.__setitem__) as capture:
         logits, labels = answer_logits(vlm, batch)
-        said = scores.Outputs(logits.detach(), labels, None, torch.zeros(len(labels)))
-        capture.backward(logits, said.loss_gradient())
+        outputs = scores.Outputs(logits.detach(), labels, None, torch.zeros(len(labels)))
+        capture.backward(logits, outputs.loss_gradient())
     return found
 
 
 def autograd(vlm: Vlm, layers: Sequence[int], batch: Batch) -> dict[str, Tensor]:
-    """The slow way: an ordinary backward pass of the batch's summed loss, the gradient of each weight."""
+    """The gradient of the batch's summed loss for each weight, from an ordinary backward pass."""
     weights = probed_weights(vlm, layers)
     for weight in weights.values():
         weight.requires_grad_(True)
@@ -47,7 +47,7 @@ def autograd(vlm: Vlm, layers: Sequence[int], batch: Batch) -> dict[str, Tensor]
     return dict(zip(weights, found, strict=True))
 
 
-def same(found: dict[str, Tensor], expected: dict[str, Tensor], row: int = 0, error: float = 1e-5) -> None:
+def require_equal(found: dict[str, Tensor], expected: dict[str, Tensor], row: int = 0, error: float = 1e-5) -> None:
     assert sorted(found) == sorted(expected)
     for name, alone in expected.items():
         assert alone.norm() > 0, name
@@ -57,17 +57,19 @@ def same(found: dict[str, Tensor], expected: dict[str, Tensor], row: int = 0, er
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("layers", [(2,), (0, 1, 2, 3)])
 def test_batched_rows_equal_autograd(vlm: Vlm, rows: list[Any], layers: tuple[int, ...], side: str) -> None:
-    found = batched(vlm, layers, collate(rows, pad_token(vlm), side))
+    found = batched_gradients(vlm, layers, collate(rows, pad_token(vlm), side))
     assert {name.split(".")[0] for name in found} == {str(layer) for layer in layers}
     assert len(found) == 14 * len(layers)
     for place, row in enumerate(rows):
-        same(found, autograd(vlm, layers, collate([row], pad_token(vlm))), place)
+        require_equal(found, autograd(vlm, layers, collate([row], pad_token(vlm))), place)
 
 
 def test_rows_add_up_to_the_gradient_of_the_summed_loss(vlm: Vlm, rows: list[Any]) -> None:
     batch = collate(rows, pad_token(vlm))
-    found = batched(vlm, (1, 3), batch)
-    same({name: gradient.sum(dim=0, keepdim=True) for name, gradient in found.items()}, autograd(vlm, (1, 3), batch))
+    found = batched_gradients(vlm, (1, 3), batch)
+    require_equal(
+        {name: gradient.sum(dim=0, keepdim=True) for name, gradient in found.items()}, autograd(vlm, (1, 3), batch)
+    )
 
 
 PLAIN: dict[str, dict[str, Any]] = {
@@ -82,25 +84,25 @@ PLAIN: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("options", PLAIN.values(), ids=list(PLAIN))
-def test_every_plain_adapter_is_read(with_lora: LoraFactory, rows: list[Any], options: dict[str, Any]) -> None:
+def test_every_plain_lora_is_supported(with_lora: LoraFactory, rows: list[Any], options: dict[str, Any]) -> None:
     vlm = with_lora(**options)
-    found = batched(vlm, (2,), collate(rows[3:6], pad_token(vlm)))
-    same(found, autograd(vlm, (2,), collate(rows[4:5], pad_token(vlm))), 1)
+    found = batched_gradients(vlm, (2,), collate(rows[3:6], pad_token(vlm)))
+    require_equal(found, autograd(vlm, (2,), collate(rows[4:5], pad_token(vlm))), 1)
     assert ("2.self_attn.q_proj.lora_B.bias" in found) == bool(options.get("lora_bias"))
     assert ("2.mlp.gate_proj" in found) == ("modules_to_save" in options)
 
 
-def test_of_two_adapters_the_active_one_is_read(with_lora: LoraFactory, rows: list[Any]) -> None:
+def test_of_two_adapters_the_active_one_is_probed(with_lora: LoraFactory, rows: list[Any]) -> None:
     vlm = with_lora(target_modules=r".*language_model\..*\.v_proj")
     vlm.model.add_adapter("second", LoraConfig(r=2, target_modules=r".*language_model\..*\.(q_proj|v_proj)"))
     vlm.model.set_adapter("second")
     perturbed_and_frozen(vlm)
-    found = batched(vlm, (1,), collate(rows[:2], pad_token(vlm)))
+    found = batched_gradients(vlm, (1,), collate(rows[:2], pad_token(vlm)))
     assert found["1.self_attn.v_proj.lora_A"].shape == (2, 2, 128)
-    same(found, autograd(vlm, (1,), collate(rows[:1], pad_token(vlm))))
+    require_equal(found, autograd(vlm, (1,), collate(rows[:1], pad_token(vlm))))
     vlm.model.set_adapter("default")
     vlm.model.requires_grad_(False)
-    found = batched(vlm, (1,), collate(rows[:2], pad_token(vlm)))
+    found = batched_gradients(vlm, (1,), collate(rows[:2], pad_token(vlm)))
     assert sorted(found) == ["1.self_attn.v_proj.lora_A", "1.self_attn.v_proj.lora_B"]
     assert found["1.self_attn.v_proj.lora_A"].shape == (2, 4, 128)
 
@@ -108,19 +110,19 @@ def test_of_two_adapters_the_active_one_is_read(with_lora: LoraFactory, rows: li
 def test_hooks_survive_gradient_checkpointing(with_lora: LoraFactory, rows: list[Any]) -> None:
     vlm = with_lora()
     batch = collate(rows[2:5], pad_token(vlm))
-    plain = batched(vlm, (1, 2), batch)
+    plain = batched_gradients(vlm, (1, 2), batch)
     vlm.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    again: list[int] = []
+    recomputed: list[int] = []
     for layer in map(partial(layer_of, vlm), range(4)):
-        # checkpointing asks for training mode, of the layers alone: nothing in them drops out
+        # checkpointing works in training mode only; the layers themselves have no dropout
         layer.training = True
-        layer.mlp.register_forward_pre_hook(lambda _module, _args: again.append(1))
-    found = batched(vlm, (1, 2), batch)
-    assert len(again) > len(vlm.layers), "no layer was computed again: the test tests nothing"
+        layer.mlp.register_forward_pre_hook(lambda _module, _args: recomputed.append(1))
+    found = batched_gradients(vlm, (1, 2), batch)
+    assert len(recomputed) > len(vlm.layers), "no layer was computed again, so this test shows nothing"
     assert all(torch.equal(found[name], gradient) for name, gradient in plain.items())
     vlm.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
     with pytest.raises(ValueError, match=r"use_reentrant.*False"):
-        batched(vlm, (1, 2), batch)
+        batched_gradients(vlm, (1, 2), batch)
 
 
 @pytest.mark.parametrize("layers", [(2,), (0, 1, 2, 3)])
@@ -134,15 +136,15 @@ def test_half_precision_keeps_the_direction(
     layers: Any,
 ) -> None:
     half = load_vlm(base_model, replace(model_params, dtype="bfloat16"), warm_adapter)
-    found = batched(half, layers, collate(rows, pad_token(vlm)))
-    whole = batched(vlm, layers, collate(rows, pad_token(vlm)))
+    found = batched_gradients(half, layers, collate(rows, pad_token(vlm)))
+    whole = batched_gradients(vlm, layers, collate(rows, pad_token(vlm)))
     assert all(gradient.dtype == torch.float32 for gradient in found.values())
     for place in range(len(rows)):
         one, other = (torch.cat([made[name][place].flatten() for name in sorted(made)]) for made in (found, whole))
         assert torch.cosine_similarity(one, other, dim=0) >= 0.995
 
 
-def test_nothing_below_the_lowest_layer_is_recorded(vlm: Vlm, rows: list[Any]) -> None:
+def test_autograd_records_nothing_below_the_lowest_layer(vlm: Vlm, rows: list[Any]) -> None:
     recorded: dict[int, bool] = {}
     handles = [
         layer.register_forward_hook(
@@ -156,7 +158,7 @@ def test_nothing_below_the_lowest_layer_is_recorded(vlm: Vlm, rows: list[Any]) -
             lambda _m, _args, output: norms.append(output.requires_grad)
         )
     )
-    batched(vlm, (2, 3), collate(rows[:2], pad_token(vlm)))
+    batched_gradients(vlm, (2, 3), collate(rows[:2], pad_token(vlm)))
     for handle in handles:
         handle.remove()
     assert recorded == {0: False, 1: False, 2: True, 3: True}
@@ -174,7 +176,7 @@ def test_hooks_are_gone_afterwards_even_after_an_error(vlm: Vlm) -> None:
     assert not any(linear._forward_hooks for linear in maps)
 
 
-# What is refused, each in one line that says what to do instead.
+# What is refused, each with an error of one line that says what to do instead.
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "DoRA": ({"use_dora": True}, r"2\.self_attn\.q_proj \(DoraLinearVariant\): train the adapter as plain LoRA"),
@@ -192,7 +194,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=list(REFUSED))
-def test_what_cannot_be_read_is_refused(with_lora: LoraFactory, options: dict[str, Any], message: str) -> None:
+def test_unsupported_adapters_are_refused(with_lora: LoraFactory, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         probed_linears(with_lora(**options), (2,))
     assert "\n" not in str(caught.value)
@@ -204,7 +206,7 @@ def in_layer(vlm: Vlm, holder: Any) -> Vlm:
 
 
 def test_any_other_class_of_lora_is_refused(with_lora: LoraFactory) -> None:
-    """Quantised layers, embeddings and convolutions have classes of their own; even a subclass may do other things."""
+    """Quantised layers, embeddings and convolutions have their own classes; even a subclass may compute otherwise."""
     from peft.tuners.lora import Linear
 
     class Linear4bit(Linear):
@@ -228,7 +230,7 @@ def test_another_kind_of_adapter_is_refused(with_lora: LoraFactory) -> None:
         probed_linears(in_layer(with_lora(), holder), (2,))
 
 
-def test_a_variant_on_the_active_adapter_only_counts(with_lora: LoraFactory) -> None:
+def test_a_variant_of_an_inactive_adapter_is_no_obstacle(with_lora: LoraFactory) -> None:
     vlm = with_lora(use_dora=True, target_modules=r".*language_model\..*\.v_proj")
     vlm.model.add_adapter("plain", LoraConfig(r=2, target_modules=r".*language_model\..*\.v_proj"))
     vlm.model.set_adapter("plain")
@@ -263,28 +265,28 @@ def test_a_map_that_is_used_twice_is_refused(with_lora: LoraFactory, rows: list[
     once = layer_of(vlm, 2).mlp.forward
     layer_of(vlm, 2).mlp.forward = lambda hidden: once(once(hidden))
     with pytest.raises(ValueError, match=r"2\.mlp\.gate_proj\.lora_A is used twice"):
-        batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
+        batched_gradients(vlm, (2,), collate(rows[:2], pad_token(vlm)))
 
 
 def test_a_map_that_no_gradient_reaches_is_refused(with_lora: LoraFactory, rows: list[Any]) -> None:
-    """An expert that no token chose, a branch that is not taken: not known to be zero, so not taken for zero."""
+    """For example, an expert of a mixture that no token was sent to: its gradient is unknown, and not taken as zero."""
     vlm = with_lora()
     whole = layer_of(vlm, 2).mlp.forward
     layer_of(vlm, 2).mlp.forward = lambda hidden: whole(hidden).detach()
     with pytest.raises(ValueError, match=r"no gradient arrived at 2\.mlp\.down_proj\.lora_A, .* and 3 more"):
-        batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
+        batched_gradients(vlm, (2,), collate(rows[:2], pad_token(vlm)))
     layer_of(vlm, 2).mlp.forward = lambda hidden: 0 * hidden
     with pytest.raises(ValueError, match=r"no gradient arrived at 2\.mlp\.down_proj\.lora_A"):
-        batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
+        batched_gradients(vlm, (2,), collate(rows[:2], pad_token(vlm)))
 
 
 def test_flattened_inputs_are_refused(with_lora: LoraFactory, rows: list[Any]) -> None:
-    """Experts see the tokens of all samples in one heap."""
+    """Experts of a mixture see the tokens of all samples together."""
     vlm = with_lora()
     whole = layer_of(vlm, 2).mlp.forward
     layer_of(vlm, 2).mlp.forward = lambda hidden: whole(hidden.flatten(0, 1)).view_as(hidden)
-    with pytest.raises(ValueError, match=r"2\.mlp\.gate_proj\.lora_A sees inputs of shape \(\d+, 128\).*put no LoRA"):
-        batched(vlm, (2,), collate(rows[:2], pad_token(vlm)))
+    with pytest.raises(ValueError, match=r"2\.mlp\.gate_proj\.lora_A gets inputs of shape \(\d+, 128\).*put no LoRA"):
+        batched_gradients(vlm, (2,), collate(rows[:2], pad_token(vlm)))
 
 
 def test_dropout_and_trainable_weights_are_refused(with_lora: LoraFactory) -> None:
@@ -301,7 +303,7 @@ def test_dropout_and_trainable_weights_are_refused(with_lora: LoraFactory) -> No
         pass
 
 
-# Another family: nothing in the capture is LLaVA's.
+# Other model families: nothing in the capture depends on LLaVA.
 
 TEXT: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4}
 TEXT |= {"num_key_value_heads": 2, "vocab_size": 64, "bos_token_id": 0, "eos_token_id": 1}
@@ -340,25 +342,25 @@ def idefics3() -> Any:
 
 @pytest.mark.parametrize("make", [qwen2_vl, idefics3])
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_other_families_are_read(make: Callable[[], Any], side: str) -> None:
+def test_other_model_families_are_supported(make: Callable[[], Any], side: str) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         targets = r".*(text_model|language_model)\.layers\..*\.(q_proj|v_proj|up_proj|down_proj)"
         model = get_peft_model(make(), LoraConfig(r=2, target_modules=targets))
     vlm = perturbed_and_frozen(Vlm(model, SimpleNamespace(), torch.device("cpu"), 64))
-    draw = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     lengths, longest = (9, 6, 4), 9
-    words = [torch.randint(2, 50, (length,), generator=draw) for length in lengths]
+    words = [torch.randint(2, 50, (length,), generator=generator) for length in lengths]
     whole = Batch(
         torch.zeros(3, longest).long(), torch.zeros(3, longest).long(), torch.full((3, longest), IGNORED_LABEL), {}
     )
-    for place, tokens in enumerate(words):
+    for row, tokens in enumerate(words):
         here = slice(0, len(tokens)) if side == "right" else slice(longest - len(tokens), longest)
-        whole.input_ids[place, here], whole.attention_mask[place, here] = tokens, 1
-        whole.labels[place, here] = tokens.where(torch.arange(len(tokens)) >= 2, IGNORED_LABEL)
-    found = batched(vlm, (0, 1, 2), whole)
+        whole.input_ids[row, here], whole.attention_mask[row, here] = tokens, 1
+        whole.labels[row, here] = tokens.where(torch.arange(len(tokens)) >= 2, IGNORED_LABEL)
+    found = batched_gradients(vlm, (0, 1, 2), whole)
     assert len(found) == 3 * 4 * 2
-    for place, tokens in enumerate(words):
+    for row, tokens in enumerate(words):
         labels = tokens.where(torch.arange(len(tokens)) >= 2, IGNORED_LABEL)
         alone = Batch(tokens[None], torch.ones(1, len(tokens)).long(), labels[None], {})
-        same(found, autograd(vlm, (0, 1, 2), alone), place, error=2e-5)
+        require_equal(found, autograd(vlm, (0, 1, 2), alone), row, error=2e-5)

@@ -1,4 +1,4 @@
-"""Shards: the same bytes for the same rows, found by key, refused when they are another's."""
+"""Shards: the same rows give the same bytes, rows are found by key, and other models' shards are refused."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 
 from adapt_infinity.features.drift import drift
 from adapt_infinity.features.shards import (
-    KEY,
+    KEY_TYPE,
     RowIndex,
     ShardRows,
     keys_of,
@@ -20,44 +20,49 @@ from adapt_infinity.features.shards import (
 
 
 def rows(count: int, seed: int = 0) -> ShardRows:
-    draw = np.random.default_rng(seed)
-    features = draw.normal(size=(count, 8)).astype(np.float16)
-    scores = {"nll": draw.random(count), "grand": draw.random(count)}
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(count, 8)).astype(np.float16)
+    scores = {"nll": rng.random(count), "grand": rng.random(count)}
     return ShardRows(keys_of([f"{n:064x}"[::-1] for n in range(count)]), features, features[:, :3], scores)
 
 
-def test_what_is_written_is_read_and_always_the_same_bytes(tmp_path: Path) -> None:
-    made = rows(5)
+def test_a_shard_is_read_as_it_was_written_and_always_has_the_same_bytes(tmp_path: Path) -> None:
+    written = rows(5)
     for name in ("a", "b"):
-        write_shard(tmp_path / name, made, "mark")
+        write_shard(tmp_path / name, written, "fingerprint")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
-    back = read_shard(tmp_path / "a", "mark")
-    assert back.keys.equals(made.keys)
-    assert (back.features == made.features).all()
-    assert (back.scores["nll"] == made.scores["nll"]).all()
-    assert shard_name(made.keys) != shard_name(made.keys.slice(1))
+    read = read_shard(tmp_path / "a", "fingerprint")
+    assert read.keys.equals(written.keys)
+    assert (read.features == written.features).all()
+    assert (read.scores["nll"] == written.scores["nll"]).all()
+    assert shard_name(written.keys) != shard_name(written.keys.slice(1))
 
 
-def test_a_shard_of_another_model_and_a_damaged_one_are_refused(tmp_path: Path) -> None:
-    write_shard(tmp_path / "a", rows(3), "mark")
-    with pytest.raises(ValueError, match="was made by mark, not by other"):
+def test_shards_of_another_model_and_damaged_shards_are_refused(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a", rows(3), "fingerprint")
+    with pytest.raises(ValueError, match="was made by fingerprint, not by other"):
         read_shard(tmp_path / "a", "other")
     assert stored_keys(tmp_path / "a", "other") is None
     content = (tmp_path / "a").read_bytes()
     (tmp_path / "a").write_bytes(content[:-4])
     with pytest.raises(ValueError, match="damaged"):
-        read_shard(tmp_path / "a", "mark")
-    assert stored_keys(tmp_path / "a", "mark") is None
+        read_shard(tmp_path / "a", "fingerprint")
+    assert stored_keys(tmp_path / "a", "fingerprint") is None
 
 
 def test_keys_are_found_in_the_first_table_that_has_them() -> None:
     a, b, c, d = (bytes([n]) * 16 for n in range(4))
-    tables = [pa.array([a, b], KEY), pa.array([], KEY), pa.array([b, c], KEY)]
-    table, row = RowIndex(tables).find(pa.array([c, d, b, a], KEY))
+    tables = [pa.array([a, b], KEY_TYPE), pa.array([], KEY_TYPE), pa.array([b, c], KEY_TYPE)]
+    table, row = RowIndex(tables).find(pa.array([c, d, b, a], KEY_TYPE))
     assert table.tolist() == [2, -1, 0, 0]
     assert row.tolist() == [1, -1, 1, 0]
-    assert RowIndex([]).find(pa.array([a], KEY))[0].tolist() == [-1]
+    assert RowIndex([]).find(pa.array([a], KEY_TYPE))[0].tolist() == [-1]
+
+
+def test_drift_needs_rows_of_the_same_samples() -> None:
+    with pytest.raises(ValueError, match="got 3 rows and 2 rows"):
+        drift(rows(3), rows(2))
 
 
 def test_drift_by_hand() -> None:

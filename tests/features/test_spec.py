@@ -1,4 +1,4 @@
-"""A spec names what decides a row's numbers, and takes no other names."""
+"""A spec names everything that decides a row's numbers, and refuses unknown names."""
 
 from dataclasses import fields, replace
 
@@ -21,7 +21,7 @@ from tests.features.conftest import SPEC
         ({"dim": 0}, r"probe\.dim must be at least 1"),
     ],
 )
-def test_what_is_not_there_is_named(change: dict[str, object], message: str) -> None:
+def test_wrong_values_are_refused_by_name(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(SPEC, **change)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""The vision tower's memory: the same outputs, fewer pictures computed, never more bytes than allowed."""
+"""Vision cache: the same outputs, fewer pictures computed, never more bytes than allowed."""
 
 import pytest
 import torch
@@ -16,50 +16,50 @@ def fresh(base_model: Checkpoint, model_params: ModelParams) -> Vlm:
     return load_vlm(base_model, model_params)
 
 
-def test_outputs_are_equal_and_a_picture_is_computed_once(
+def test_outputs_are_equal_and_each_picture_is_computed_once(
     fresh: Vlm,
     vlm: Vlm,
     samples: list[Sample],
     pictures: Pictures,
 ) -> None:
-    plain = load_vlm_like(fresh)
-    memory = cache_vision_outputs(fresh, 8)
-    assert memory is not None
+    plain = copy_of(fresh)
+    cache = cache_vision_outputs(fresh, 8)
+    assert cache is not None
     batch = collate([encode(fresh, sample, pictures) for sample in samples], pad_token(fresh))
-    shown = len(batch.extras["pixel_values"])
+    pictures_in_batch = len(batch.extras["pixel_values"])
     distinct = len({picture.numpy().tobytes() for picture in batch.extras["pixel_values"]})
-    assert distinct < shown
+    assert distinct < pictures_in_batch
     with torch.no_grad():
         expected = answer_logits(plain, batch)[0]
         for _ in range(2):
             torch.testing.assert_close(answer_logits(fresh, batch)[0], expected)
-    assert memory.misses == distinct
-    assert memory.hits == 2 * shown - distinct
+    assert cache.misses == distinct
+    assert cache.hits == 2 * pictures_in_batch - distinct
 
 
-def load_vlm_like(vlm: Vlm) -> Vlm:
-    """The same weights without a memory."""
+def copy_of(vlm: Vlm) -> Vlm:
+    """A copy of the model, without a cache."""
     from copy import deepcopy
 
     return Vlm(deepcopy(vlm.model), vlm.processor, vlm.device, vlm.max_tokens)
 
 
-def test_it_is_bounded_and_forgets_the_longest_unused(fresh: Vlm) -> None:
-    memory = cache_vision_outputs(fresh, 1)
-    assert memory is not None
+def test_its_size_is_limited_and_the_least_recently_used_is_dropped(fresh: Vlm) -> None:
+    cache = cache_vision_outputs(fresh, 1)
+    assert cache is not None
     tower = fresh.base.model.vision_tower
     one = torch.rand(1, 3, 36, 36)
     tower(one, output_hidden_states=True)
-    each = memory.bytes
-    for _ in range(2 * 2**20 // each):
+    bytes_per_picture = cache.bytes
+    for _ in range(2 * 2**20 // bytes_per_picture):
         tower(torch.rand(1, 3, 36, 36), output_hidden_states=True)
-    assert 0 < memory.bytes <= 2**20
-    before = memory.misses
+    assert 0 < cache.bytes <= 2**20
+    before = cache.misses
     tower(one, output_hidden_states=True)
-    assert memory.misses == before + 1
+    assert cache.misses == before + 1
 
 
-def test_a_tower_that_learns_or_is_not_there_is_left_alone(vlm: Vlm, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_trainable_or_missing_tower_is_not_cached(vlm: Vlm, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         assert cache_vision_outputs(Vlm(nn.Linear(2, 2), None, torch.device("cpu"), 9), 8) is None
-    assert "no part of the name vision_tower" in caplog.text
+    assert "no module of the name vision_tower" in caplog.text

@@ -1,4 +1,4 @@
-"""Adam's moments of an adapter, by the names that the probe gives to its modules."""
+"""Adam's moments of the probed weights, under the names that the probe gives to its modules."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ from adapt_infinity.model.lora import FIRST_MOMENT, SECOND_MOMENT, Adapter
 
 
 def adapter_moments(vlm: Vlm, adapter: Adapter, layers: Sequence[int]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Module → first and second moment of its weight, on the model's device; empty for an adapter without moments."""
+    """Probed weight → its first and second moment, on the model's device; empty for an adapter without moments."""
     if not adapter.moments:
         return {}
     names = {id(weight): name for name, weight in vlm.model.named_parameters()}
     found = {}
     for module, weight in probed_weights(vlm, layers).items():
         name = names[id(weight)]
-        pair = tuple(adapter.moments[f"{name}.{moment}"].to(vlm.device) for moment in (FIRST_MOMENT, SECOND_MOMENT))
-        found[module] = (pair[0], pair[1])
+        first, second = (adapter.moments[f"{name}.{moment}"].to(vlm.device) for moment in (FIRST_MOMENT, SECOND_MOMENT))
+        found[module] = (first, second)
     return found

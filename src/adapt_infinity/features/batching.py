@@ -1,8 +1,8 @@
-"""Batches that fit: rows of like length together, within a budget of tokens and of memory.
+"""Batches of rows of similar length, within a budget of tokens and of memory.
 
-A row is padded to a length that depends on its own length alone, never on its neighbours': the model then does the same
-arithmetic for it whatever the batch. At most an eighth of a batch is padding. Where that takes a second row beside it
-(see `TokenBudget.doubles_single_rows`), it has itself for company.
+A row is padded to a length that depends on its own length alone and not on its neighbours: the model then does the same
+arithmetic for it in every batch. At most an eighth of a batch is padding. Where a batch of one row would be computed in
+another order than a larger one (see `TokenBudget.doubles_single_rows`), the row is duplicated.
 """
 
 import ctypes
@@ -16,30 +16,31 @@ import torch
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-GROWTH = 2  # from a batch to the next at most: what a small batch took says little of a large one
-SPARE = 0.9  # of the memory target: what a batch costs a token varies a little
+MAX_GROWTH = 2  # from one batch to the next: the memory of a small batch says little about that of a large one
+MEMORY_SHARE = 0.9  # of the target that is planned for: memory per token varies from batch to batch
 
 
 def padded_length(length: int) -> int:
-    """The length to which a row of `length` tokens is padded: the next of eight steps in every octave."""
+    """The length to which a row of `length` tokens is padded: one of eight steps between two powers of two."""
     step = max(8, 1 << max(0, (length - 1).bit_length() - 4))
     return -(-length // step) * step
 
 
 class TokenBudget:
-    """Tokens that a batch may have: at most `tokens`, less where memory asks for it.
+    """How many tokens a batch may have: at most `tokens`, and fewer where memory is short.
 
-    `memory_mb` (0: no target) bounds what a batch adds to the memory in use. What a token costs is measured: the first
-    batch is a single row, the longest, and every further batch that turns out dearer lowers the budget.
+    `memory_mb` (0 = no target) limits the memory that a batch may add to the memory in use. The memory per token is
+    measured: the first batch is the longest row alone, and a batch that needs more per token than all before lowers the
+    budget. `ValueError` for a target on a machine that cannot measure it.
     """
 
     def __init__(self, tokens: int, memory_mb: int, device: torch.device) -> None:
         self.tokens = tokens
-        self._most, self._memory, self._device = tokens, memory_mb * 2**20, device
-        self._per_token = 0.0
+        self._max_tokens, self._max_bytes, self._device = tokens, memory_mb * 2**20, device
+        self._bytes_per_token = 0.0
         if memory_mb:
             self.tokens = 1
-            _reset_peak(device)  # refuses a machine on which it cannot be measured
+            _reset_peak(device)  # fails on a machine that cannot measure it
 
     @property
     def doubles_single_rows(self) -> bool:
@@ -49,86 +50,89 @@ class TokenBudget:
         """
         return self._device.type == "cpu"
 
-    def halve(self, tokens: int, why: str) -> None:
-        """A batch of `tokens` did not fit: half of it is the most from now on."""
-        self._most = max(1, tokens // 2)
-        self.tokens = min(self.tokens, self._most)
-        log.warning("out of memory (%s): the probe goes on with batches of at most %d tokens", why, self.tokens)
+    def halve(self, tokens: int, reason: str) -> None:
+        """Note that a batch of `tokens` did not fit into memory: half of it is the limit from now on."""
+        self._max_tokens = max(1, tokens // 2)
+        self.tokens = min(self.tokens, self._max_tokens)
+        log.warning("out of memory (%s): the probe continues with batches of at most %d tokens", reason, self.tokens)
 
-    def measuring(self, tokens: int, work: Callable[[], Result]) -> Result:
-        """Do the work of a batch of `tokens`, and learn from what it took."""
-        if not self._memory:
+    def measure(self, tokens: int, work: Callable[[], Result]) -> Result:
+        """Do the work of a batch of `tokens`, and adapt the budget to the memory that it took."""
+        if not self._max_bytes:
             return work()
         before = _reset_peak(self._device)
         result = work()
-        self._per_token = max(self._per_token, (_peak(self._device) - before) / tokens)
-        fitting = int(SPARE * self._memory / self._per_token) if self._per_token > 0 else self._most
-        self.tokens = max(1, min(self._most, fitting, GROWTH * tokens))
+        self._bytes_per_token = max(self._bytes_per_token, (_peak(self._device) - before) / tokens)
+        planned = MEMORY_SHARE * self._max_bytes
+        fitting = int(planned / self._bytes_per_token) if self._bytes_per_token > 0 else self._max_tokens
+        self.tokens = max(1, min(self._max_tokens, fitting, MAX_GROWTH * tokens))
         return result
 
 
 def run_in_batches(
     lengths: Sequence[int], budget: TokenBudget, work: Callable[[list[int], int], Result]
 ) -> Iterator[tuple[list[int], Result]]:
-    """Do `work(places, padded length)` for batches that cover all rows, the longest first; yields places and result.
+    """Call `work(members, padded length)` for batches that cover all rows, the longest rows first.
 
-    A row that would be alone is in its batch twice, on the CPU. A batch that runs out of memory is halved, as is the
-    budget. `MemoryError` when a row does not fit alone.
+    `members` are indices into `lengths`. Yields them with the result. On the CPU, a batch of one row has its index
+    twice. When a batch runs out of memory, it and the budget are halved; `MemoryError` when a row does not fit alone.
     """
-    order = sorted(range(len(lengths)), key=lambda place: (-padded_length(lengths[place]), place))
+    order = sorted(range(len(lengths)), key=lambda index: (-padded_length(lengths[index]), index))
     while order:
         length = padded_length(lengths[order[0]])
-        most = max(1, budget.tokens // length)
-        places = [place for place in order[:most] if padded_length(lengths[place]) == length]
-        count = len(places)
+        max_rows = max(1, budget.tokens // length)
+        members = [index for index in order[:max_rows] if padded_length(lengths[index]) == length]
+        count = len(members)
         if count == 1 and budget.doubles_single_rows:
-            places = places * 2
-        tokens = len(places) * length
+            members = members * 2
+        tokens = len(members) * length
         try:
-            result = budget.measuring(tokens, lambda places=places, length=length: work(places, length))  # type: ignore[misc]
+            result = budget.measure(tokens, lambda members=members, length=length: work(members, length))  # type: ignore[misc]
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            why = _out_of_memory(error)
-            if not why:
+            reason = _out_of_memory(error)
+            if not reason:
                 raise
         else:
             order = order[count:]
-            yield places, result
+            yield members, result
             continue
-        # here, the error and the tensors that its traceback holds are gone
+        # Only here, the error is gone, and with it the tensors that its traceback refers to.
         if count == 1:
-            raise MemoryError(f"a sample of {lengths[places[0]]} tokens does not fit into memory by itself: {why}")
+            raise MemoryError(f"a sample of {lengths[members[0]]} tokens does not fit into memory by itself: {reason}")
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        budget.halve(tokens, why)
+        budget.halve(tokens, reason)
 
 
 def _out_of_memory(error: BaseException) -> str:
     """The first line of an error that says that memory ran out; "" for any other error."""
-    words = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in words:
-        return words
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in line:
+        return line
     return ""
 
 
 def _reset_peak(device: torch.device) -> int:
-    """Begin a new measurement; returns the bytes in use now."""
+    """Start a new measurement of peak memory. Returns the bytes in use now."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return int(torch.cuda.memory_allocated(device))
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # memory that was freed and kept would hide what the next batch takes
+    if trim is not None:  # freed memory that the allocator keeps would hide what the next batch takes
         trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError as error:
-        raise ValueError("probe.memory_mb can be kept on CUDA devices and on Linux only; set it to 0") from error
-    return _status("VmRSS")
+        raise ValueError("probe.memory_mb works on CUDA devices and on Linux only; set it to 0") from error
+    return _process_status("VmRSS")
 
 
 def _peak(device: torch.device) -> int:
-    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else _status("VmHWM")
+    """The most bytes in use since the last `_reset_peak`."""
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else _process_status("VmHWM")
 
 
-def _status(entry: str) -> int:
+def _process_status(entry: str) -> int:
+    """An entry of /proc/self/status, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(entry + ":"))

@@ -1,4 +1,4 @@
-"""Drift: how far the rows of an older adapter lie from what the model would say of the same samples now."""
+"""Drift: how far rows that an older adapter made are from rows of the same samples under the current adapter."""
 
 import numpy as np
 from jaxtyping import Float
@@ -9,9 +9,11 @@ from adapt_infinity.features.shards import ShardRows
 def drift(now: ShardRows, before: ShardRows) -> dict[str, float]:
     """Cosines of features and embeddings (median and 5th percentile), and the rank correlation of every score.
 
-    The rows are of the same samples in the same order. 1 means that nothing has changed; a score that is constant has
-    no ranks, and is left out.
+    Both arguments hold the same samples in the same order. 1 means that nothing has changed. A score that is constant
+    has no rank correlation and is left out. `ValueError` when the two hold different numbers of rows.
     """
+    if len(now) != len(before):
+        raise ValueError(f"drift compares rows of the same samples, got {len(now)} rows and {len(before)} rows")
     found: dict[str, float] = {"rows": float(len(now))}
     for name in ("features", "embeddings"):
         cosines = _cosines(getattr(now, name), getattr(before, name))
@@ -31,7 +33,7 @@ def _cosines(a: Float[np.ndarray, "rows width"], b: Float[np.ndarray, "rows widt
 
 
 def _ranks(values: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
-    """Ranks, ties sharing their mean."""
+    """Ranks from 1; equal values share the mean of their ranks."""
     _, code, count = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(count)
     return np.asarray((last - (count - 1) / 2)[code])

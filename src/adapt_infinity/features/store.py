@@ -1,16 +1,16 @@
-"""Where rows are kept, and how a round's features look on disk.
+"""The rows of a stream, and the features of a round, on disk.
 
-    <stream>/probe/<fingerprint>/….safetensors     shards of a probe under way (see shards.py)
+    <stream>/probe/<fingerprint>/….safetensors     shards of a probe that is running (see shards.py)
     <stream>/round_<t>/features/<version>/features/
-        gradients.npy     float16 [rows, dim]     unit rows, in pool order
-        embeddings.npy    float16 [rows, width]   unit rows
-        keys.npy          uint8   [rows, 16]      which content each row is of
-        scores.parquet    one row a sample; `reread_tokens` are those of its second reading, without pictures; `stale`
-                          marks rows that an older adapter read
+        gradients.npy     float16 [rows, dim]     rows of unit length, in pool order
+        embeddings.npy    float16 [rows, width]   rows of unit length
+        keys.npy          uint8   [rows, 16]      the content that each row belongs to
+        scores.parquet    one row per sample; `reread_tokens` counts the tokens of its second reading, without images;
+                          `stale` is True for rows that an older adapter made
         spec.json         what a row is: the identity of model and spec
-        record.json       what it cost: rows read and taken over, tokens, seconds, drift
+        record.json       what the probe did: rows read, tokens, seconds, drift
 
-Once a version of the features is on disk its shards are deleted: the version itself is where later runs find the rows.
+The shards are deleted once a version of the features is on disk. Later runs find the rows in that version.
 """
 
 import json
@@ -26,10 +26,11 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 
 from adapt_infinity.features.shards import (
-    STORED,
+    STORED_DTYPE,
     RowIndex,
     ShardRows,
     clear_unfinished,
+    concatenate_rows,
     key_bytes,
     keys_from,
     read_shard,
@@ -37,54 +38,54 @@ from adapt_infinity.features.shards import (
 )
 from adapt_infinity.features.spec import Spec
 
-BLOCK = 4096  # rows gathered at a time
-COUNTS = ("tokens", "answer_tokens", "reread_tokens")  # scores that are whole numbers
+BLOCK = 4096  # rows in memory at a time
+TOKEN_COUNTS = ("tokens", "answer_tokens", "reread_tokens")  # columns of whole numbers
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Which model reads, and what a row is."""
+    """What decides the numbers of a row, apart from the sample: the model and the spec."""
 
     base: str  # digest of the checkpoint
     adapter: str  # digest of the LoRA weights on it
-    arithmetic: str  # kind of device and number format
+    arithmetic: str  # kind of device and number format; see `checkpoint.arithmetic`
     spec: Spec
 
     @property
     def fingerprint(self) -> str:
-        """Rows of equal content and equal fingerprint are equal."""
+        """Rows of equal content and equal fingerprint have equal numbers."""
         return "-".join((self.base, self.adapter, self.arithmetic, self.spec.digest()))
 
 
 @dataclass(frozen=True)
 class Features:
-    """The reading of a pool: rows in pool order (memory-mapped), scores, what the rows are and what they cost."""
+    """The features of a pool, as they are read from disk: one row per sample, in pool order; memory-mapped arrays."""
 
     sample_ids: Int[np.ndarray, " rows"]
     gradients: Float[np.ndarray, "rows dim"]
     embeddings: Float[np.ndarray, "rows width"]
     scores: pd.DataFrame
-    spec: Mapping[str, Any]
-    record: Mapping[str, Any]
+    spec: Mapping[str, Any]  # spec.json
+    record: Mapping[str, Any]  # record.json
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows on disk, opened when they are asked for: a shard, or a version of the features."""
+    """Rows on disk, which are opened when they are needed: a shard, or a version of the features."""
 
     path: Path
     fingerprint: str
     keys: pa.Array
-    numbers: Int[np.ndarray, " keys"] | None = None  # which rows of the file the keys are; None = all, in order
+    row_indices: Int[np.ndarray, " keys"] | None = None  # of the keys in the file; None = all rows, in order
 
     def rows(self) -> ShardRows:
-        """The file's rows; for the keys, take `numbers` of them."""
-        return _opened(self.path, self.fingerprint)
+        """All rows of the file; those of the keys are at `row_indices`."""
+        return _open_rows(self.path, self.fingerprint)
 
 
 @dataclass(frozen=True)
 class FeatureStream:
-    """What the probe hands to the dataset: which tables the rows of the pool are in."""
+    """What the probe gives to the dataset that saves it: the tables in which the rows of the pool are."""
 
     sample_ids: Int[np.ndarray, " rows"]
     keys: pa.Array
@@ -94,15 +95,15 @@ class FeatureStream:
     record: Mapping[str, Any]
 
     def blocks(self) -> Iterator[tuple[slice, ShardRows, np.ndarray]]:
-        """The rows in pool order, block by block, with a mark on those that another adapter read."""
-        places = RowIndex([table.keys for table in self.tables])
+        """Slice of the pool, its rows, and which of them are stale (made by another adapter), block by block."""
+        index = RowIndex([table.keys for table in self.tables])
         for start in range(0, len(self.keys), BLOCK):
-            here = slice(start, min(start + BLOCK, len(self.keys)))
-            keys = self.keys.slice(start, here.stop - start)
-            yield here, *gather(self.tables, places, keys, self.identity.fingerprint)
+            block = slice(start, min(start + BLOCK, len(self.keys)))
+            keys = self.keys.slice(start, block.stop - start)
+            yield block, *gather(self.tables, index, keys, self.identity.fingerprint)
 
     def discard_shards(self) -> None:
-        """Delete the shards, once the rows have another home."""
+        """Delete the shards, after the rows were saved elsewhere."""
         for table in self.tables:
             if table.path.is_file():
                 table.path.unlink(missing_ok=True)
@@ -110,13 +111,13 @@ class FeatureStream:
 
 @dataclass(frozen=True)
 class ProbeStore:
-    """What a stream has read so far."""
+    """All rows that the probe of a stream has made so far."""
 
-    folder: Path  # of the shards
-    versions: tuple[Path, ...]  # of the features, oldest first
+    folder: Path  # with one folder of shards per fingerprint
+    versions: tuple[Path, ...]  # folders of features, oldest first
 
     def shards(self, fingerprint: str) -> Path:
-        """Where the shards of a fingerprint are written."""
+        """The folder of the shards of a fingerprint."""
         return self.folder / fingerprint
 
     def delete_shards(self, fingerprint: str) -> None:
@@ -125,7 +126,7 @@ class ProbeStore:
             path.unlink()
 
     def tables(self, fingerprint: str) -> list[Table]:
-        """Every row of this very fingerprint."""
+        """All tables of rows with exactly this fingerprint. Deletes damaged shards: their rows are computed again."""
         clear_unfinished(self.shards(fingerprint))
         found = []
         for path in self.versions:
@@ -135,62 +136,63 @@ class ProbeStore:
         for path in sorted(self.shards(fingerprint).glob("*.safetensors")):
             keys = stored_keys(path, fingerprint)
             if keys is None:
-                path.unlink()  # damaged: its rows are read again
+                path.unlink()
             else:
                 found.append(Table(path, fingerprint, keys))
         return found
 
     def newest_with_other_adapter(self, identity: Identity, round: int) -> Table | None:
-        """The newest features of the same base, spec and arithmetic under another adapter, up to this round."""
-        same = {"base": identity.base, "arithmetic": identity.arithmetic, "spec": _plain(identity.spec)}
+        """The newest features up to this round that differ in nothing but the adapter; None when there are none."""
+        required = {"base": identity.base, "arithmetic": identity.arithmetic, "spec": _as_json(identity.spec)}
         for path in reversed(self.versions):
-            made = _spec(path)
-            alike = all(made.get(name) == value for name, value in same.items())
-            if alike and made["adapter"] != identity.adapter and made["round"] <= round:
-                return Table(path, made["fingerprint"], _keys(path))
+            found = _spec(path)
+            matches = all(found.get(name) == value for name, value in required.items())
+            if matches and found["adapter"] != identity.adapter and found["round"] <= round:
+                return Table(path, found["fingerprint"], _keys(path))
         return None
 
 
-def gather(tables: Sequence[Table], places: RowIndex, keys: pa.Array, fingerprint: str) -> tuple[ShardRows, np.ndarray]:
-    """The rows of `keys`, in their order, from whichever tables they are in; and which are of another fingerprint."""
-    number, row = places.find(keys)
-    assert (number >= 0).all(), "every row has been read"
-    parts, where, stale = [], [], np.zeros(len(keys), bool)
-    for which in np.unique(number):
-        mine = np.flatnonzero(number == which)
-        table, rows = tables[which], tables[which].rows()
-        taken = row[mine] if table.numbers is None else table.numbers[row[mine]]
+def gather(tables: Sequence[Table], index: RowIndex, keys: pa.Array, fingerprint: str) -> tuple[ShardRows, np.ndarray]:
+    """The rows of `keys`, in their order, from the tables of `index`; and for each row, whether it is stale.
+
+    A row is stale when its table has another fingerprint than `fingerprint`.
+    """
+    table_of, row_of = index.find(keys)
+    assert (table_of >= 0).all(), "every row has been read"
+    collected, positions, stale = [], [], np.zeros(len(keys), bool)
+    for number in np.unique(table_of):
+        here = np.flatnonzero(table_of == number)
+        table, rows = tables[number], tables[number].rows()
+        taken = row_of[here] if table.row_indices is None else table.row_indices[row_of[here]]
         scores = {name: values[taken] for name, values in rows.scores.items()}
-        parts.append((rows.features[taken], rows.embeddings[taken], scores))
-        where.append(mine)
-        stale[mine] = table.fingerprint != fingerprint
-    back = np.argsort(np.concatenate(where)) if where else np.empty(0, np.int64)
-    names = list(parts[0][2]) if parts else []
-    return ShardRows(
-        keys,
-        np.concatenate([part[0] for part in parts])[back],
-        np.concatenate([part[1] for part in parts])[back],
-        {name: np.concatenate([part[2][name] for part in parts])[back] for name in names},
-    ), stale
+        mine = keys.take(pa.array(here))
+        collected.append(ShardRows(mine, rows.features[taken], rows.embeddings[taken], scores))
+        positions.append(here)
+        stale[here] = table.fingerprint != fingerprint
+    order, joined = np.argsort(np.concatenate(positions)), concatenate_rows(keys, collected)
+    scores = {name: values[order] for name, values in joined.scores.items()}
+    return ShardRows(keys, joined.features[order], joined.embeddings[order], scores), stale
 
 
 def write_features(path: Path, stream: FeatureStream) -> None:
-    """Gather a reading into a folder, block by block."""
+    """Write the features of a probe into a new folder, block by block."""
     path.mkdir()
     arrays: dict[str, np.memmap] = {}
     scores = []
     count = len(stream.sample_ids)
-    for here, rows, stale in stream.blocks():
-        for name, part in (("gradients", rows.features), ("embeddings", rows.embeddings)):
+    for block, rows, stale in stream.blocks():
+        for name, values in (("gradients", rows.features), ("embeddings", rows.embeddings)):
             if name not in arrays:
-                shape = (count, part.shape[1])
-                arrays[name] = np.lib.format.open_memmap(path / f"{name}.npy", mode="w+", dtype=STORED, shape=shape)
-            arrays[name][here] = part
-        scores.append(pd.DataFrame({"sample_id": stream.sample_ids[here], **rows.scores, "stale": stale}))
+                shape = (count, values.shape[1])
+                arrays[name] = np.lib.format.open_memmap(
+                    path / f"{name}.npy", mode="w+", dtype=STORED_DTYPE, shape=shape
+                )
+            arrays[name][block] = values
+        scores.append(pd.DataFrame({"sample_id": stream.sample_ids[block], **rows.scores, "stale": stale}))
     for array in arrays.values():
         array.flush()
     np.save(path / "keys.npy", key_bytes(stream.keys))
-    table = pd.concat(scores, ignore_index=True).astype(dict.fromkeys(COUNTS, np.int32))
+    table = pd.concat(scores, ignore_index=True).astype(dict.fromkeys(TOKEN_COUNTS, np.int32))
     table.to_parquet(path / "scores.parquet", index=False)
     identity = stream.identity
     spec = {
@@ -198,7 +200,7 @@ def write_features(path: Path, stream: FeatureStream) -> None:
         "base": identity.base,
         "adapter": identity.adapter,
         "arithmetic": identity.arithmetic,
-        "spec": _plain(identity.spec),
+        "spec": _as_json(identity.spec),
         "round": stream.round,
     }
     (path / "spec.json").write_text(json.dumps(spec, indent=1, sort_keys=True))
@@ -206,7 +208,7 @@ def write_features(path: Path, stream: FeatureStream) -> None:
 
 
 def read_features(path: Path) -> Features:
-    """A reading as it was saved; the arrays are mapped, not read."""
+    """The features in a folder. Their arrays are memory-mapped and not read."""
     scores = pd.read_parquet(path / "scores.parquet")
     return Features(
         sample_ids=scores["sample_id"].to_numpy(np.int64),
@@ -219,7 +221,7 @@ def read_features(path: Path) -> Features:
 
 
 @lru_cache(maxsize=8)
-def _opened(path: Path, fingerprint: str) -> ShardRows:
+def _open_rows(path: Path, fingerprint: str) -> ShardRows:
     if path.is_file():
         return read_shard(path, fingerprint)
     features = read_features(path)
@@ -237,7 +239,7 @@ def _spec(path: Path) -> dict[str, Any]:
     return found
 
 
-def _plain(spec: Spec) -> dict[str, Any]:
-    """As JSON gives it back: tuples are lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(spec)))
-    return plain
+def _as_json(spec: Spec) -> dict[str, Any]:
+    """The spec as it looks when it is read from JSON: tuples are lists."""
+    found: dict[str, Any] = json.loads(json.dumps(asdict(spec)))
+    return found

@@ -23,8 +23,16 @@ from adapt_infinity.features.adam_moments import adapter_moments
 from adapt_infinity.features.batch_invariance import batch_dependence
 from adapt_infinity.features.batch_reading import BatchReading, read_batch, read_losses
 from adapt_infinity.features.batching import TokenBudget, run_in_batches
-from adapt_infinity.features.image_ablation import ImageAblationEncoder, Pair
-from adapt_infinity.features.shards import KEY, STORED, ShardRows, shard_name, stored_keys, write_shard
+from adapt_infinity.features.image_ablation import EncodedPair, ImageAblationEncoder
+from adapt_infinity.features.shards import (
+    KEY_TYPE,
+    STORED_DTYPE,
+    ShardRows,
+    concatenate_rows,
+    shard_name,
+    stored_keys,
+    write_shard,
+)
 from adapt_infinity.features.spec import Spec
 from adapt_infinity.features.vision_cache import cache_vision_outputs
 from adapt_infinity.model.checkpoint import Batch, Checkpoint, ModelParams, Reader, load_reader, load_vlm
@@ -87,7 +95,7 @@ def read_task(job: ProbeJob, task: Task) -> Done:
         for samples, pairs in opened.loader.windows(task.samples, job.window):
             windows.append(opened.read(samples, pairs))
             tokens += sum(len(whole) for whole, _ in pairs)
-    write_shard(job.folder / name, _joined(task.keys, [window.rows for window in windows]), job.fingerprint)
+    write_shard(job.folder / name, concatenate_rows(task.keys, [window.rows for window in windows]), job.fingerprint)
     dead = frozenset.intersection(*(window.dead for window in windows))
     return Done(task.first, name, task.keys, len(task.samples), tokens, tuple(sorted(dead)), opened.batch_dependence)
 
@@ -116,7 +124,7 @@ class ProbeWorker:
         self._moments = adapter_moments(self.vlm, job.adapter, job.spec.layers)
         self._steps = int(job.adapter.record.get("moment_steps", 0))
 
-    def read(self, samples: Sequence[Sample], pairs: Sequence[Pair]) -> Window:
+    def read(self, samples: Sequence[Sample], pairs: Sequence[EncodedPair]) -> Window:
         """Features, embeddings and scores of a window of samples, in their order."""
         whole = [row for row, _ in pairs]
         again = [row for _, row in pairs]
@@ -134,18 +142,18 @@ class ProbeWorker:
         for places, reading in run_in_batches([len(row) for row in whole], self._budget, work):
             _refuse_useless(reading, [samples[place].sample_id for place in places])
             if features is None:
-                features = np.empty((len(whole), reading.features.shape[1]), STORED)
-                embeddings = np.empty((len(whole), reading.embeddings.shape[1]), STORED)
+                features = np.empty((len(whole), reading.features.shape[1]), STORED_DTYPE)
+                embeddings = np.empty((len(whole), reading.embeddings.shape[1]), STORED_DTYPE)
                 scores = {name: np.empty(len(whole)) for name in reading.scores}
             features[places] = _unit(reading.features)
             embeddings[places] = _unit(reading.embeddings)
             for name, values in reading.scores.items():
                 scores[name][places] = values.numpy()
-            mine = frozenset(reading.dead_modules)
+            mine = frozenset(reading.zero_gradient)
             dead = mine if dead is None else dead & mine
         assert features is not None, "a window has at least one row"
         scores["reread_tokens"] = np.array([0.0 if row is None else len(row) for row in again])
-        return Window(ShardRows(pa.nulls(len(whole), KEY), features, embeddings, scores), dead or frozenset())
+        return Window(ShardRows(pa.nulls(len(whole), KEY_TYPE), features, embeddings, scores), dead or frozenset())
 
     def _losses_without_pictures(self, bare: Sequence[Encoded | None]) -> np.ndarray:
         """Loss of the same answers when the pictures are left out; NaN where there was none to leave out."""
@@ -178,12 +186,12 @@ class Loader:
             # at a worker's end: before queues are closed (priority 10), and before it waits for its children
             multiprocessing.util.Finalize(self, self._pool.shutdown, exitpriority=100)
 
-    def windows(self, samples: Sequence[Sample], size: int) -> Iterator[tuple[Sequence[Sample], list[Pair]]]:
+    def windows(self, samples: Sequence[Sample], size: int) -> Iterator[tuple[Sequence[Sample], list[EncodedPair]]]:
         """The samples window by window, with their tokens."""
         cut = [samples[start : start + size] for start in range(0, len(samples), size)]
         if self._pool is None:
             for window in cut:
-                yield window, [self._here.read(sample) for sample in window]
+                yield window, [self._here.encode_pair(sample) for sample in window]
             return
         coming = [self._submit(window) for window in cut[:1]]
         for number, window in enumerate(cut):
@@ -191,7 +199,7 @@ class Loader:
                 coming.append(self._submit(cut[number + 1]))
             yield window, [made for future in coming.pop(0) for made in future.result()]
 
-    def _submit(self, window: Sequence[Sample]) -> list[Future[list[Pair]]]:
+    def _submit(self, window: Sequence[Sample]) -> list[Future[list[EncodedPair]]]:
         assert self._pool is not None
         chunks = [window[start : start + CHUNK] for start in range(0, len(window), CHUNK)]
         return [self._pool.submit(_load, chunk) for chunk in chunks]
@@ -206,9 +214,9 @@ def _begin_loading(reader: Reader, pictures: Pictures, twice: bool) -> None:
     _loading = ImageAblationEncoder(reader, pictures, twice)
 
 
-def _load(samples: Sequence[Sample]) -> list[Pair]:
+def _load(samples: Sequence[Sample]) -> list[EncodedPair]:
     assert _loading is not None, "a loader begins before it loads"
-    return [_loading.read(sample) for sample in samples]
+    return [_loading.encode_pair(sample) for sample in samples]
 
 
 @contextmanager
@@ -231,17 +239,6 @@ _kept = ProcessCache(ProbeWorker)
 def release() -> None:
     """Let go of this process's model: the stages that follow need its memory."""
     _kept.release()
-
-
-def _joined(keys: pa.Array, windows: Sequence[ShardRows]) -> ShardRows:
-    """The windows of a shard as one table."""
-    names = list(windows[0].scores)
-    return ShardRows(
-        keys,
-        np.concatenate([window.features for window in windows]),
-        np.concatenate([window.embeddings for window in windows]),
-        {name: np.concatenate([window.scores[name] for window in windows]) for name in names},
-    )
 
 
 def _unit(rows: Tensor) -> np.ndarray:

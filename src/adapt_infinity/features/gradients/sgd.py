@@ -1,4 +1,4 @@
-"""The gradient as it is: the direction of a step of plain gradient descent (METHOD's default)."""
+"""SGD: the gradient as it is, which is the step of plain gradient descent (the default)."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,5 +9,5 @@ from adapt_infinity.features.gradients import Moments
 def prepare(
     gradient: Float[Tensor, "batch out inside"], _moments: Moments | None, _steps: int
 ) -> Float[Tensor, "batch out inside"]:
-    """The gradient."""
+    """Returns its argument."""
     return gradient

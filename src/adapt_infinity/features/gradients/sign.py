@@ -1,4 +1,4 @@
-"""The gradient's signs: the direction of Adam's first step, in which large entries do not outweigh small ones."""
+"""Sign: the signs of the gradient's entries, so that all entries count equally, as in Adam's first step."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,5 +9,5 @@ from adapt_infinity.features.gradients import Moments
 def prepare(
     gradient: Float[Tensor, "batch out inside"], _moments: Moments | None, _steps: int
 ) -> Float[Tensor, "batch out inside"]:
-    """-1, 0 or 1; 0 where the gradient is exactly 0."""
+    """−1, 0 or 1; 0 where the gradient is exactly 0."""
     return gradient.sign()

@@ -7,5 +7,5 @@ from adapt_infinity.features.scores import Outputs, mean_over_answers
 
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
-    """From 0 (certain and right) to sqrt(2) (certain and wrong)."""
+    """From 0 (the model is certain and right) to √2 (it is certain and wrong)."""
     return mean_over_answers(outputs.tokens.error_length, outputs.labels)

@@ -7,5 +7,5 @@ from adapt_infinity.features.scores import Outputs, mean_over_answers
 
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
-    """From 0 (one word is certain) to the logarithm of the vocabulary's size."""
+    """From 0 (the model is certain of one word) to the logarithm of the size of the vocabulary."""
     return mean_over_answers(outputs.tokens.entropy, outputs.labels)

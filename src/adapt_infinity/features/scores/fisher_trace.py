@@ -1,8 +1,8 @@
-"""Fisher trace: how much the loss would change with the head's weights (Lee et al. 2025, arXiv:2506.02011, OASIS).
+"""Fisher trace of the head's weights, averaged over answer tokens (OASIS, Lee et al. 2025, arXiv:2506.02011).
 
-The gradient of a token's −log p by the head's matrix is the outer product of the error vector (softmax − one-hot) and
-the hidden state that goes into the head, so the trace of its Fisher information is ‖error‖² ‖hidden‖²: closed, without
-a backward pass. The mean over answer tokens.
+The gradient of a token's −log p with respect to the head's matrix is the outer product of the error vector (softmax −
+one-hot) and the head's input h. The trace of its Fisher information is therefore ‖error‖² ‖h‖², in closed form and
+without a backward pass.
 """
 
 from jaxtyping import Float
@@ -14,6 +14,6 @@ NEEDS = ("squared_hidden_norm",)
 
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
-    """0 where the model is certain and right."""
-    assert outputs.squared_hidden_norm is not None
-    return mean_over_answers(outputs.tokens.error_length.square() * outputs.squared_hidden_norm, outputs.labels)
+    """At least 0, which it is where the model is certain and right."""
+    trace = outputs.tokens.error_length.square() * outputs.required("squared_hidden_norm")
+    return mean_over_answers(trace, outputs.labels)

@@ -1,4 +1,4 @@
-"""GraNd: the L2 norm of the sample's gradient (Paul et al. 2021, arXiv:2107.07075), over the probed LoRA modules."""
+"""GraNd: the L2 norm of the sample's gradient over the probed modules (Paul et al. 2021, arXiv:2107.07075)."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,6 +9,5 @@ NEEDS = ("gradient_norm",)
 
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
-    """The norm before sketching and before normalisation."""
-    assert outputs.gradient_norm is not None, "NEEDS says so"
-    return outputs.gradient_norm
+    """At least 0. The norm is taken before the gradient is sketched and normalised."""
+    return outputs.required("gradient_norm")

@@ -1,7 +1,7 @@
-"""Image grounding (Adapt-∞, arXiv:2410.10636, section 3): how much the picture helps the model to say the answer.
+"""Image grounding: how much the image helps the model to predict the answer (Adapt-∞, arXiv:2410.10636, section 3).
 
-The paper's ratio is perplexity without the image ÷ perplexity with it; stored is its logarithm, the difference of the
-two losses. The sign says whether the picture helps, and a text-only sample has exactly 0.
+The paper's ratio is the perplexity without the image ÷ the perplexity with it. This score is its logarithm, which is
+the difference of the two losses. Its sign says whether the image helps; a sample without an image has exactly 0.
 """
 
 from jaxtyping import Float
@@ -13,6 +13,5 @@ NEEDS = ("nll_without_image",)
 
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
-    """Nats an answer token; above 0 the picture helps."""
-    assert outputs.nll_without_image is not None, "NEEDS says so"
-    return outputs.nll_without_image - outputs.nll
+    """In nats per answer token; above 0, the image helps."""
+    return outputs.required("nll_without_image") - outputs.nll

@@ -1,4 +1,4 @@
-"""Loss: the mean negative log likelihood of the answer tokens, in nats."""
+"""NLL: the mean negative log-likelihood of the answer tokens, in nats; this is the training loss."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -7,5 +7,5 @@ from adapt_infinity.features.scores import Outputs
 
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
-    """0 for an answer that the model was certain of."""
+    """At least 0, which it is for an answer that the model was certain of."""
     return outputs.nll

@@ -1,4 +1,4 @@
-"""Perplexity: exp of the mean answer loss, not the mean of the tokens' own perplexities."""
+"""Perplexity: exp of the mean loss of the answer tokens, and not the mean of the tokens' own perplexities."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -7,5 +7,5 @@ from adapt_infinity.features.scores import Outputs
 
 
 def score(outputs: Outputs) -> Float[Tensor, " batch"]:
-    """From 1; the size of the vocabulary is a guess at random."""
+    """At least 1. A model that guesses at random has the size of the vocabulary."""
     return outputs.nll.exp()

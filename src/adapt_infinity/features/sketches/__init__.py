@@ -1,8 +1,11 @@
-"""How a per-sample gradient of millions of numbers is made short so that inner products survive; one file each.
+"""Sketches: random projections that shorten a gradient and keep inner products in expectation. One file each.
 
-Each has one function, `sketch(gradient, module, dim) -> [batch, dim]`, that depends on nothing but its arguments: not
-on the device, the batch or the worker, so that rows of two machines can be mixed. Sketches are linear, and those of
-several modules add up to the sketch of them all.
+segments.py    a count sketch with buckets of equal size (the default)
+rademacher.py  a dense projection on directions of random signs (slow, for comparison)
+
+Each file has one function, `sketch(gradient, module, dim) -> [batch, dim]`. It depends on its arguments alone and not
+on the device, the batch or the worker, so that rows of two machines can be mixed. Sketches are linear: the sketches of
+several modules add up to the sketch of all of them together (docs/method.md, section 2).
 """
 
 from collections.abc import Callable
@@ -16,11 +19,11 @@ Sketch = Callable[[Float[Tensor, "batch ..."], str, int], Float[Tensor, "batch d
 
 
 def names() -> list[str]:
-    """Every sketch there is."""
+    """The names of all sketches."""
     return registry.names(__name__)
 
 
 def load(name: str) -> Sketch:
-    """The function `sketch` of the file `name`; `ValueError` names the known ones."""
+    """The function `sketch` of the file `name`. `ValueError` lists the known ones."""
     sketch: Sketch = registry.load(__name__, name, "sketch")
     return sketch
