@@ -21,7 +21,7 @@ from probe_setup import prepare  # the file beside this one
 from adapt_infinity import executors
 from adapt_infinity.data.sample import Sample
 from adapt_infinity.features.shards import keys_of
-from adapt_infinity.features.worker import ProbeJob, Task, read_task
+from adapt_infinity.features.worker import ProbeJob, ShardTask, probe_shard
 
 SHARD = 128
 
@@ -51,9 +51,9 @@ def rates(samples: list[Sample], job: ProbeJob, workers: int, name: str) -> tupl
     """Shards a second: between the first and the last to end, and from the start."""
     mine = replace(job, folder=job.folder / f"{name}-{workers}", window=SHARD)
     places = range(0, len(samples), SHARD)
-    tasks = [Task(place, keys(place), tuple(samples[place : place + SHARD])) for place in places]
+    tasks = [ShardTask(place, keys(place), tuple(samples[place : place + SHARD])) for place in places]
     start = time.perf_counter()
-    ends = [time.perf_counter() for _ in executors.load("local")(read_task, mine, iter(tasks), workers)]
+    ends = [time.perf_counter() for _ in executors.load("local")(probe_shard, mine, iter(tasks), workers)]
     return (len(ends) - 1) / (ends[-1] - ends[0]), len(ends) / (ends[-1] - start)
 
 

@@ -1,4 +1,4 @@
-"""A probe of twelve samples in shards of one, for the drill that kills it."""
+"""A probe of twelve samples in shards of one row, in a file of its own so that a test can start it and kill it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,19 +18,19 @@ from tests.conftest import CHECKPOINT, TARGETS, checked, llava, unread
 
 
 def probe_stream(folder: Path, stream: str) -> Features:
-    """The features of the stream, through the datasets."""
+    """Probe the stream and return its features, through the datasets."""
     dataset = FeaturesDataset(filepath=str(folder / stream / "round_1/features"), version=Version("v", "v"))
-    dataset.save(_read(folder, stream))
+    dataset.save(_probe(folder, stream))
     features: Features = dataset.load()
     return features
 
 
-def probe_for_ever(folder: str) -> None:
-    """Read the stream `s`; whoever calls this is to be killed."""
-    _read(Path(folder), "s")
+def probe_until_killed(folder: str) -> None:
+    """Probe the stream `s`. The test kills the process that runs this."""
+    _probe(Path(folder), "s")
 
 
-def _read(folder: Path, stream: str) -> FeatureStream:
+def _probe(folder: Path, stream: str) -> FeatureStream:
     from tests.features.test_probe import PARAMS
 
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""One reading of the pool: rows in pool order, each content once, the same bytes whoever reads them and when."""
+"""The probe: rows in pool order, each content read once, and the same bytes with any workers, batches or restarts."""
 
 import os
 import signal
@@ -71,7 +71,7 @@ def probe(
     warm_adapter: Adapter,
     model_params: ModelParams,
 ) -> Probe:
-    """Probe a pool as a round does, through the datasets, in a stream of the test's own (or of the name `stream`)."""
+    """A function that probes a pool as a round does, through the datasets; `stream` is the name of its folder."""
 
     def run(
         params: ProbeParams = PARAMS,
@@ -104,9 +104,10 @@ def same_bytes(one: Features, other: Features) -> bool:
 
 
 def moved(adapter: Adapter, by: float) -> Adapter:
-    """The adapter after another training: every weight a little elsewhere."""
-    draw = torch.Generator().manual_seed(1)
-    tensors = {name: t + by * t.std() * torch.randn(t.shape, generator=draw) for name, t in adapter.tensors.items()}
+    """The adapter with noise on every weight, of `by` standard deviations, as if it had been trained further."""
+    generator, tensors = torch.Generator().manual_seed(1), {}
+    for name, tensor in adapter.tensors.items():
+        tensors[name] = tensor + by * tensor.std() * torch.randn(tensor.shape, generator=generator)
     return Adapter(adapter.config, tensors, adapter.record)
 
 
@@ -120,62 +121,62 @@ def test_every_row_has_unit_features_and_every_score(probe: Probe, pool: Pool) -
         assert np.linalg.norm(rows.astype(np.float32), axis=1) == pytest.approx(1, abs=2e-3)
 
 
-def test_the_model_is_let_go_when_the_pool_is_read(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_is_freed_when_the_pool_has_been_read(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[weakref.ref[Any]] = []
     load = worker.ProbeWorker.__init__
 
-    def watched(self: Any, job: Any) -> None:
+    def recorded(self: Any, job: Any) -> None:
         load(self, job)
         opened.append(weakref.ref(self.vlm.base))
 
-    monkeypatch.setattr(worker.ProbeWorker, "__init__", watched)
+    monkeypatch.setattr(worker.ProbeWorker, "__init__", recorded)
     probe(replace(PARAMS, image_cache_mb=8))
-    assert len(opened) == 1, "opened once for all shards"
+    assert len(opened) == 1, "loaded once for all shards"
     assert opened[0]() is None
 
 
-HOW = {
+BATCHINGS = {
     "one shard": {"shard": 100, "window": 100},
-    "one row a window": {"window": 1},
+    "one row per window": {"window": 1},
     "wide batches": {"token_budget": 4096, "shard": 100, "window": 100},
-    "one by one": {"token_budget": 1, "shard": 100, "window": 100},
-    "two by two": {"token_budget": 70, "shard": 100, "window": 100},
-    "remembered pictures": {"image_cache_mb": 8, "shard": 100, "window": 100},
+    "batches of one": {"token_budget": 1, "shard": 100, "window": 100},
+    "batches of two": {"token_budget": 70, "shard": 100, "window": 100},
+    "a vision cache": {"image_cache_mb": 8, "shard": 100, "window": 100},
     "a memory target": {"memory_mb": 64, "shard": 100, "window": 100},
 }
 
 
 @pytest.fixture
 def four_threads() -> Iterator[None]:
-    """As torch has on a machine with four cores."""
+    """Four threads, as torch uses on a machine with four cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     yield
-    assert torch.get_num_threads() == 4, "what follows the probe has its threads again"
+    assert torch.get_num_threads() == 4, "the number of threads is the same after the probe"
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("batching", BATCHINGS)
 @pytest.mark.usefixtures("four_threads")
-def test_how_rows_are_batched_changes_no_byte(probe: Probe, how: str) -> None:
-    usual = probe()
-    otherwise = probe(replace(PARAMS, **HOW[how]), stream="other")  # type: ignore[arg-type]
-    assert otherwise.record["rows read"] == len(usual.sample_ids)
-    assert same_bytes(usual, otherwise)
+def test_how_rows_are_batched_changes_no_byte(probe: Probe, batching: str) -> None:
+    first = probe()
+    other = probe(replace(PARAMS, **BATCHINGS[batching]), stream="other")  # type: ignore[arg-type]
+    assert other.record["rows read"] == len(first.sample_ids)
+    assert same_bytes(first, other)
 
 
 @pytest.mark.parametrize(("threads", "seen"), [(1, 1), (2, 2), (0, 4)])
 @pytest.mark.usefixtures("four_threads")
-def test_a_worker_computes_with_its_threads(
+def test_a_worker_uses_the_given_number_of_threads(
     probe: Probe, monkeypatch: pytest.MonkeyPatch, threads: int, seen: int
 ) -> None:
     read, found = worker.ProbeWorker.read, set()
 
-    def watched(self: Any, *args: Any) -> Any:
+    def recorded(self: Any, *args: Any) -> Any:
         found.add(torch.get_num_threads())
         return read(self, *args)
 
-    monkeypatch.setattr(worker.ProbeWorker, "read", watched)
+    monkeypatch.setattr(worker.ProbeWorker, "read", recorded)
     probe(replace(PARAMS, threads=threads))
     assert found == {seen}
 
@@ -190,13 +191,13 @@ def test_rows_that_depend_on_their_batch_are_warned_of_once(
     assert caplog.text.count("a product of 2 rows differs") == 1
 
 
-@pytest.mark.parametrize("how", [{"workers": 2, "loaders": 1}, {"workers": 2, "executor": "ray"}], ids=str)
+@pytest.mark.parametrize("options", [{"workers": 2, "loaders": 1}, {"workers": 2, "executor": "ray"}], ids=str)
 @pytest.mark.usefixtures("cluster")
-def test_who_reads_the_rows_changes_no_byte(probe: Probe, how: dict[str, Any]) -> None:
-    assert same_bytes(probe(), probe(replace(PARAMS, **how), stream="other"))
+def test_workers_and_executors_change_no_byte(probe: Probe, options: dict[str, Any]) -> None:
+    assert same_bytes(probe(), probe(replace(PARAMS, **options), stream="other"))
 
 
-def test_scores_are_what_method_says(probe: Probe, pool: Pool) -> None:
+def test_scores_fit_their_definitions(probe: Probe, pool: Pool) -> None:
     scores = probe().scores
     assert scores["perplexity"].to_numpy() == pytest.approx(np.exp(scores["nll"].to_numpy()), rel=1e-4)
     without_pictures = pool.rows()["images"].map(len).to_numpy() == 0
@@ -205,24 +206,24 @@ def test_scores_are_what_method_says(probe: Probe, pool: Pool) -> None:
     assert (scores["image_grounding"].to_numpy()[~without_pictures] != 0).all()
 
 
-def test_a_second_reading_is_counted_and_can_be_left_out(probe: Probe, pool: Pool) -> None:
+def test_the_pass_without_images_is_counted_and_can_be_switched_off(probe: Probe, pool: Pool) -> None:
     twice, once = probe(), probe(replace(PARAMS, image_grounding=False), stream="other")
     with_pictures = pool.rows()["images"].map(len).to_numpy() > 0
     tokens, again = (twice.scores[name].to_numpy() for name in ("tokens", "reread_tokens"))
     assert ((again > 0) == with_pictures).all()
-    assert (again < tokens).all(), "pictures take places"
+    assert (again < tokens).all(), "images take tokens"
     assert (once.scores["reread_tokens"] == 0).all()
     assert "image_grounding" not in once.scores
     assert once.gradients.tobytes() == twice.gradients.tobytes()
     assert once.scores.drop(columns="reread_tokens").equals(twice.scores[once.scores.columns.drop("reread_tokens")])
 
 
-def test_what_is_known_is_not_read_again(
+def test_rows_on_disk_are_not_read_again(
     probe: Probe, pool: Pool, pictures: Pictures, warm_adapter: Adapter, tmp_path: Path
 ) -> None:
     first = probe()
     assert first.record["rows read"] == 8
-    assert not list((tmp_path / "s/probe").rglob("*.safetensors")), "shards are gone once the features are saved"
+    assert not list((tmp_path / "s/probe").rglob("*.safetensors")), "shards are deleted once the features are saved"
     again = probe()
     assert again.record["rows read"] == 0
     assert same_bytes(first, again)
@@ -231,16 +232,16 @@ def test_what_is_known_is_not_read_again(
     arrivals, _ = checked(new, pictures, round=2, first_id=8)
     grown = join_pool(pool, unread(arrivals), 2)
     second = probe(pool=grown, round=2)
-    assert second.record["rows read"] == 1, "one is new, the other says what an earlier one says"
+    assert second.record["rows read"] == 1, "one is new, the other has the content of an earlier sample"
     assert second.gradients[:8].tobytes() == first.gradients.tobytes()
     assert second.gradients[9].tobytes() == first.gradients[0].tobytes()
 
-    assert probe(replace(PARAMS, dim=128)).record["rows read"] == 8, "another spec is another row"
-    assert probe(adapter=moved(warm_adapter, 0.1)).record["rows read"] == 8, "another adapter is another row"
+    assert probe(replace(PARAMS, dim=128)).record["rows read"] == 8, "another spec gives other rows"
+    assert probe(adapter=moved(warm_adapter, 0.1)).record["rows read"] == 8, "another adapter gives other rows"
     assert probe(replace(PARAMS, reuse="off")).record["rows read"] == 8
 
 
-def test_drift_is_measured_and_older_rows_are_taken_over_or_not(probe: Probe, warm_adapter: Adapter) -> None:
+def test_drift_is_measured_and_decides_whether_older_rows_are_used(probe: Probe, warm_adapter: Adapter) -> None:
     first = probe()
     drifting = replace(PARAMS, reuse="drift", drift_limit=0.9)
     second = probe(drifting, adapter=moved(warm_adapter, 1e-3), round=2)
@@ -259,11 +260,11 @@ def test_drift_is_measured_and_older_rows_are_taken_over_or_not(probe: Probe, wa
     assert not third.scores["stale"].any()
 
     exact = probe(adapter=moved(warm_adapter, 1e-3), round=2)
-    assert exact.record["rows read"] == 8 - sampled, "rows that another adapter read are none of this one's"
+    assert exact.record["rows read"] == 8 - sampled, "rows of another adapter are not used without drift"
     assert not exact.scores["stale"].any()
 
 
-def test_a_probe_that_failed_goes_on_where_it_was(
+def test_a_probe_that_failed_continues_where_it_stopped(
     probe: Probe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     whole = probe(stream="whole")
@@ -290,13 +291,13 @@ def test_a_probe_that_failed_goes_on_where_it_was(
 
 KILLED = """
 import sys
-from tests.features.killed import probe_for_ever
-probe_for_ever(sys.argv[1])
+from tests.features.killed import probe_until_killed
+probe_until_killed(sys.argv[1])
 """
 
 
-def test_a_killed_probe_repeats_one_shard_at_most(tmp_path: Path) -> None:
-    """The process is killed outright while it writes shards of one row; what it finished is never read again."""
+def test_a_killed_probe_reads_at_most_one_shard_again(tmp_path: Path) -> None:
+    """The process is killed while it writes shards of one row. Shards that it has finished are not read again."""
     from tests.features.killed import probe_stream
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{PROJECT}:{PROJECT / 'src'}"}
@@ -326,19 +327,19 @@ def test_a_proxy_reads_in_place_of_the_base_model(
     assert later.record["rows read"] == 0, "the proxy's adapter does not change from round to round"
 
 
-def test_without_gradients_the_embedding_is_the_row(probe: Probe) -> None:
+def test_without_gradients_the_row_is_the_embedding(probe: Probe) -> None:
     made = probe(replace(PARAMS, feature="embedding"))
     assert "grand" not in made.scores.columns
     assert made.gradients.tobytes() == made.embeddings.tobytes()
 
 
-def test_a_fresh_adapter_is_read_all_the_same_and_said_to_be_fresh(
+def test_a_fresh_adapter_is_probed_with_a_warning(
     probe: Probe, base_model: Checkpoint, model_params: ModelParams, caplog: pytest.LogCaptureFixture
 ) -> None:
     fresh = new_adapter(load_vlm(base_model, model_params), model_params, seed=0)
     made = probe(adapter=fresh)
     assert (made.scores["grand"] > 0).all()
-    assert "no gradient reaches 2.mlp.down_proj.lora_A" in caplog.text
+    assert "no gradient reaches 7 weights (2.mlp.down_proj.lora_A is the first)" in caplog.text
 
 
 WRONG: dict[str, dict[str, Any]] = {
@@ -352,7 +353,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("message", WRONG)
 @pytest.mark.usefixtures("unchecked")  # the signatures, which would refuse a wrong type first
-def test_what_is_not_there_is_named(probe: Probe, message: str) -> None:
+def test_layers_and_executors_that_do_not_exist_are_refused(probe: Probe, message: str) -> None:
     with pytest.raises(ValueError, match=message.replace(".", r"\.").replace("[", r"\[")):
         probe(replace(PARAMS, **WRONG[message]))
 
@@ -370,33 +371,33 @@ def test_what_is_not_there_is_named(probe: Probe, message: str) -> None:
     ids=str,
 )
 @pytest.mark.usefixtures("unchecked")  # the signatures, which would refuse a wrong type first
-def test_wrong_parameters_are_named(wrong: dict[str, Any]) -> None:
+def test_wrong_parameters_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"probe\.{next(iter(wrong))}"):
         replace(PARAMS, **wrong)
 
 
 @pytest.mark.parametrize("token_budget", [400, 1])
 def test_a_sample_without_gradient_is_named(probe: Probe, monkeypatch: pytest.MonkeyPatch, token_budget: int) -> None:
-    """Once, even if it was in its batch twice."""
+    """It is named once, even if it was duplicated in its batch."""
     read_batch = vars(worker)["read_batch"]
 
-    def silent(*args: Any) -> Any:
+    def without_gradient_of_last_row(*args: Any) -> Any:
         reading = read_batch(*args)
         reading.features.mul_((reading.features != reading.features[-1]).any(dim=1, keepdim=True))
         return reading
 
-    monkeypatch.setattr(worker, "read_batch", silent)
+    monkeypatch.setattr(worker, "read_batch", without_gradient_of_last_row)
     with pytest.raises(ValueError, match=r"no usable gradient for samples \[\d\]"):
         probe(replace(PARAMS, token_budget=token_budget))
 
 
-def test_several_layers_are_probed_at_once(probe: Probe) -> None:
+def test_several_layers_are_probed_together(probe: Probe) -> None:
     one, all_layers = probe(), probe(replace(PARAMS, layers="all"))
     assert (all_layers.scores["grand"] > one.scores["grand"]).all()
     pd.testing.assert_series_equal(one.scores["nll"], all_layers.scores["nll"])
 
 
-def test_adam_features_need_the_moments_of_a_training_and_take_them(
+def test_adam_features_need_and_use_the_moments_of_a_training(
     probe: Probe,
     pool: Pool,
     pictures: Pictures,

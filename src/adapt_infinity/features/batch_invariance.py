@@ -1,7 +1,7 @@
-"""Whether a row of a matrix product is the same whatever the number of rows beside it, tried on the model itself.
+"""Batch invariance: whether a row of a matrix product depends on the number of rows, checked on the model itself.
 
-The probe promises the same bytes whatever the batch. On the CPU that rests on the library that multiplies matrices
-(`reproducibility.py`), which the environment, the processor or another build of torch may change.
+The probe promises the same bytes for every batch size. On the CPU, this depends on the library that multiplies matrices
+(see `reproducibility.py`): the environment, the processor or another build of torch may change it.
 """
 
 import os
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from adapt_infinity.model.checkpoint import Vlm
 from adapt_infinity.reproducibility import STRICT, VARIABLE, is_intel
 
-FEW = range(2, 9)  # rows; a single one is never multiplied alone (`batching.TokenBudget.doubles_single_rows`)
-MANY = 64
+FEW = range(2, 9)  # rows that are compared; a single row is always duplicated (`batching.TokenBudget`)
+MANY = 64  # rows that they are compared with
 
 
 def batch_dependence(vlm: Vlm) -> str:
-    """Where the rows of a product depend on their number, and what to do about it; "" where they do not.
+    """A warning with a remedy, where rows of a product depend on their number; "" where they do not.
 
-    Few rows are multiplied with one weight of every shape among the model's linear maps, forward and backward, and
-    compared bit by bit with the same rows among many. On a GPU and with several threads nothing is promised, so nothing
-    is tried.
+    Few rows are multiplied with one weight of each shape among the model's linear modules, as in a forward and in a
+    backward pass, and compared bit by bit with the same rows among many. On a GPU and with several threads nothing is
+    promised, so nothing is checked.
     """
     if vlm.device.type != "cpu" or torch.get_num_threads() != 1:
         return ""
@@ -40,7 +40,7 @@ def _one_of_each_shape(model: nn.Module) -> list[Tensor]:
 
 
 def _dependent_counts(matrix: Float[Tensor, "inside out"]) -> list[int]:
-    """Numbers of rows whose product differs from the one of the same rows among many."""
+    """The numbers of rows whose product differs from that of the same rows among many."""
     rows = torch.randn(MANY, len(matrix), generator=torch.Generator().manual_seed(0)).to(matrix.dtype)
     whole = rows @ matrix
     return [count for count in FEW if not torch.equal(rows[:count] @ matrix, whole[:count])]

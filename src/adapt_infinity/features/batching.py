@@ -44,9 +44,11 @@ class TokenBudget:
 
     @property
     def doubles_single_rows(self) -> bool:
-        """Whether a single row is read twice. On the CPU a matrix of one row takes another way through the processor,
-        which adds in another order; from two rows on, and with one thread, the order is the same for any number. On
-        Intel processors that takes the mode which `reproducibility.py` asks for; `batch_invariance.py` tries it out.
+        """Whether a batch of a single row has that row twice.
+
+        On the CPU, the product of a matrix of one row is computed by another routine, which adds in another order. From
+        two rows on, and with one thread, the order is the same for any number of rows (on Intel processors in the mode
+        that `reproducibility.py` sets; `batch_invariance.py` checks it).
         """
         return self._device.type == "cpu"
 

@@ -1,4 +1,4 @@
-"""A cheap reading of the pool, for strategies that prune before the probe: no decoder layer runs."""
+"""Modality embeddings of the pool, for strategies that prune it before the probe: no decoder layer runs."""
 
 import numpy as np
 import pandas as pd

@@ -1,8 +1,8 @@
-"""The pool as the current model sees it: what is known already, who reads the rest.
+"""The probe of a round: the current model reads those samples of the pool whose rows are not on disk yet.
 
-METHOD section 2 defines the quantities; PERFORMANCE explains the order of work. A sample that this model has read under
-this spec, in an earlier run or under another id with the same content, is not read again. The others are cut into
-shards, which workers read and write on their own; memory is bounded by shards, not by the pool.
+docs/method.md, section 2, defines the quantities, and docs/performance.md explains the order of work. A sample whose
+content this model has read with the same spec, in an earlier run or under another id, is not read again. The others are
+divided into shards, which workers read and write independently. Memory is bounded by the shards, not by the pool.
 """
 
 import logging
@@ -26,7 +26,7 @@ from adapt_infinity.features.drift import drift
 from adapt_infinity.features.shards import RowIndex, keys_of
 from adapt_infinity.features.spec import FEATURES, Spec
 from adapt_infinity.features.store import FeatureStream, Identity, ProbeStore, Table, gather
-from adapt_infinity.features.worker import Done, ProbeJob, Task, read_task, release
+from adapt_infinity.features.worker import FinishedShard, ProbeJob, ShardTask, probe_shard, release_model
 from adapt_infinity.model import adapters
 from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, arithmetic, base_digest, decoder_depth
 from adapt_infinity.model.lora import Adapter, adapter_digest, read_adapter
@@ -85,11 +85,16 @@ def probe_pool(
     params: ProbeParams,
     round: int,
 ) -> FeatureStream:
-    """Read what is not known of the pool with the model as it is now; rows are gathered when they are saved."""
+    """Read those rows of the pool that are not on disk yet. The result is gathered from disk when it is saved.
+
+    With `probe.reuse=drift`, a sample of the rows that an older adapter made is read again: if their features are
+    similar to the old ones, the other old rows are used as they are, marked as stale. `ValueError` names samples that
+    have no usable gradient, wrong layers, and models that are not supported.
+    """
     if params.proxy:
         base_model, previous_adapter = Checkpoint(Path(params.proxy)), read_adapter(Path(params.proxy_adapter))
     identity = identify(base_model, previous_adapter, model_params, params)
-    mark = identity.fingerprint
+    fingerprint = identity.fingerprint
     ids = pool.index["sample_id"].to_numpy(np.int64)
     keys = keys_of(pool.fetch(ids, ["content_hash"])["content_hash"])
     job = ProbeJob(
@@ -98,8 +103,8 @@ def probe_pool(
         model=model_params,
         pictures=pictures,
         spec=identity.spec,
-        fingerprint=mark,
-        folder=probe_store.shards(mark),
+        fingerprint=fingerprint,
+        folder=probe_store.shards(fingerprint),
         token_budget=params.token_budget,
         memory_mb=params.memory_mb,
         window=params.window,
@@ -108,28 +113,32 @@ def probe_pool(
         image_cache_mb=params.image_cache_mb,
     )
     if params.reuse == "off":
-        probe_store.delete_shards(mark)
-    known = [] if params.reuse == "off" else probe_store.tables(mark)
-    reading = _Reading(pool, ids, keys, job, params)
-    before = probe_store.newest_with_other_adapter(identity, round) if params.reuse == "drift" else None
-    drifted: dict[str, float] = {}
-    if before is not None:
-        unknown = _absent(known, keys)
-        kept = unknown & ~_absent([before], keys)
-        sampled = kept & (np.random.default_rng(round).random(len(ids)) < params.drift_share)
+        probe_store.delete_shards(fingerprint)
+    tables = [] if params.reuse == "off" else probe_store.tables(fingerprint)
+    run = _ProbeRun(pool, ids, keys, job, params)
+    older = probe_store.newest_with_other_adapter(identity, round) if params.reuse == "drift" else None
+    measured: dict[str, float] = {}
+    if older is not None:
+        missing = _missing(tables, keys)
+        reusable = missing & ~_missing([older], keys)
+        sampled = reusable & (np.random.default_rng(round).random(len(ids)) < params.drift_share)
         if sampled.any():
-            known += reading.read((unknown & ~kept) | sampled)
-            drifted = _measure_drift(known, before, keys.filter(pa.array(sampled)), params.drift_limit)
-            if drifted["features, median cosine"] >= params.drift_limit:
-                known.append(before)
-    known += reading.read(_absent(known, keys))
-    release()
-    record = {**reading.record(), "rows": len(ids), "drift": drifted}
-    return FeatureStream(ids, keys, known, identity, round, record)
+            tables += run.read((missing & ~reusable) | sampled)
+            measured = _measure_drift(tables, older, keys.filter(pa.array(sampled)), params.drift_limit)
+            if measured["features, median cosine"] >= params.drift_limit:
+                tables.append(older)
+    tables += run.read(_missing(tables, keys))
+    release_model()
+    record = {**run.record(), "rows": len(ids), "drift": measured}
+    return FeatureStream(ids, keys, tables, identity, round, record)
 
 
 def identify(base: Checkpoint, adapter: Adapter, model: ModelParams, params: ProbeParams) -> Identity:
-    """Which model reads, and what a row is; `ValueError` for layers that the model does not have."""
+    """What decides the numbers of the probe's rows, apart from the samples.
+
+    `ValueError` for an adapter that reads different samples with different weights, and for layers that the model does
+    not have.
+    """
     if adapters.routes_samples(adapter.adapter_type):
         raise ValueError(
             f"the probe reads all samples with the same weights, and an adapter of type {adapter.adapter_type['kind']} "
@@ -151,93 +160,100 @@ def identify(base: Checkpoint, adapter: Adapter, model: ModelParams, params: Pro
 
 
 @dataclass
-class _Reading:
-    """The work of this run."""
+class _ProbeRun:
+    """The samples that this run of the probe reads, and what was finished of them."""
 
     pool: Pool
     ids: Int[np.ndarray, " rows"]
     keys: pa.Array
     job: ProbeJob
     params: ProbeParams
-    done: list[Done] = field(default_factory=list)
-    batch_dependence: set[str] = field(default_factory=set)  # what has been warned of
+    finished: list[FinishedShard] = field(default_factory=list)
+    batch_dependence: set[str] = field(default_factory=set)  # warnings that were given
     seconds: float = 0.0
 
     def read(self, wanted: Bool[np.ndarray, " rows"]) -> list[Table]:
-        """Have the samples read whose contents are `wanted`, each content once; the new tables."""
+        """Let workers read the `wanted` samples, each content once. Returns the new tables, in pool order."""
         start = time.perf_counter()
-        places = np.flatnonzero(wanted)
-        listed = self.keys.take(pa.array(places)).to_pylist()
-        first = dict(reversed(list(zip(listed, places.tolist(), strict=True))))  # of several ids the lowest
+        indices = np.flatnonzero(wanted)
+        listed = self.keys.take(pa.array(indices)).to_pylist()
+        first = dict(reversed(list(zip(listed, indices.tolist(), strict=True))))  # of equal contents the lowest index
         chosen = np.array(sorted(first.values()), np.int64)
         tables = []
         run = executors.load(self.params.executor)
         with tqdm(total=len(chosen), desc="probing", unit="row", disable=None) as bar:
-            for done in run(read_task, self.job, self._tasks(chosen), self.params.workers):
-                tables.append((done.first, Table(self.job.folder / done.name, self.job.fingerprint, done.keys)))
-                self.done.append(done)
-                self._warn_of(done.batch_dependence)
-                bar.update(done.rows)
-                bar.set_postfix_str(f"{sum(d.tokens for d in self.done) / (time.perf_counter() - start):,.0f} tokens/s")
+            for shard in run(probe_shard, self.job, self._tasks(chosen), self.params.workers):
+                tables.append((shard.first, Table(self.job.folder / shard.file_name, self.job.fingerprint, shard.keys)))
+                self.finished.append(shard)
+                self._warn_of(shard.batch_dependence)
+                bar.update(shard.rows)
+                tokens = sum(finished.tokens for finished in self.finished)
+                bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):,.0f} tokens/s")
         self.seconds += time.perf_counter() - start
-        dead = sorted({name for done in self.done for name in done.dead})
-        if dead:
+        zero = sorted({name for shard in self.finished for name in shard.zero_gradient})
+        if zero:
             log.warning(
-                "no gradient reaches %s (%d weights): the adapter is fresh (B = 0); their part of the features is 0",
-                dead[0],
-                len(dead),
+                "no gradient reaches %d weights (%s is the first): the adapter is fresh (B = 0), and their part of the "
+                "features is 0",
+                len(zero),
+                zero[0],
             )
-        return [table for _, table in sorted(tables, key=lambda found: found[0])]
+        return [table for _, table in sorted(tables, key=lambda pair: pair[0])]
 
     def _warn_of(self, batch_dependence: str) -> None:
-        """Once for all workers: they are on one kind of machine, or say something else."""
+        """Log each different warning once; workers on machines of one kind give the same one."""
         if batch_dependence and batch_dependence not in self.batch_dependence:
             self.batch_dependence.add(batch_dependence)
             log.warning("%s", batch_dependence)
 
     def record(self) -> dict[str, int | float]:
-        """What was read and what it took."""
+        """How much was read, and how long it took."""
         return {
-            "rows read": sum(done.rows for done in self.done),
-            "tokens": sum(done.tokens for done in self.done),
+            "rows read": sum(shard.rows for shard in self.finished),
+            "tokens": sum(shard.tokens for shard in self.finished),
             "seconds": self.seconds,
         }
 
-    def _tasks(self, chosen: Int[np.ndarray, " rows"]) -> Iterator[Task]:
+    def _tasks(self, chosen: Int[np.ndarray, " rows"]) -> Iterator[ShardTask]:
         for start in range(0, len(chosen), self.params.shard):
-            here = chosen[start : start + self.params.shard]
-            samples = samples_of(self.pool.rows(self.ids[here]))
-            yield Task(int(here[0]), self.keys.take(pa.array(here)), tuple(samples))
+            indices = chosen[start : start + self.params.shard]
+            samples = samples_of(self.pool.rows(self.ids[indices]))
+            yield ShardTask(int(indices[0]), self.keys.take(pa.array(indices)), tuple(samples))
 
 
-def _measure_drift(known: Sequence[Table], before: Table, keys: pa.Array, limit: float) -> dict[str, float]:
-    (now, _), (then, _) = (gather(tables, RowIndex([t.keys for t in tables]), keys, "") for tables in (known, [before]))
-    found = drift(now, then)
-    median = found["features, median cosine"]
+def _measure_drift(tables: Sequence[Table], older: Table, keys: pa.Array, limit: float) -> dict[str, float]:
+    """The drift between the new and the older rows of `keys`; see `drift.drift`."""
+    (now, _), (before, _) = (
+        gather(found, RowIndex([table.keys for table in found]), keys, "") for found in (tables, [older])
+    )
+    measured = drift(now, before)
+    median = measured["features, median cosine"]
     log.info(
-        "of %d sampled rows that an older adapter has read, the features' median cosine is %.3f: the others are %s",
+        "the features of %d sampled rows of an older adapter have a median cosine of %.3f to the new ones: the other "
+        "old rows are %s",
         len(keys),
         median,
-        "taken over" if median >= limit else f"read again (probe.drift_limit {limit})",
+        "used as they are" if median >= limit else f"read again (probe.drift_limit {limit})",
     )
-    return found
+    return measured
 
 
-def _absent(tables: Sequence[Table], keys: pa.Array) -> Bool[np.ndarray, " rows"]:
+def _missing(tables: Sequence[Table], keys: pa.Array) -> Bool[np.ndarray, " rows"]:
+    """True for each key that is in none of the tables."""
     return RowIndex([table.keys for table in tables]).find(keys)[0] < 0
 
 
-def _layers(asked: str | int | list[int], depth: int) -> tuple[int, ...]:
-    match asked:
+def _layers(value: str | int | list[int], depth: int) -> tuple[int, ...]:
+    match value:
         case "middle":
             return (depth // 2,)
         case "all":
             return tuple(range(depth))
         case str():
-            raise ValueError(f"probe.layers must be middle, all, a number or a list of numbers, got {asked!r}")
-    listed = [asked] if isinstance(asked, int) else asked
+            raise ValueError(f"probe.layers must be middle, all, a number or a list of numbers, got {value!r}")
+    listed = [value] if isinstance(value, int) else value
     if not listed:
-        raise ValueError("probe.layers names no layer")
+        raise ValueError("probe.layers is an empty list; it must name at least one layer")
     return tuple(sorted({_layer(number, depth, "layers") for number in listed}))
 
 

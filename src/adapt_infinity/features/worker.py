@@ -1,6 +1,6 @@
-"""What a worker does: read one shard of samples with the model, and write it down.
+"""A worker of the probe: it reads one shard of samples with the model, and writes the rows to disk.
 
-The model is opened once a process and stays for the shards that follow. A shard that is there already is not read.
+The model is loaded once per process and kept for the shards that follow. A shard that is already on disk is not read.
 """
 
 import multiprocessing
@@ -40,20 +40,20 @@ from adapt_infinity.model.lora import Adapter
 from adapt_infinity.model.merging import merge_adapter
 from adapt_infinity.model.prompts import Encoded, collate, pad_token
 
-CHUNK = 16  # samples that a loader prepares at a time
+SAMPLES_PER_CALL = 16  # that a loader process encodes at a time
 
 
 @dataclass(frozen=True)
 class ProbeJob:
-    """What is the same for all shards."""
+    """What is the same for all shards. For the settings, see `probe.ProbeParams`."""
 
     base: Checkpoint
-    adapter: Adapter = field(compare=False)  # the fingerprint names it
+    adapter: Adapter = field(compare=False)  # the fingerprint identifies it
     model: ModelParams
     pictures: Pictures
     spec: Spec
-    fingerprint: str
-    folder: Path
+    fingerprint: str  # of model and spec; see `store.Identity`
+    folder: Path  # where shards are written
     token_budget: int
     memory_mb: int
     window: int
@@ -63,53 +63,53 @@ class ProbeJob:
 
 
 @dataclass(frozen=True)
-class Task:
-    """A shard to be read. `first` is the place in the pool of its first sample."""
+class ShardTask:
+    """A shard that is to be read."""
 
-    first: int
+    first: int  # index in the pool of its first sample
     keys: pa.Array
     samples: tuple[Sample, ...]
 
 
 @dataclass(frozen=True)
-class Done:
-    """A shard on disk."""
+class FinishedShard:
+    """A shard that is on disk."""
 
-    first: int
-    name: str
+    first: int  # index in the pool of its first sample
+    file_name: str
     keys: pa.Array
-    rows: int  # read now; 0 when it was there already
-    tokens: int
-    dead: tuple[str, ...]  # modules that no gradient reached
+    rows: int  # that were read; 0 for a shard that was already on disk
+    tokens: int  # that were read
+    zero_gradient: tuple[str, ...]  # weights whose gradient was 0 for every sample
     batch_dependence: str = ""  # why the rows depend on their batch; "" where they do not
 
 
-def read_task(job: ProbeJob, task: Task) -> Done:
-    """Read and write a shard; `ValueError` names samples that have no usable gradient."""
+def probe_shard(job: ProbeJob, task: ShardTask) -> FinishedShard:
+    """Read and write a shard. `ValueError` names samples that have no usable gradient."""
     name = shard_name(task.keys)
     if (job.folder / name).exists() and stored_keys(job.folder / name, job.fingerprint) is not None:
-        return Done(task.first, name, task.keys, 0, 0, ())
+        return FinishedShard(task.first, name, task.keys, 0, 0, ())
     windows, tokens = [], 0
     with _threads(job.threads):
-        opened = _kept.get(job)
-        for samples, pairs in opened.loader.windows(task.samples, job.window):
-            windows.append(opened.read(samples, pairs))
+        worker = _cache.get(job)
+        for samples, pairs in worker.loader.windows(task.samples, job.window):
+            windows.append(worker.read(samples, pairs))
             tokens += sum(len(whole) for whole, _ in pairs)
     write_shard(job.folder / name, concatenate_rows(task.keys, [window.rows for window in windows]), job.fingerprint)
-    dead = frozenset.intersection(*(window.dead for window in windows))
-    return Done(task.first, name, task.keys, len(task.samples), tokens, tuple(sorted(dead)), opened.batch_dependence)
+    zero = tuple(sorted(frozenset.intersection(*(window.zero_gradient for window in windows))))
+    return FinishedShard(task.first, name, task.keys, len(task.samples), tokens, zero, worker.batch_dependence)
 
 
 @dataclass(frozen=True)
-class Window:
-    """Some samples as read, and the modules that no gradient reached for any of them."""
+class WindowReading:
+    """The rows of some samples, and the weights whose gradient was 0 for all of them."""
 
     rows: ShardRows  # without keys
-    dead: frozenset[str]
+    zero_gradient: frozenset[str]
 
 
 class ProbeWorker:
-    """The model of a job, live, with what it needs to read samples."""
+    """The model of a job in memory, with everything that it needs to read samples."""
 
     def __init__(self, job: ProbeJob) -> None:
         self.job = job
@@ -119,111 +119,113 @@ class ProbeWorker:
         if job.image_cache_mb:
             cache_vision_outputs(self.vlm, job.image_cache_mb)
         self.batch_dependence = batch_dependence(self.vlm)
-        self.loader = Loader(job)
+        self.loader = SampleLoader(job)
         self._budget = TokenBudget(job.token_budget, job.memory_mb, self.vlm.device)
         self._moments = adapter_moments(self.vlm, job.adapter, job.spec.layers)
         self._steps = int(job.adapter.record.get("moment_steps", 0))
 
-    def read(self, samples: Sequence[Sample], pairs: Sequence[EncodedPair]) -> Window:
-        """Features, embeddings and scores of a window of samples, in their order."""
+    def read(self, samples: Sequence[Sample], pairs: Sequence[EncodedPair]) -> WindowReading:
+        """Features, embeddings and scores of some samples, in their order. `pairs` are their encodings."""
         whole = [row for row, _ in pairs]
-        again = [row for _, row in pairs]
-        bare = self._losses_without_pictures(again) if self.job.spec.image_grounding else None
+        without_images = [row for _, row in pairs]
+        ablated = self._losses_without_images(without_images) if self.job.spec.image_grounding else None
         features: np.ndarray | None = None
         embeddings = np.empty(0)
         scores: dict[str, np.ndarray] = {}
-        dead: frozenset[str] | None = None
+        zero: frozenset[str] | None = None
 
-        def work(places: list[int], length: int) -> BatchReading:
-            batch = self._collated([whole[place] for place in places], length)
-            alone = None if bare is None else bare[places]
-            return read_batch(self.vlm, batch, alone, self.job.spec, self._moments, self._steps)
+        def work(members: list[int], length: int) -> BatchReading:
+            batch = self._collated([whole[index] for index in members], length)
+            losses = None if ablated is None else ablated[members]
+            return read_batch(self.vlm, batch, losses, self.job.spec, self._moments, self._steps)
 
-        for places, reading in run_in_batches([len(row) for row in whole], self._budget, work):
-            _refuse_useless(reading, [samples[place].sample_id for place in places])
+        for members, reading in run_in_batches([len(row) for row in whole], self._budget, work):
+            _require_usable_gradients(reading, [samples[index].sample_id for index in members])
             if features is None:
                 features = np.empty((len(whole), reading.features.shape[1]), STORED_DTYPE)
                 embeddings = np.empty((len(whole), reading.embeddings.shape[1]), STORED_DTYPE)
                 scores = {name: np.empty(len(whole)) for name in reading.scores}
-            features[places] = _unit(reading.features)
-            embeddings[places] = _unit(reading.embeddings)
+            features[members] = _unit_rows(reading.features)
+            embeddings[members] = _unit_rows(reading.embeddings)
             for name, values in reading.scores.items():
-                scores[name][places] = values.numpy()
-            mine = frozenset(reading.zero_gradient)
-            dead = mine if dead is None else dead & mine
+                scores[name][members] = values.numpy()
+            zero_here = frozenset(reading.zero_gradient)
+            zero = zero_here if zero is None else zero & zero_here
         assert features is not None, "a window has at least one row"
-        scores["reread_tokens"] = np.array([0.0 if row is None else len(row) for row in again])
-        return Window(ShardRows(pa.nulls(len(whole), KEY_TYPE), features, embeddings, scores), dead or frozenset())
+        scores["reread_tokens"] = np.array([0.0 if row is None else len(row) for row in without_images])
+        rows = ShardRows(pa.nulls(len(whole), KEY_TYPE), features, embeddings, scores)
+        return WindowReading(rows, zero or frozenset())
 
-    def _losses_without_pictures(self, bare: Sequence[Encoded | None]) -> np.ndarray:
-        """Loss of the same answers when the pictures are left out; NaN where there was none to leave out."""
-        losses = np.full(len(bare), np.nan, np.float32)
-        present = np.array([place for place, row in enumerate(bare) if row is not None], np.int64)
-        rows = [row for row in bare if row is not None]
+    def _losses_without_images(self, rows: Sequence[Encoded | None]) -> np.ndarray:
+        """The loss of each answer when the sample's images are left out; NaN for a sample without images."""
+        losses = np.full(len(rows), np.nan, np.float32)
+        indices = np.array([index for index, row in enumerate(rows) if row is not None], np.int64)
+        present = [row for row in rows if row is not None]
 
-        def work(places: list[int], length: int) -> Tensor:
-            return read_losses(self.vlm, self._collated([rows[place] for place in places], length))
+        def work(members: list[int], length: int) -> Tensor:
+            return read_losses(self.vlm, self._collated([present[index] for index in members], length))
 
-        for places, nll in run_in_batches([len(row) for row in rows], self._budget, work):
-            losses[present[places]] = nll.numpy()
+        for members, nll in run_in_batches([len(row) for row in present], self._budget, work):
+            losses[indices[members]] = nll.numpy()
         return losses
 
     def _collated(self, rows: list[Encoded], length: int) -> Batch:
         return collate(rows, pad_token(self.vlm), length=length)
 
 
-class Loader:
-    """Turns samples into tokens, in this process or, a window ahead of the model, in others."""
+class SampleLoader:
+    """Encodes samples, in this process or in loader processes, which work one window ahead of the model."""
 
     def __init__(self, job: ProbeJob) -> None:
         reader = load_reader(job.base, job.model)
-        twice = job.spec.image_grounding
-        self._here = ImageAblationEncoder(reader, job.pictures, twice)
+        ablate = job.spec.image_grounding
+        self._encoder = ImageAblationEncoder(reader, job.pictures, ablate)
         self._pool = None
         if job.loaders:
             spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(job.loaders, spawn, _begin_loading, (reader, job.pictures, twice))
-            # at a worker's end: before queues are closed (priority 10), and before it waits for its children
+            self._pool = ProcessPoolExecutor(job.loaders, spawn, _initialise_loader, (reader, job.pictures, ablate))
+            # When this process ends: before multiprocessing closes its queues (priority 10) and waits for its children.
             multiprocessing.util.Finalize(self, self._pool.shutdown, exitpriority=100)
 
     def windows(self, samples: Sequence[Sample], size: int) -> Iterator[tuple[Sequence[Sample], list[EncodedPair]]]:
-        """The samples window by window, with their tokens."""
-        cut = [samples[start : start + size] for start in range(0, len(samples), size)]
+        """The samples in windows of `size`, each with the encodings of its samples."""
+        windows = [samples[start : start + size] for start in range(0, len(samples), size)]
         if self._pool is None:
-            for window in cut:
-                yield window, [self._here.encode_pair(sample) for sample in window]
+            for window in windows:
+                yield window, [self._encoder.encode_pair(sample) for sample in window]
             return
-        coming = [self._submit(window) for window in cut[:1]]
-        for number, window in enumerate(cut):
-            if number + 1 < len(cut):
-                coming.append(self._submit(cut[number + 1]))
-            yield window, [made for future in coming.pop(0) for made in future.result()]
+        waiting = [self._submit(window) for window in windows[:1]]
+        for number, window in enumerate(windows):
+            if number + 1 < len(windows):
+                waiting.append(self._submit(windows[number + 1]))
+            yield window, [pair for future in waiting.pop(0) for pair in future.result()]
 
     def _submit(self, window: Sequence[Sample]) -> list[Future[list[EncodedPair]]]:
         assert self._pool is not None
-        chunks = [window[start : start + CHUNK] for start in range(0, len(window), CHUNK)]
-        return [self._pool.submit(_load, chunk) for chunk in chunks]
+        starts = range(0, len(window), SAMPLES_PER_CALL)
+        return [self._pool.submit(_load, window[start : start + SAMPLES_PER_CALL]) for start in starts]
 
 
-_loading: ImageAblationEncoder | None = None  # of a loader process
+_loader_encoder: ImageAblationEncoder | None = None  # set in a loader process
 
 
-def _begin_loading(reader: Reader, pictures: Pictures, twice: bool) -> None:
-    global _loading
+def _initialise_loader(reader: Reader, pictures: Pictures, ablate: bool) -> None:
+    global _loader_encoder
     torch.set_num_threads(1)
-    _loading = ImageAblationEncoder(reader, pictures, twice)
+    _loader_encoder = ImageAblationEncoder(reader, pictures, ablate)
 
 
 def _load(samples: Sequence[Sample]) -> list[EncodedPair]:
-    assert _loading is not None, "a loader begins before it loads"
-    return [_loading.encode_pair(sample) for sample in samples]
+    assert _loader_encoder is not None, "the pool initialises a loader before it calls it"
+    return [_loader_encoder.encode_pair(sample) for sample in samples]
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Have torch compute with so many threads in the meantime; 0 = with those it has.
+    """While open, torch computes with `count` threads; 0 = with as many as before.
 
-    Threads share out a product of few rows otherwise than one of many, so that a row's last bits hang on its batch.
+    Several threads divide a product of few rows in another way than a product of many. The last bits of a row then
+    depend on its batch.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
@@ -233,22 +235,22 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-_kept = ProcessCache(ProbeWorker)
+_cache = ProcessCache(ProbeWorker)
 
 
-def release() -> None:
-    """Let go of this process's model: the stages that follow need its memory."""
-    _kept.release()
+def release_model() -> None:
+    """Free the model of this process: the stages that follow need the memory."""
+    _cache.release()
 
 
-def _unit(rows: Tensor) -> np.ndarray:
+def _unit_rows(rows: Tensor) -> np.ndarray:
     return np.asarray((rows / rows.norm(dim=1, keepdim=True)).to(torch.float16).numpy())
 
 
-def _refuse_useless(reading: BatchReading, sample_ids: list[int]) -> None:
-    """A zero or non-finite row has no direction: its sample is named, and no NaN is ever stored."""
+def _require_usable_gradients(reading: BatchReading, sample_ids: list[int]) -> None:
+    """A row that is zero or not finite has no direction. Its sample is named, so that no NaN is ever stored."""
     lengths = reading.features.norm(dim=1)
-    bad = ~torch.isfinite(lengths) | (lengths == 0)
-    if bad.any():
-        named = list(dict.fromkeys(one for one, is_bad in zip(sample_ids, bad.tolist(), strict=True) if is_bad))
+    unusable = ~torch.isfinite(lengths) | (lengths == 0)
+    if unusable.any():
+        named = list(dict.fromkeys(one for one, bad in zip(sample_ids, unusable.tolist(), strict=True) if bad))
         raise ValueError(f"no usable gradient for samples {named[:5]}: the loss or its gradient is zero or not finite")
