@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from adapt_infinity.embedded.encoding import IGNORED, Encoder, collate, item_turns, pixel_values
+from adapt_infinity.data.sample import IGNORED_LABEL
+from adapt_infinity.embedded.encoding import Encoder, collate, item_turns, pixel_values
 from adapt_infinity.embedded.language_pretraining import answer_loss
 from adapt_infinity.embedded.model import build_model, build_processor, train_tokenizer
 from adapt_infinity.embedded.pretraining import agrees, answers, pretrain
@@ -50,7 +51,7 @@ def test_encoding_equals_the_processor(processor: Any, item: Item) -> None:
     )
     fast = collate([item_turns(item)], list(item.pixels), Encoder(processor.tokenizer))
     assert torch.equal(fast.input_ids, slow["input_ids"])
-    assert torch.equal(fast.labels[0] != IGNORED, torch.as_tensor(slow["assistant_masks"])[0].bool())
+    assert torch.equal(fast.labels[0] != IGNORED_LABEL, torch.as_tensor(slow["assistant_masks"])[0].bool())
     if fast.pixel_values is None:
         assert "pixel_values" not in slow
     else:

@@ -8,15 +8,14 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from adapt_infinity.data.sample import IGNORED_LABEL
 from adapt_infinity.embedded.model import ASSISTANT, END, IMAGE, IMAGE_TOKENS, MEAN, PAD, STD, USER
 from adapt_infinity.embedded.sample_specs import Item
-
-IGNORED = -100  # label of a token that is not part of an answer; cross-entropy skips it
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch for the model, padded on the right. Labels are `IGNORED` outside answers."""
+    """A batch for the model, padded on the right. Labels are `IGNORED_LABEL` outside answers."""
 
     input_ids: Int[Tensor, "batch time"]
     attention_mask: Int[Tensor, "batch time"]
@@ -85,11 +84,11 @@ def collate(conversations: list[list[Turn]], pictures: list[UInt8[np.ndarray, "3
     shape = (len(encoded), max(len(ids) for ids, _ in encoded))
     input_ids = np.full(shape, encoder.pad)
     attention = np.zeros(shape, dtype=np.int64)
-    labels = np.full(shape, IGNORED)
+    labels = np.full(shape, IGNORED_LABEL)
     for row, (ids, answers) in enumerate(encoded):
         input_ids[row, : len(ids)] = ids
         attention[row, : len(ids)] = 1
-        labels[row, : len(ids)] = np.where(answers, ids, IGNORED)
+        labels[row, : len(ids)] = np.where(answers, ids, IGNORED_LABEL)
     return Batch(
         torch.from_numpy(input_ids),
         torch.from_numpy(attention),

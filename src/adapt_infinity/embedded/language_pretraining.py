@@ -21,8 +21,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
+from adapt_infinity.data.sample import IGNORED_LABEL
 from adapt_infinity.embedded.datasets import primitives
-from adapt_infinity.embedded.encoding import IGNORED, Batch, Conversation, Encoder, Turn, collate
+from adapt_infinity.embedded.encoding import Batch, Conversation, Encoder, Turn, collate
 from adapt_infinity.embedded.recipe import EmbeddedModelParams, cosine
 from adapt_infinity.embedded.sample_specs import SampleSpec, draw_wording
 from adapt_infinity.embedded.scenes import (
@@ -100,7 +101,7 @@ def answer_loss(model: LlavaForConditionalGeneration, batch: Batch) -> Float[Ten
         input_ids=batch.input_ids, attention_mask=batch.attention_mask, pixel_values=batch.pixel_values, use_cache=False
     ).last_hidden_state
     targets = batch.labels[:, 1:]
-    is_answer: Bool[Tensor, "batch time"] = targets != IGNORED
+    is_answer: Bool[Tensor, "batch time"] = targets != IGNORED_LABEL
     return nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][is_answer]), targets[is_answer])
 
 
