@@ -27,8 +27,16 @@ def load_path(dataset: AbstractVersionedDataset[Any, Any]) -> Path:
     return Path(dataset._get_load_path())
 
 
-def versioned_catalog(context: KedroContext, load_versions: dict[str, str]) -> DataCatalog:
-    """The project's catalog with each entry at the version that `load_versions` names."""
+def versioned_catalog(
+    context: KedroContext, load_versions: dict[str, str], check_parameters: bool = True
+) -> DataCatalog:
+    """The project's catalog with each entry at the version that `load_versions` names.
+
+    Without `check_parameters` the entries of parameters are plain values instead of dataclasses, and no pipeline is
+    imported. Kedro imports all pipelines, and with them torch, to read the types of their parameters.
+    """
+    if not check_parameters:
+        context._pipelines_to_validate = []
     catalog = context._get_catalog(load_versions=load_versions)
     assert isinstance(catalog, DataCatalog)
     return catalog

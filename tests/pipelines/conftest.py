@@ -1,4 +1,4 @@
-"""A project of its own and its first round, for tests that use the command line; small, but nothing left out."""
+"""A small project and its first rounds, for tests of the command line; all stages run, with little data."""
 
 import os
 import shutil
@@ -26,46 +26,46 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project: configuration and code."""
+    """A copy of this project's configuration and code; one per test file."""
     return new_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")
 def first_round(project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the first round printed. The project has that round, and no other."""
-    return take_over(project, tmp_path_factory, 1)
+    """The output of the first round. The project has this round only."""
+    return copy_rounds(project, tmp_path_factory, 1)
 
 
 @pytest.fixture(scope="module")
 def two_rounds(project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the second round printed. The project has both."""
-    return take_over(project, tmp_path_factory, 2)
+    """The output of the second round. The project has both rounds."""
+    return copy_rounds(project, tmp_path_factory, 2)
 
 
-def take_over(project: Path, tmp_path_factory: pytest.TempPathFactory, rounds: int) -> str:
-    """Copy finished rounds into `project`. Each is run once for all test processes, the first one from nothing."""
+def copy_rounds(project: Path, tmp_path_factory: pytest.TempPathFactory, rounds: int) -> str:
+    """Copy finished rounds into `project`. Each is run once for all test processes."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
-    made, printed = shared / f"rounds_{rounds}", shared / f"rounds_{rounds}.txt"
+    finished, output = shared / f"rounds_{rounds}", shared / f"rounds_{rounds}.txt"
     with FileLock(shared / f"rounds_{rounds}.lock"):
-        if not printed.exists():
-            shutil.rmtree(made, ignore_errors=True)
-            new_project(made)
+        if not output.exists():
+            shutil.rmtree(finished, ignore_errors=True)
+            new_project(finished)
             if rounds == 1:
-                done = fresh_kedro(made, "run", "--pipeline=round")
+                done = fresh_kedro(finished, "run", "--pipeline=round")
             else:
-                take_over(made, tmp_path_factory, rounds - 1)
-                done = kedro(made, "lifelong", "--last", str(rounds))
+                copy_rounds(finished, tmp_path_factory, rounds - 1)
+                done = kedro(finished, "lifelong", "--last", str(rounds))
             assert done.returncode == 0, done.stdout + done.stderr
-            printed.write_text(done.stdout)
-    shutil.copytree(made, project, dirs_exist_ok=True, symlinks=True)
-    move_store(project / "mlflow.db", made, project)
-    return printed.read_text()
+            output.write_text(done.stdout)
+    shutil.copytree(finished, project, dirs_exist_ok=True, symlinks=True)
+    move_store(project / "mlflow.db", finished, project)
+    return output.read_text()
 
 
 def new_project(folder: Path) -> Path:
-    """The code and the configuration of this project, in small."""
+    """Copy code and configuration to `folder`, with small sizes in conf/local."""
     shutil.copytree(PROJECT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
     shutil.copy(PROJECT / "pyproject.toml", folder)
     shutil.copytree(PROJECT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
@@ -75,7 +75,7 @@ def new_project(folder: Path) -> Path:
 
 
 def move_store(store: Path, before: Path, after: Path) -> None:
-    """MLflow writes down where artifacts lie, from the root on."""
+    """Replace the absolute paths that MLflow stores for artifacts."""
     with closing(sqlite3.connect(store)) as rows, rows:
         for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
             rows.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(before), str(after)))

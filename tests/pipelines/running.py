@@ -1,5 +1,6 @@
-"""Kedro's command line as a user runs it, and what it has written."""
+"""Helpers that run Kedro commands as a user does, and find the files that they wrote."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from adapt_infinity.manifest import manifest_path, read_manifest
 
-PRELOADED = (  # what a round imports; the fork server would skip a wrong name without a word
+PRELOADED = (  # modules that a round imports; the fork server would silently skip a wrong name
     "kedro.framework.cli.cli",
     "mlflow",
     "adapt_infinity.benchmarks.answering",
@@ -26,7 +27,7 @@ FORKED.set_forkserver_preload(list(PRELOADED))
 
 
 def start_kedro(project: Path, *words: str) -> BaseProcess:
-    """A command in a process of its own, forked off one that has imported what takes seconds to import.
+    """Start a command in a process that is forked from one with all slow imports done.
 
     Its output goes to stdout.log and stderr.log in `project`.
     """
@@ -37,7 +38,7 @@ def start_kedro(project: Path, *words: str) -> BaseProcess:
 
 
 def kedro(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """The same, once it has ended."""
+    """Run a command in a forked process, and wait for its end."""
     process = start_kedro(project, *words)
     process.join()
     assert process.exitcode is not None
@@ -46,13 +47,31 @@ def kedro(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def fresh_kedro(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """The same from nothing, as a shell starts it."""
+    """Run a command in a new Python process, as a shell does."""
     command = [sys.executable, "-m", "kedro", *words]
     return subprocess.run(command, cwd=project, env=_environment(), capture_output=True, text=True, check=False)
 
 
+IMPORTED = """
+import atexit, json, sys
+file, sys.argv = sys.argv[1], ["kedro", *sys.argv[2:]]
+atexit.register(lambda: json.dump(sorted({name.partition(".")[0] for name in sys.modules}), open(file, "w")))
+from kedro.framework.cli.cli import main
+main()
+"""
+
+
+def imported_packages(project: Path, *words: str) -> set[str]:
+    """The packages that a command, run in a new Python process, has imported when it ends without an error."""
+    file = project / "imported.json"
+    command = [sys.executable, "-c", IMPORTED, str(file), *words]
+    done = subprocess.run(command, cwd=project, env=_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return set(json.loads(file.read_text()))
+
+
 def _environment() -> dict[str, str]:
-    """Of the test that asks, not of the time when the server that forks began."""
+    """The environment of the calling test; that of the fork server may be older."""
     return {**os.environ, "COLUMNS": "200"}
 
 
@@ -69,7 +88,7 @@ def _command(project: Path, words: tuple[str, ...], environment: dict[str, str],
 
 
 def entry(project: Path, stream: str, round: int, name: str) -> Path:
-    """The version of a dataset that the round's manifest names."""
+    """The path of a dataset, at the version that the round's manifest names."""
     manifest = read_manifest(manifest_path(project, stream, round))
     assert manifest is not None
     return project / f"data/runs/{stream}/round_{round}/{name}/{manifest.versions[name.split('.')[0]]}/{name}"

@@ -1,4 +1,4 @@
-"""What the command line answers on a finished round, and the notebook that reads one."""
+"""The commands `pool`, `export` and `data`, error messages, and the notebook, on finished rounds."""
 
 import json
 from pathlib import Path
@@ -10,18 +10,18 @@ from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.intake.reading import Source
 from adapt_infinity.intake.records import Records
 from tests.conftest import PROJECT, checked
-from tests.pipelines.running import entry, kedro
+from tests.pipelines.running import entry, imported_packages, kedro
 
 
-def test_the_pool_tells_its_story_and_takes_samples_back(project: Path, two_rounds: object) -> None:
+def test_pool_commands_show_prune_restore_and_verify(project: Path, two_rounds: object) -> None:
     removals = pd.read_parquet(entry(project, "embedded", 2, "removals.parquet"))
     shown = kedro(project, "pool", "show").stdout
     assert f"80 of {2 * 90} samples" in shown
     assert "clusters of round 2" in shown
     pruned = removals[removals["duplicate_of"] >= 0].iloc[0]
-    told = kedro(project, "pool", "why", str(pruned["sample_id"])).stdout
-    assert f"resembles sample {pruned['duplicate_of']}" in told
-    assert "now: not in the pool" in told
+    explained = kedro(project, "pool", "why", str(pruned["sample_id"])).stdout
+    assert f"resembles sample {pruned['duplicate_of']}" in explained
+    assert "now: not in the pool" in explained
     assert "languages" in kedro(project, "pool", "diff", "1", "2").stdout
     same = kedro(project, "pool", "prune", "--dry-run").stdout
     assert f"of {80 + 90} samples {len(removals)} would leave, 80 stay; 0 are listed" in same
@@ -29,7 +29,7 @@ def test_the_pool_tells_its_story_and_takes_samples_back(project: Path, two_roun
     assert "80 stay; 1 are listed" in spared.stdout, spared.stderr
     refused = kedro(project, "pool", "prune")
     assert refused.returncode != 0
-    assert "pruning belongs to the round" in refused.stderr
+    assert "only a round (`kedro run`) prunes the pool" in refused.stderr
     assert "now: not in the pool" in kedro(project, "pool", "why", str(pruned["sample_id"])).stdout
     done = kedro(project, "pool", "restore", "--round", "2")
     assert f"{len(removals)} samples restored; round 3 starts from {80 + len(removals)}" in done.stdout, done.stderr
@@ -37,7 +37,7 @@ def test_the_pool_tells_its_story_and_takes_samples_back(project: Path, two_roun
     kept = json.loads(entry(project, "embedded", 2, "kept_pool.json").read_text())
     assert kept["rows"] == 80 + len(removals)
     assert [part["round"] for part in kept["ledger"]] == [1, 2, 2]  # two prunings, one restoration
-    assert "are what was written" in kedro(project, "pool", "verify").stdout
+    assert "are unchanged" in kedro(project, "pool", "verify").stdout
     part = project / "data/runs/embedded/pool" / kept["ledger"][0]["file"]
     whole = part.read_bytes()
     part.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -48,9 +48,7 @@ def test_the_pool_tells_its_story_and_takes_samples_back(project: Path, two_roun
 
 
 @pytest.mark.parametrize("format", ["llava", "chat"])
-def test_what_was_chosen_is_exported_and_arrives_elsewhere(
-    project: Path, two_rounds: object, tmp_path: Path, format: str
-) -> None:
+def test_exported_samples_can_be_read_again(project: Path, two_rounds: object, tmp_path: Path, format: str) -> None:
     words = ("--what", "subset", "--format", format, "--to", str(tmp_path / "out"), "--round", "1")
     done = kedro(project, "export", *words)
     assert "64 samples of embedded, round 1" in done.stdout, done.stderr
@@ -63,14 +61,33 @@ def test_what_was_chosen_is_exported_and_arrives_elsewhere(
     assert again["content_hash"].tolist() == chosen["content_hash"].tolist()
 
 
-def test_data_says_what_is_there(project: Path, two_rounds: object) -> None:
+def test_data_lists_files_and_presets(project: Path, two_rounds: object) -> None:
     assert "there: charts/train.json" in kedro(project, "data").stdout
     assert "missing: gqa" in " ".join(kedro(project, "data", "--env=paper").stdout.split())
     assert "cc_sbu_align" in kedro(project, "data", "minigpt4_stage2").stdout
     assert "there is no preset 'nothing'" in kedro(project, "data", "nothing").stderr
 
 
-def test_errors_are_one_line_and_name_the_remedy(project: Path, two_rounds: object) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help",
+        "data",
+        "pool show",
+        "pool history",
+        "pool why 3",
+        "pool diff 0 1",
+        "pool verify",
+        "export --what pool --to data/exported",
+    ],
+)
+def test_commands_without_a_model_import_no_heavy_package(project: Path, two_rounds: object, words: str) -> None:
+    """They start in about a second, because torch, transformers, MLflow and scikit-learn are not imported."""
+    heavy = {"torch", "transformers", "peft", "mlflow", "sklearn"}
+    assert not heavy & imported_packages(project, *words.split())
+
+
+def test_user_errors_are_one_line_with_a_remedy(project: Path, two_rounds: object) -> None:
     cases = {
         ("run", "--params=round=5"): "run `kedro run --params=round=4` first",
         ("run", "--params=round=0"): "round must be a whole number from 1, got 0",
@@ -80,24 +97,24 @@ def test_errors_are_one_line_and_name_the_remedy(project: Path, two_rounds: obje
         ("run", "--params=stream=y,data=data/nowhere", "--env=realdata"): "the stream's data is not there (no ",
         ("run", "--runner=ThreadRunner"): "ThreadRunner is refused",
         ("lifelong", "--last", "0"): "1 <= first <= last",
-        ("lifelong", "--last", "1", "--params=subset.budget=9"): "was made with other parameters or another",
+        ("lifelong", "--last", "1", "--params=subset.budget=9"): "was run with other parameters or another",
         ("lifelong", "--last", "1", "--strategy=random", "--stream=embedded"): "another strategy; give --again",
     }
     for words, message in cases.items():
         done = kedro(project, *words)
-        said = done.stdout + done.stderr
+        output = done.stdout + done.stderr
         assert done.returncode != 0, words
-        assert message in " ".join(said.split()), said
-        assert "Traceback" not in said, said
+        assert message in " ".join(output.split()), output
+        assert "Traceback" not in output, output
 
 
 @pytest.mark.slow
-def test_the_notebook_runs_on_a_finished_round(project: Path, two_rounds: object) -> None:
+def test_notebook_runs_on_a_finished_round(project: Path, two_rounds: object) -> None:
     import nbformat
     from nbclient import NotebookClient
 
     notebook = nbformat.read(PROJECT / "notebooks/a_finished_round.ipynb", as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells)  # what is committed carries no results
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # the committed notebook has no outputs
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(project)}}).execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in shown) >= 5

@@ -1,4 +1,4 @@
-"""Rounds on bad data, rounds that fail, rounds that nobody tracks."""
+"""Rounds with bad data, rounds that fail, and rounds without tracking."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from tests.pipelines.running import entry, kedro
 pytestmark = pytest.mark.slow
 
 
-def test_bad_records_end_in_the_rejects_and_not_the_round(project: Path, first_round: object) -> None:
+def test_bad_records_are_rejected_and_the_round_goes_on(project: Path, first_round: object) -> None:
     data = project / "data/broken"
     shutil.copytree(project / "data/embedded_stream", data)
     train = next(data.glob("*/train.json")).parent.parent / _first_arrival() / "train.json"
@@ -38,7 +38,7 @@ def _first_arrival() -> str:
     return ARRIVALS[0]
 
 
-def test_a_failed_round_is_marked_failed_and_completes_nothing(project: Path, first_round: object) -> None:
+def test_failed_round_has_no_manifest_and_a_failed_mlflow_run(project: Path, first_round: object) -> None:
     from mlflow import MlflowClient
 
     done = kedro(project, "run", "--params=stream=failing,training.learning_rate=1e30")

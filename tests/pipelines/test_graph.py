@@ -1,4 +1,4 @@
-"""The pipelines' shape, and a catalog that holds everything and nothing else."""
+"""The registered pipelines, the catalog and the configuration fit together."""
 
 import inspect
 import re
@@ -41,18 +41,18 @@ def catalog() -> DataCatalog:
     return loaded
 
 
-def test_the_round_has_its_stages_in_order(registered: dict[str, Pipeline]) -> None:
+def test_round_has_the_stages_in_order(registered: dict[str, Pipeline]) -> None:
     whole = registered["round"]
     assert registered["__default__"] is whole
     found = [str(node.namespace) for node in whole.nodes]
     assert sorted(set(found), key=STAGES.index) == list(STAGES)
-    depth = {stage: max(_depth(whole, name) for name in _handed_on(whole, stage)) for stage in STAGES}
+    depth = {stage: max(_depth(whole, name) for name in _outputs_for_others(whole, stage)) for stage in STAGES}
     in_order = ["intake", "pool", "features", "pseudo_skills", "selector_experts", "subset", "training", "benchmarks"]
     assert [depth[stage] for stage in in_order] == sorted(depth[stage] for stage in in_order)
 
 
 @pytest.mark.parametrize("strategy", strategies.names())
-def test_a_strategy_pays_only_for_what_it_reads(registered: dict[str, Pipeline], strategy: str) -> None:
+def test_strategy_runs_the_probe_only_if_it_reads_features(registered: dict[str, Pipeline], strategy: str) -> None:
     chosen, pipeline = strategies.load(strategy), registered[f"round_{strategy}"]
     read = {name for part in (chosen.select, chosen.keep) for name in inspect.signature(part).parameters}
     probes = "features.probe_pool" in [node.name for node in pipeline.nodes]
@@ -60,7 +60,7 @@ def test_a_strategy_pays_only_for_what_it_reads(registered: dict[str, Pipeline],
     assert {"adapter", "kept_pool", "score_matrix", "measures", "subset", "rejects"} <= pipeline.all_outputs()
 
 
-def test_nothing_is_in_memory_and_nothing_is_unused(registered: dict[str, Pipeline], catalog: DataCatalog) -> None:
+def test_catalog_has_exactly_the_entries_in_use(registered: dict[str, Pipeline], catalog: DataCatalog) -> None:
     used = {name for pipeline in registered.values() for name in pipeline.datasets()}
     entries = {name for name in used if not name.startswith("params:") and name != "parameters"}
     declared = {name for name in catalog.keys() if not name.startswith("params:") and name != "parameters"}  # noqa: SIM118
@@ -82,7 +82,7 @@ def test_figures_and_tables_lie_in_the_layer_of_their_stage(
 
 
 @pytest.mark.parametrize("strategy", strategies.names())
-def test_a_round_shows_the_figures_whose_inputs_it_has(registered: dict[str, Pipeline], strategy: str) -> None:
+def test_round_has_the_figures_whose_inputs_it_has(registered: dict[str, Pipeline], strategy: str) -> None:
     whole = registered[f"round_{strategy}"]
     chosen = strategies.load(strategy)
     clusters = any("clusters" in inspect.signature(part).parameters for part in (chosen.select, chosen.keep))
@@ -101,14 +101,14 @@ def test_a_node_reads_what_its_arguments_are_named_after() -> None:
         node(function, "found", parms="params:probe")
 
 
-def test_the_manifest_pins_what_is_read_of_the_round_before(registered: dict[str, Pipeline]) -> None:
+def test_manifest_pins_all_entries_of_the_previous_round(registered: dict[str, Pipeline]) -> None:
     for name in strategies.names():
         read = {entry for entry in registered[f"round_{name}"].inputs() if entry.startswith("previous_")}
         assert read <= set(PREVIOUS)
     assert {entry for entry in registered["round"].inputs() if entry.startswith("previous_")} == set(PREVIOUS)
 
 
-def test_every_parameter_is_read(registered: dict[str, Pipeline]) -> None:
+def test_every_parameter_is_used(registered: dict[str, Pipeline]) -> None:
     read = {
         name.split(":")[1]
         for pipeline in registered.values()
@@ -118,7 +118,7 @@ def test_every_parameter_is_read(registered: dict[str, Pipeline]) -> None:
     written = set()
     for file in (PROJECT / "conf/base").glob("parameters*.yml"):
         written |= set(yaml.safe_load(file.read_text()))
-    by_hooks = {"stream", "tracking"}  # read around the round, not in it
+    by_hooks = {"stream", "tracking"}  # read by session and hooks, not by nodes
     assert written - by_hooks == read
 
 
@@ -135,7 +135,7 @@ def test_parameters_are_typed(registered: dict[str, Pipeline], name: str) -> Non
                 assert hasattr(hint.annotation, "__dataclass_fields__"), (made.name, entry)
 
 
-def test_a_typo_in_a_methods_settings_is_found_before_any_node() -> None:
+def test_wrong_method_settings_are_errors_before_any_node_runs() -> None:
     settings = yaml.safe_load((PROJECT / "conf/base/parameters_methods.yml").read_text())["methods"]
     check_method({"method": "ewc", "adapter_policy": "continue"}, settings)
     with pytest.raises(ValueError, match=r"methods.ewc has no 'strenght'; known: strength, variant"):
@@ -147,7 +147,7 @@ def test_a_typo_in_a_methods_settings_is_found_before_any_node() -> None:
         check_method({"method": "ewc", "adapter_policy": "merge_then_new"}, settings)
 
 
-def test_a_score_that_the_probe_will_not_have_is_found_before_it_reads() -> None:
+def test_unavailable_scores_are_errors_before_the_probe_runs() -> None:
     probe = {"feature": "gradient", "image_grounding": True}
     check_experts(["grand", "image_grounding", "uniqueness"], probe)
     check_experts(["el2n"], {"feature": "embedding", "image_grounding": False})
@@ -157,7 +157,7 @@ def test_a_score_that_the_probe_will_not_have_is_found_before_it_reads() -> None
         check_experts(["grand"], {**probe, "feature": "embedding"})
 
 
-def test_everything_that_is_read_in_order_to_choose_is_charged() -> None:
+def test_selection_costs_include_everything_that_is_read() -> None:
     """N = 100. Two samples of 10 and 20 tokens; validation samples of 7; the second sample's loss under a reference."""
     scores = pd.DataFrame({"sample_id": [0, 4], "tokens": [10, 20], "reread_tokens": [0, 15], "stale": [False, False]})
     features = SimpleNamespace(scores=scores, spec={"spec": {"feature": "embedding", "layers": [1], "dim": 8}})
@@ -173,12 +173,12 @@ def test_everything_that_is_read_in_order_to_choose_is_charged() -> None:
     assert selection_flops(size, features, set(tables), catalog.load, params) == 200 * (45 + 7 + 20)
     shortlisted = {**tables, "pool_rows": pd.DataFrame({"sample_id": [0, 4, 5], "round": [1, 2, 2]})}
     catalog = DataCatalog({name: MemoryDataset(table) for name, table in shortlisted.items()})
-    assert selection_flops(size, features, set(tables), catalog.load, params) == 200 * (45 + 7 + 20), "5 was never read"
+    assert selection_flops(size, features, set(tables), catalog.load, params) == 200 * (45 + 7 + 20), (
+        "sample 5 was not read"
+    )
 
 
-def test_a_reading_by_a_proxy_is_charged_with_the_proxys_size(
-    base_model: Checkpoint, warm_adapter: Adapter, tmp_path: Path
-) -> None:
+def test_selection_costs_of_a_proxy_use_its_size(base_model: Checkpoint, warm_adapter: Adapter, tmp_path: Path) -> None:
     scores = pd.DataFrame({"tokens": [10], "reread_tokens": [0], "stale": [False]})
     features = SimpleNamespace(scores=scores, spec={"spec": {"feature": "gradient", "layers": [2], "dim": 8}})
     write_adapter(warm_adapter, tmp_path / "proxy")
@@ -188,7 +188,7 @@ def test_a_reading_by_a_proxy_is_charged_with_the_proxys_size(
     assert found == probe_flops(small, features.spec["spec"], 10) > 0
 
 
-def test_the_embedded_streams_configuration_is_what_its_code_makes() -> None:
+def test_configuration_of_the_embedded_stream_agrees_with_its_code() -> None:
     from adapt_infinity.embedded.stream import ARRIVALS, BASE, SKILLS
 
     sources = yaml.safe_load((PROJECT / "conf/base/globals.yml").read_text())["sources"]
@@ -200,7 +200,7 @@ def test_the_embedded_streams_configuration_is_what_its_code_makes() -> None:
         assert source.get("rare", []) == [skill for skill, row in made.items() if row.rare]
 
 
-def test_settings_are_found() -> None:
+def test_kedro_finds_the_settings() -> None:
     configure_project("adapt_infinity")
     assert settings.SESSION_CLASS is RoundSession
     assert "round" in pipelines
@@ -218,8 +218,8 @@ def _outputs(pipeline: Pipeline, stage: str) -> set[str]:
     return {name for node in pipeline.nodes if node.namespace == stage for name in node.outputs}
 
 
-def _handed_on(pipeline: Pipeline, stage: str) -> set[str]:
-    """What other stages read of it, or, of the last one, all that it makes."""
+def _outputs_for_others(pipeline: Pipeline, stage: str) -> set[str]:
+    """The outputs of a stage that other stages read; if there are none, all its outputs."""
     read = {name for node in pipeline.nodes if node.namespace != stage for name in node.inputs}
     return _outputs(pipeline, stage) & read or _outputs(pipeline, stage)
 
@@ -229,7 +229,7 @@ def _depth(pipeline: Pipeline, name: str) -> int:
     return 1 + max((_depth(pipeline, entry) for node in makers for entry in node.inputs), default=0)
 
 
-def test_no_path_of_a_machine_is_configured() -> None:
+def test_configuration_has_no_absolute_path() -> None:
     for file in (PROJECT / "conf").rglob("*.yml"):
         if "local" not in Path(file).parts:
             assert not re.search(r"(filepath|data): /", file.read_text()), file

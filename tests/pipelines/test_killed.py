@@ -1,7 +1,7 @@
-"""A process may be killed at any moment: the newest version is then the one before or the new one, and whole.
+"""If a process is killed while it writes a dataset, the newest version is the old or the new one, and complete.
 
-Writers run in processes of their own, forked off one that has everything imported, and are killed (SIGKILL) after a
-random share of the time that a whole write takes. What they leave is looked at from a third process.
+Writers run in processes that are forked from one with all imports done, and are killed (SIGKILL) after a random share
+of the time that a write takes. A third process then loads the newest version.
 """
 
 import gc
@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -25,27 +24,27 @@ import pytest
 pytestmark = pytest.mark.slow
 
 KILLS = 50
-RECORDS = 1000  # of an intake
-ROWS = 250  # of a shard
+RECORDS = 1000  # per intake
+ROWS = 250  # per shard
 
 
 class Drill:
-    """Something that is written in versions. What version follows on what is there is always the same."""
+    """A versioned dataset under test. Its content has a number of steps, which grows by one with each version."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @abstractmethod
     def prepare(self, version: str) -> Callable[[], None]:
-        """Everything up to the write, and the write, of the version after the newest."""
+        """Compute the content of the next version; returns the function that writes it."""
 
     @abstractmethod
-    def look(self) -> tuple[str, int]:
-        """The newest version as Kedro takes it, and its number of steps, once it has been found to be whole."""
+    def check(self) -> tuple[str, int]:
+        """Check that the newest version (as Kedro finds it) is complete; returns its name and number of steps."""
 
 
 class Intake(Drill):
-    """Records read, checked and written as they arrive; the steps are in the words."""
+    """Arrivals that are checked and written record by record; the answers contain the number of steps."""
 
     def _dataset(self, version: str | None) -> Any:
         from kedro.io.core import Version
@@ -58,7 +57,7 @@ class Intake(Drill):
         from adapt_infinity.data.pictures import Pictures
         from adapt_infinity.intake.reading import IntakeParams, Source, check_records
 
-        steps = self.look()[1] + 1 if self.folder.is_dir() else 1
+        steps = self.check()[1] + 1 if self.folder.is_dir() else 1
         records = [
             {
                 "id": number,
@@ -70,7 +69,7 @@ class Intake(Drill):
         arrivals, _ = check_records(Source("toy", "llava", records, {}), Pictures({}, 1), params)
         return lambda: self._dataset(version).save(arrivals)
 
-    def look(self) -> tuple[str, int]:
+    def check(self) -> tuple[str, int]:
         from adapt_infinity.kedro_internals import load_path
 
         newest = self._dataset(None)
@@ -81,7 +80,7 @@ class Intake(Drill):
 
 
 class PoolDrill(Drill):
-    """A pool that grows with each version."""
+    """A pool with the arrivals of several rounds."""
 
     def _dataset(self, version: str | None) -> Any:
         from kedro.io.core import Version
@@ -96,17 +95,18 @@ class PoolDrill(Drill):
         from adapt_infinity.data import parquet, sample
 
         ids = range((number - 1) * ROWS, number * ROWS)
-        said = [[{"role": "user", "text": "?"}, {"role": "assistant", "text": str(one)}] for one in ids]
-        table = pd.DataFrame({"sample_id": ids, "source_id": [f"d{number}{one}" for one in range(ROWS)], "turns": said})
+        turns = [[{"role": "user", "text": "?"}, {"role": "assistant", "text": str(one)}] for one in ids]
+        names = [f"d{number}{one}" for one in range(ROWS)]
+        table = pd.DataFrame({"sample_id": ids, "source_id": names, "turns": turns})
         rows = parquet.in_memory(table.assign(round=number, source=f"d{number}", skill="s"), sample.SAMPLE_SCHEMA)
         if number % 2:
             return rows
-        file = self.folder / f"arrivals-{number}.parquet"  # as intake has written it: it gets a second name
+        file = self.folder / f"arrivals-{number}.parquet"  # a file of intake, which the pool links
         parquet.write(file, [rows.to_table()])
         return parquet.open_table(file)
 
     def _whole(self) -> tuple[str, Any]:
-        """The newest version and its pool, each byte of which is checked, and each sample."""
+        """The newest version and its pool, after a check of all bytes and all samples."""
         from adapt_infinity.datasets.pool import faults
         from adapt_infinity.kedro_internals import load_path
 
@@ -124,7 +124,7 @@ class PoolDrill(Drill):
 
 
 class Joined(PoolDrill):
-    """After arrivals have joined: a step is a shard."""
+    """Pools to which arrivals are added: a step is a shard."""
 
     def prepare(self, version: str) -> Callable[[], None]:
         from adapt_infinity.pool.pool import Pool, join_pool
@@ -135,14 +135,14 @@ class Joined(PoolDrill):
         pool = join_pool(kept, self._arrivals(number), number)
         return lambda: self._dataset(version).save(pool)
 
-    def look(self) -> tuple[str, int]:
+    def check(self) -> tuple[str, int]:
         newest, pool = self._whole()
         assert pool.present.all()
         return newest, len(pool.shards)
 
 
 class Removed(PoolDrill):
-    """After samples have left: a step is a part of the ledger, of three samples."""
+    """Pools from which samples are removed: a step is a part of the ledger, with three samples."""
 
     def prepare(self, version: str) -> Callable[[], None]:
         import pandas as pd
@@ -157,7 +157,7 @@ class Removed(PoolDrill):
         leaving = pd.DataFrame({"sample_id": range(3 * number, 3 * number + 3), "reason": f"step {number + 1}"})
         return lambda: self._dataset(version).save(remove(pool, leaving, number + 1))
 
-    def look(self) -> tuple[str, int]:
+    def check(self) -> tuple[str, int]:
         newest, pool = self._whole()
         steps = len(pool.ledger)
         assert pool.present.tolist() == [place >= 3 * steps for place in range(ROWS)]
@@ -169,13 +169,13 @@ DRILLS: dict[str, type[Drill]] = {"intake": Intake, "joined": Joined, "removed":
 
 
 def exercise(drill: Drill, seed: str) -> dict[str, int]:
-    """Kill writers at KILLS moments, and count what was found: the old version, the new one, something left over."""
+    """Kill KILLS writers; counts the old and the new versions found, and the temporary files left."""
     draw = random.Random(seed)
     taken = 0.0
     for number in range(4):
         status, taken = attempt(drill, f"a{number:04d}", None)
         assert status == 0
-    newest, steps = looked(drill)
+    newest, steps = checked(drill)
     assert newest == "a0003"
     found: Counter[str] = Counter()
     while found["killed"] < KILLS:
@@ -186,19 +186,19 @@ def exercise(drill: Drill, seed: str) -> dict[str, int]:
         assert status == 0 or os.WTERMSIG(status) == signal.SIGKILL
         found["killed"] += os.WIFSIGNALED(status)
         found["left"] += bool(list(drill.folder.rglob("*.tmp")))
-        before, (newest, steps_now) = (newest, steps), looked(drill)
+        before, (newest, steps_now) = (newest, steps), checked(drill)
         assert (newest, steps_now) in (before, (version, before[1] + 1))
         assert status != 0 or newest == version
         found["new" if newest == version else "old"] += 1
         steps = steps_now
     assert attempt(drill, "c", None)[0] == 0
-    assert looked(drill) == ("c", steps + 1)
-    assert list(drill.folder.rglob("*.tmp")) == [], "the next write clears away what killed ones left"
+    assert checked(drill) == ("c", steps + 1)
+    assert list(drill.folder.rglob("*.tmp")) == [], "the next write removes the temporary files of killed writers"
     return dict(found)
 
 
 def attempt(drill: Drill, version: str, delay: float | None) -> tuple[int, float]:
-    """Write a version in a child, killed `delay` seconds into the write; its wait status, and how long it wrote."""
+    """Write a version in a child process, killed after `delay` seconds of writing; returns wait status and seconds."""
     ready, begin = os.pipe()
     child = os.fork()
     if not child:
@@ -217,12 +217,12 @@ def attempt(drill: Drill, version: str, delay: float | None) -> tuple[int, float
     return status, time.perf_counter() - started
 
 
-def looked(drill: Drill) -> tuple[str, int]:
-    """What `look` finds in a process of its own: the one that forks writers stays free of threads."""
+def checked(drill: Drill) -> tuple[str, int]:
+    """`drill.check` in a process of its own, so that the process that forks writers has no threads."""
     source, target = os.pipe()
     child = os.fork()
     if not child:
-        os.write(target, json.dumps(drill.look()).encode())
+        os.write(target, json.dumps(drill.check()).encode())
         os._exit(0)
     os.close(target)
     with os.fdopen(source) as answer:
@@ -247,20 +247,15 @@ def drilled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int
 
 
 @pytest.mark.parametrize("name", DRILLS)
-def test_a_killed_write_leaves_the_old_version_or_the_whole_new_one(
-    drilled: dict[str, dict[str, int]], name: str
-) -> None:
+def test_killed_write_leaves_a_complete_version(drilled: dict[str, dict[str, int]], name: str) -> None:
     found = drilled[name]
     assert found["killed"] >= KILLS
     assert min(found["old"], found["new"]) > 0, found
-    assert sum(one["left"] for one in drilled.values()) > 0  # some died in the middle of a file
+    assert sum(one["left"] for one in drilled.values()) > 0  # some were killed while they wrote a file
 
 
-def import_little() -> None:
-    """The datasets without the head of their package, which imports torch: a small process forks fast."""
-    package = ModuleType("adapt_infinity.datasets")
-    package.__path__ = [str(Path(__file__).parents[2] / "src/adapt_infinity/datasets")]
-    sys.modules[package.__name__] = package
+def import_all() -> None:
+    """Import what writers need before they are forked; without torch, so that the process is small and forks fast."""
     for name in ("datasets.pool", "datasets.rows", "intake.formats.llava", "intake.reading"):
         import_module(f"adapt_infinity.{name}")
     assert "torch" not in sys.modules
@@ -268,6 +263,6 @@ def import_little() -> None:
 
 
 if __name__ == "__main__":
-    import_little()
+    import_all()
     made = {name: exercise(drill(Path(sys.argv[1]) / name), name) for name, drill in DRILLS.items()}
     print(json.dumps(made))

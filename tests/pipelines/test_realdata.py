@@ -1,4 +1,4 @@
-"""The same pipeline on real photos, charts, receipts, captions in four languages and school maths, where they are."""
+"""The pipeline on real datasets: photos, charts, receipts, captions in four languages, school maths; else skipped."""
 
 import os
 from dataclasses import replace
@@ -42,33 +42,33 @@ def load(name: str, split: str):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_real_records_arrive_whole(name: str, base_model: Checkpoint, model_params: ModelParams) -> None:
+def test_real_records_pass_intake(name: str, base_model: Checkpoint, model_params: ModelParams) -> None:
     source, pictures = load(name, "train")
-    few = replace(source, records=islice(source.records, 40), expected=None)
+    first_records = replace(source, records=islice(source.records, 40), expected=None)
     reader = load_reader(base_model, replace(model_params, max_tokens=1024))
     params = intake(max_text=100_000, max_reject_share=0.05)
-    arrivals, rejects = checked(few, pictures, params, check_sample=PromptCheck(reader, pictures))
+    arrivals, rejects = checked(first_records, pictures, params, check_sample=PromptCheck(reader, pictures))
     assert len(arrivals) >= 38
     assert len(arrivals) + len(rejects) == 40
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_real_record_is_accounted_for_and_comes_back(name: str, tmp_path: Path) -> None:
-    """All are read; test splits go out and in again, whole (benchmarks/round_trip.py does so with everything)."""
+def test_every_real_record_is_read_and_survives_export(name: str, tmp_path: Path) -> None:
+    """All records are read; exported test splits are read unchanged (benchmarks/round_trip.py tries all)."""
     for split in ("train", "test"):
         source, pictures = load(name, split)
         source = replace(source, records=Records(source.records.path), expected=None)
         rows, rejects = checked(source, pictures, intake(max_text=100_000))
         assert len(rows) + len(rejects) == sum(1 for _ in source.records)
-        assert rejects.empty  # the pack is clean
+        assert rejects.empty  # these datasets have no bad records
     export_samples([rows], pictures, "llava", tmp_path / "out")
-    out = Source(name, "llava", Records(tmp_path / "out/data.json"), {})
-    again, _ = checked(out, Pictures({name: tmp_path / "out"}, 10**8), intake(max_text=100_000))
+    exported = Source(name, "llava", Records(tmp_path / "out/data.json"), {})
+    again, _ = checked(exported, Pictures({name: tmp_path / "out"}, 10**8), intake(max_text=100_000))
     assert again[["source_id", "skill", "content_hash"]].equals(rows[["source_id", "skill", "content_hash"]])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_reference_answer_grades_one(name: str) -> None:
+def test_reference_answers_have_score_one(name: str) -> None:
     source, _ = load(name, "test")
     for record in islice(source.records, 60):
         reference = record["conversations"][-1]["value"]

@@ -1,4 +1,4 @@
-"""A whole embedded stream through the command line, in a project of its own."""
+"""Rounds of the embedded stream, run by the command line in a project of their own."""
 
 import json
 import time
@@ -11,12 +11,12 @@ import pytest
 from adapt_infinity.manifest import manifest_path, read_manifest
 from tests.pipelines.running import entry, kedro, start_kedro
 
-PATIENCE = 300  # seconds until a round that was started has reached its subset
+TIMEOUT = 300  # seconds until a started round has saved its subset
 
 
-def test_the_first_round_runs_from_nothing(project: Path, first_round: str) -> None:
-    assert (project / "data/embedded_stream/datasets.json").is_file()  # the data was made first
-    assert read_manifest(manifest_path(project, "embedded", 0)) is not None  # and genesis was run
+def test_first_round_makes_data_and_genesis(project: Path, first_round: str) -> None:
+    assert (project / "data/embedded_stream/datasets.json").is_file()  # the data were generated first
+    assert read_manifest(manifest_path(project, "embedded", 0)) is not None  # then genesis was run
     subset = pd.read_parquet(entry(project, "embedded", 1, "subset.parquet"))
     assert subset["selected"].sum() == 64
     assert len(subset) == 90
@@ -31,7 +31,7 @@ def test_the_first_round_runs_from_nothing(project: Path, first_round: str) -> N
         assert words in first_round
 
 
-def test_features_experts_and_subset_belong_together(project: Path, two_rounds: object) -> None:
+def test_features_experts_and_subset_agree(project: Path, two_rounds: object) -> None:
     subset = pd.read_parquet(entry(project, "embedded", 1, "subset.parquet"))
     experts = pd.read_parquet(entry(project, "embedded", 1, "cluster_experts.parquet"))
     scores = pd.read_parquet(entry(project, "embedded", 1, "features") / "scores.parquet")
@@ -45,15 +45,15 @@ def test_features_experts_and_subset_belong_together(project: Path, two_rounds: 
         assert rows["score"].to_numpy() == pytest.approx(expected.to_numpy())
 
 
-def test_a_killed_round_is_resumed_and_ends_with_the_same_bytes(project: Path, first_round: object) -> None:
-    """The first round once more under another name, killed (SIGKILL) while it trains, then run again."""
+def test_killed_round_can_be_run_again_with_the_same_result(project: Path, first_round: object) -> None:
+    """Run the first round under another stream name, kill it (SIGKILL) during training, and run it again."""
     words = ("run", "--params=stream=again")
     process = start_kedro(project, *words)
-    trains = project / "data/runs/again/round_1/subset.parquet"
-    until = time.monotonic() + PATIENCE
-    while not trains.is_dir() and process.is_alive() and time.monotonic() < until:
+    subset = project / "data/runs/again/round_1/subset.parquet"
+    end = time.monotonic() + TIMEOUT
+    while not subset.is_dir() and process.is_alive() and time.monotonic() < end:
         time.sleep(0.05)
-    assert process.is_alive(), "the round has reached its subset and has not ended yet"
+    assert process.is_alive(), "the round has saved its subset and has not ended"
     process.kill()
     process.join()
     assert read_manifest(manifest_path(project, "again", 1)) is None
@@ -68,7 +68,7 @@ def test_a_killed_round_is_resumed_and_ends_with_the_same_bytes(project: Path, f
         assert one.read_bytes() == other.read_bytes(), file
 
 
-def test_the_stream_goes_on_and_complete_rounds_are_skipped(project: Path, two_rounds: str) -> None:
+def test_second_round_continues_and_complete_rounds_are_skipped(project: Path, two_rounds: str) -> None:
     assert "round 1 of embedded is complete" in two_rounds
     scores = pd.read_parquet(entry(project, "embedded", 2, "score_matrix.parquet"))
     assert scores["round"].unique().tolist() == [0, 1, 2]
@@ -85,18 +85,18 @@ def test_the_stream_goes_on_and_complete_rounds_are_skipped(project: Path, two_r
 
 
 @pytest.mark.slow
-def test_a_round_runs_on_any_past_pool(project: Path, two_rounds: object) -> None:
+def test_round_can_start_from_any_past_pool(project: Path, two_rounds: object) -> None:
     first = read_manifest(manifest_path(project, "embedded", 1))
     assert first is not None
     done = kedro(project, "run", "--params=round=3", f"--load-versions=pool:{first.versions['pool']}")
     assert done.returncode == 0, done.stdout + done.stderr
     manifest = read_manifest(manifest_path(project, "embedded", 3))
-    assert manifest is not None  # the round is complete, though nothing arrived
+    assert manifest is not None  # the round is complete, although no data arrived
     assert manifest.versions["pool"] == first.versions["pool"]
     assert len(pd.read_parquet(entry(project, "embedded", 3, "subset.parquet"))) == 90
 
 
-def test_a_run_is_in_mlflow(project: Path, two_rounds: object) -> None:
+def test_round_is_logged_to_mlflow(project: Path, two_rounds: object) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{project / 'mlflow.db'}")
@@ -113,15 +113,15 @@ def test_a_run_is_in_mlflow(project: Path, two_rounds: object) -> None:
 
 
 @pytest.mark.slow
-def test_a_strategy_without_a_probe_runs_without_one(project: Path, two_rounds: object) -> None:
+def test_random_strategy_runs_no_probe(project: Path, two_rounds: object) -> None:
     done = kedro(project, "lifelong", "--last", "1", "--strategy", "random", "--seed", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     folder = project / "data/runs/embedded-random-seed3/round_1"
     assert (folder / "manifest.json").is_file()
     assert not (folder / "features").exists()
     refused = kedro(project, "run", "--params=round=2,stream=embedded-random-seed3")
-    said = " ".join((refused.stdout + refused.stderr).split())
+    output = " ".join((refused.stdout + refused.stderr).split())
     assert refused.returncode != 0
     assert (
-        "round 2 reads previous_clusters, previous_scores, which round 1 (pipeline round_random) did not make" in said
+        "round 2 reads previous_clusters, previous_scores, which round 1 (pipeline round_random) did not make" in output
     )

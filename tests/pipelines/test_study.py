@@ -1,4 +1,4 @@
-"""`kedro study` as a user runs it: killed in the middle, gone on with, and what it leaves."""
+"""`kedro study`: a killed study continues where it stopped; its table, costs, MLflow runs and error messages."""
 
 import json
 import os
@@ -20,46 +20,47 @@ from adapt_infinity.manifest import manifest_path
 from adapt_infinity.study.grid import Cell, cells
 from tests.pipelines.running import entry, kedro
 
-WORDS = ["study", "--strategies=random,adapt_inf_lite,oasis,independent,zero_shot", "--seeds=0", "--last=2", "--name=s"]
-PATIENCE = 200  # seconds for the first round of a cell
+STRATEGIES = "random,adapt_inf_lite,oasis,independent,zero_shot"
+COMMAND = ["study", f"--strategies={STRATEGIES}", "--seeds=0", "--last=2", "--name=s"]
+TIMEOUT = 200  # seconds for the first round of a cell
 
 
-def finished(project: Path) -> dict[str, float]:
-    """When each round of the study's cells was finished."""
+def finished_rounds(project: Path) -> dict[str, float]:
+    """The complete rounds of the study's cells, each with the time at which it was completed."""
     return {str(path): path.stat().st_mtime for path in project.glob("data/runs/s-*/round_[12]/manifest.json")}
 
 
 @pytest.fixture(scope="module")
 def killed(project: Path) -> dict[str, float]:
-    """A study that dies, its workers with it, as soon as a cell has a round; what was finished by then."""
-    command = [sys.executable, "-m", "kedro", *WORDS]
+    """Kill a study and its workers as soon as one round is complete; returns the complete rounds."""
+    command = [sys.executable, "-m", "kedro", *COMMAND]
     with (project / "killed.log").open("w") as log:
         study = subprocess.Popen(command, cwd=project, stdout=log, stderr=log, start_new_session=True)
-    until = time.monotonic() + PATIENCE
-    while not finished(project) and time.monotonic() < until and study.poll() is None:
+    end = time.monotonic() + TIMEOUT
+    while not finished_rounds(project) and time.monotonic() < end and study.poll() is None:
         time.sleep(0.2)
     os.killpg(study.pid, signal.SIGKILL)
     study.wait()
-    found = finished(project)
-    assert found, (project / "killed.log").read_text()
-    return found
+    rounds = finished_rounds(project)
+    assert rounds, (project / "killed.log").read_text()
+    return rounds
 
 
 @pytest.fixture(scope="module")
 def resumed(project: Path, killed: dict[str, float]) -> subprocess.CompletedProcess[str]:
-    done = kedro(project, *WORDS)
+    done = kedro(project, *COMMAND)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
 
 @pytest.mark.slow
-def test_it_goes_on_where_it_was(
+def test_killed_study_continues(
     project: Path, killed: dict[str, float], resumed: subprocess.CompletedProcess[str]
 ) -> None:
-    assert len(killed) < 8, "it was killed in the middle"
-    now = finished(project)
+    assert len(killed) < 8, "the study was killed before its end"
+    now = finished_rounds(project)
     assert len(now) == 4 * 2
-    assert {path: when for path, when in now.items() if path in killed} == killed, "no finished round is run again"
+    assert {path: time for path, time in now.items() if path in killed} == killed, "no complete round is run again"
     assert "5 of 5 cells" in resumed.stdout
 
 
@@ -67,30 +68,30 @@ def test_it_goes_on_where_it_was(
 def test_every_strategy_is_in_the_table(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
     folder = project / "data/studies/s"
     table = pd.read_csv(folder / "table.csv").set_index(["strategy", "view", "measure"])
-    assert set(table.index.get_level_values("strategy")) == set(WORDS[1].removeprefix("--strategies=").split(","))
+    assert set(table.index.get_level_values("strategy")) == set(STRATEGIES.split(","))
     assert table["value"]["zero_shot", "skill", "BWT"] == 0
     why = table["undefined"].fillna("")["random", "dataset", "relative gain"]
-    assert "no independent run" not in why, "independent cells are its reference, if what they reach is not 0"
+    assert "no independent run" not in why, "the independent cells are the reference"
     assert (folder / "study.html").stat().st_size > 50_000
     assert "relative gain" in (folder / "study.md").read_text()
 
 
 @pytest.mark.slow
-def test_what_each_strategy_pays_for(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
+def test_costs_of_each_strategy(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
     def cost(strategy: str, round: int = 2) -> dict[str, float]:
-        place = manifest_path(project, f"s-{strategy}-finetune-seed0", round).with_name("cost.json")
-        found: dict[str, float] = json.loads(place.read_text())
-        return found
+        path = manifest_path(project, f"s-{strategy}-finetune-seed0", round).with_name("cost.json")
+        costs: dict[str, float] = json.loads(path.read_text())
+        return costs
 
     assert cost("random")["selection_flops"] == cost("random")["samples_probed"] == 0
-    once, more = cost("oasis")["selection_flops"], cost("adapt_inf_lite")["selection_flops"]
-    assert 1.5 * once < more < 2.6 * once, "a forward pass; another without pictures, and half a backward pass"
-    assert cost("oasis")["samples_probed"] == 170, "what was kept and what arrived"
+    oasis, lite = cost("oasis")["selection_flops"], cost("adapt_inf_lite")["selection_flops"]
+    assert 1.5 * oasis < lite < 2.6 * oasis, "one forward pass; a second one without pictures and half a backward pass"
+    assert cost("oasis")["samples_probed"] == 170, "kept samples and arrivals"
     assert cost("random")["training_flops"] > cost("random")["evaluation_flops"] > 0
 
 
 @pytest.mark.slow
-def test_independent_begins_anew(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
+def test_independent_starts_from_the_first_adapter(project: Path, resumed: subprocess.CompletedProcess[str]) -> None:
     def rounds(strategy: str) -> list[int]:
         adapter = entry(project, f"s-{strategy}-finetune-seed0", 2, "adapter")
         found: list[int] = json.loads((adapter / "record.json").read_text())["rounds"]
@@ -110,21 +111,23 @@ def test_cells_are_nested_under_the_study(project: Path, resumed: subprocess.Com
     streams = [run for run in runs if run.data.tags.get("adapt_infinity.level") == "stream"]
     nested = [run for run in streams if run.data.tags.get("mlflow.parentRunId") == study.info.run_id]
     assert study.info.status == "FINISHED"
-    assert len(nested) == 4 + 1, "four cells, and the genesis that they share"
+    assert len(nested) == 4 + 1, "four cells, and the round 0 that they share"
     assert "study.html" in [file.path for file in client.list_artifacts(study.info.run_id)]
 
 
 @pytest.fixture
-def work(project: Path, resumed: subprocess.CompletedProcess[str], monkeypatch: pytest.MonkeyPatch) -> _cells.Work:
-    """The study's cells, to be run in this process."""
+def settings(
+    project: Path, resumed: subprocess.CompletedProcess[str], monkeypatch: pytest.MonkeyPatch
+) -> _cells.StudySettings:
+    """The study's settings, to run cells in this process."""
     monkeypatch.chdir(project)
-    return _cells.Work(project.resolve(), None, "s", 2, {}, {}, 64, project.resolve() / "data/studies/s/logs")
+    return _cells.StudySettings(project.resolve(), None, "s", 2, {}, {}, 64, project.resolve() / "data/studies/s/logs")
 
 
 @pytest.mark.slow
-def test_other_parameters_are_refused(work: _cells.Work) -> None:
-    _, wrong = _cells.run_cell(replace(work, params={"subset": {"budget": 32}}), Cell("random", "finetune", 0))
-    assert "round 1 of s-random-finetune-seed0 is complete, but was made with other parameters" in wrong
+def test_complete_round_with_other_parameters_is_an_error(settings: _cells.StudySettings) -> None:
+    _, wrong = _cells.run_cell(replace(settings, params={"subset": {"budget": 32}}), Cell("random", "finetune", 0))
+    assert "round 1 of s-random-finetune-seed0 is complete, but was run with other parameters" in wrong
 
 
 @pytest.mark.parametrize(
@@ -136,24 +139,24 @@ def test_other_parameters_are_refused(work: _cells.Work) -> None:
         ("random+deep", "finetune", r"'random\+deep' needs --variant deep:parameters"),
     ],
 )
-def test_names_that_are_none_are_found_before_anything_runs(strategy: str, method: str, message: str) -> None:
+def test_unknown_names_are_errors_before_anything_runs(strategy: str, method: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_names(cells([strategy], [method], [0]))
 
 
-def test_a_variants_parameters_are_over_the_studys_and_under_the_cells(tmp_path: Path) -> None:
+def test_cells_override_variants_and_variants_override_the_study(tmp_path: Path) -> None:
     given = {"subset": {"budget": 10, "shares": "even"}, "training": {"adapter_policy": "merge_then_new"}}
     variants = {"deep": {"subset": {"budget": 20}, "seed": 9}}
-    work = _cells.Work(tmp_path, None, "s", 1, given, variants, 10, tmp_path)
-    found = _cells.cell_params(work, Cell("random+deep@1.5", "finetune", 3))
+    settings = _cells.StudySettings(tmp_path, None, "s", 1, given, variants, 10, tmp_path)
+    found = _cells.cell_params(settings, Cell("random+deep@1.5", "finetune", 3))
     assert found["subset"] == {"budget": 30, "shares": "even"}
     assert found["training"] == {"method": "finetune", "adapter_policy": "merge_then_new"}
     assert (found["stream"], found["seed"]) == ("s-random_deep_1.5-finetune-seed3", 3)
-    assert _cells.cell_params(work, Cell("random", "eproj", 0))["training"]["adapter_policy"] == "continue"
-    assert "budget" not in _cells.cell_params(replace(work, params={}), Cell("random", "ewc", 0)).get("subset", {})
+    assert _cells.cell_params(settings, Cell("random", "eproj", 0))["training"]["adapter_policy"] == "continue"
+    assert "budget" not in _cells.cell_params(replace(settings, params={}), Cell("random", "ewc", 0)).get("subset", {})
 
 
-def test_variants_as_they_are_written() -> None:
+def test_variants_are_parsed() -> None:
     context, option = click.Context(study), study.params[0]
     given = ("deep:probe.dim=64,pruning.pool_size=5", "few:pseudo_skills.k=3")
     assert _variants(context, option, given) == {
@@ -167,51 +170,53 @@ def test_variants_as_they_are_written() -> None:
         "seed": 1,
     }
     for wrong in (["deep"], ["deep:"], ["deep:a"], [":a=b"], ["De ep:a=b"], ["a:b=c", "a:b=d"]):
-        with pytest.raises(click.BadParameter, match=r"written name:|given twice"):
+        with pytest.raises(click.BadParameter, match=r"must have the form name:|given twice"):
             _variants(context, option, wrong)
 
 
-def die(_work: _cells.Work, _seed: int) -> None:
-    """As a worker does that the system kills for its memory."""
+def die(_work: _cells.StudySettings, _seed: int) -> None:
+    """End the worker process like the system does when memory is short."""
     os._exit(9)
 
 
-def test_a_worker_that_dies_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_worker_gives_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_cells, "make_genesis", die)
-    work = _cells.Work(tmp_path, None, "s", 1, {}, {}, 1, tmp_path / "logs")
-    with pytest.raises(_cells.WorkerLostError, match=r"a worker died .* run the command again and it goes on; logs: "):
-        list(_cells.run_cells(work, cells(["random"], ["finetune"], [0]), 1))
+    settings = _cells.StudySettings(tmp_path, None, "s", 1, {}, {}, 1, tmp_path / "logs")
+    with pytest.raises(
+        _cells.WorkerLostError, match=r"a worker process died .* run the command again"
+    ):
+        list(_cells.run_cells(settings, cells(["random"], ["finetune"], [0]), 1))
 
 
-def note_gpu(work: _cells.Work, seed: int) -> None:
-    """Which GPU a worker sees. It waits for the other, or one worker would do both."""
-    (work.log / f"gpu{seed}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
-    until = time.monotonic() + PATIENCE
-    while len(list(work.log.glob("gpu*"))) < 2 and time.monotonic() < until:
+def note_gpu(settings: _cells.StudySettings, seed: int) -> None:
+    """Write down which GPU the worker sees, and wait for the other worker, so that one worker does not do both."""
+    (settings.log / f"gpu{seed}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+    end = time.monotonic() + TIMEOUT
+    while len(list(settings.log.glob("gpu*"))) < 2 and time.monotonic() < end:
         time.sleep(0.05)
 
 
 @pytest.mark.slow
-def test_each_worker_sees_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_worker_sees_its_own_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_cells, "make_genesis", note_gpu)
     monkeypatch.setattr(_cells, "visible_gpus", lambda: ["2", "5", "7"])
-    work = _cells.Work(tmp_path, None, "s", 1, {}, {}, 1, tmp_path / "logs")
-    assert list(_cells.run_cells(work, [Cell("zero_shot", "finetune", seed) for seed in (0, 1)], 2)) == []
-    assert sorted(path.read_text() for path in work.log.glob("gpu*")) == ["2", "5"]
+    settings = _cells.StudySettings(tmp_path, None, "s", 1, {}, {}, 1, tmp_path / "logs")
+    assert list(_cells.run_cells(settings, [Cell("zero_shot", "finetune", seed) for seed in (0, 1)], 2)) == []
+    assert sorted(path.read_text() for path in settings.log.glob("gpu*")) == ["2", "5"]
 
 
 @pytest.mark.slow
-def test_a_shared_reading_is_charged_to_everyone(work: _cells.Work) -> None:
-    """A second method's cell finds the first round read, reads no row of it again, and pays what it took."""
+def test_reused_features_count_as_costs_of_every_cell(settings: _cells.StudySettings) -> None:
+    """A second method's cell reuses all features of round 1, and its costs include the time to compute them."""
     first, second = Cell("oasis", "finetune", 0), Cell("oasis", "ema", 0)
-    _, wrong = _cells.run_cell(replace(work, last=1), second)
+    _, wrong = _cells.run_cell(replace(settings, last=1), second)
     assert wrong == ""
     records = [
-        json.loads((entry(work.project, cell.stream("s"), 1, "features") / "record.json").read_text())
+        json.loads((entry(settings.project, cell.stream("s"), 1, "features") / "record.json").read_text())
         for cell in (first, second)
     ]
     assert [record["rows read"] for record in records] == [90, 0]
-    made = [_cells.outcome(replace(work, last=1), cell) for cell in (first, second)]
-    costs = [found.costs[0] for found in made if found is not None]
+    outcomes = [_cells.load_outcome(replace(settings, last=1), cell) for cell in (first, second)]
+    costs = [outcome.costs[0] for outcome in outcomes if outcome is not None]
     assert [cost.samples_probed for cost in costs] == [90, 90]
     assert costs[1].selection_seconds >= records[0]["seconds"]

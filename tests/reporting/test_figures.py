@@ -1,4 +1,4 @@
-"""figures: what they say, that nothing overlaps, and that they leave nothing behind."""
+"""Figures of a round: their texts, no overlapping labels, and no side effects."""
 
 import itertools
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ from adapt_infinity.reporting.figures import (
 
 
 def stream(datasets: int, skills: int, rounds: int) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Skills jump in their own round and fade later; dataset `base` is never trained."""
+    """A score matrix in which skills rise in the round that trains them and fall later; `base` is never trained."""
     rows = []
     for t in range(rounds + 1):
         for d in range(1, datasets + 1):
@@ -45,12 +45,13 @@ def pool(n: int, clusters: int) -> pd.DataFrame:
     return table.assign(source=[f"source {c % 4}" for c in cluster], selected=np.arange(n) % 3 == 0)
 
 
-def said(figure: Figure) -> list[str]:
+def texts(figure: Figure) -> list[str]:
+    """All texts of a figure."""
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
 def overlapping(axes: Axes, texts: Iterable[Text]) -> list[tuple[str, str]]:
-    """Pairs of texts whose boxes, less a pixel and their arrows, meet."""
+    """Pairs of texts whose boxes overlap by more than a pixel; arrows do not count."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()
@@ -58,21 +59,21 @@ def overlapping(axes: Axes, texts: Iterable[Text]) -> list[tuple[str, str]]:
     return [(a, b) for (a, p), (b, q) in itertools.combinations(boxes, 2) if p.overlaps(q)]
 
 
-def test_the_heat_map_says_every_score_and_what_happened() -> None:
+def test_heat_map_has_scores_names_and_a_title() -> None:
     scores, own = stream(3, 2, 3)
     figure = score_heat_map(scores, own)
-    words = said(figure)
+    words = texts(figure)
     assert words.count(".88") == 3
     assert {"zero-shot", "round 3", "data set 2", "a long name of skill 1-0"} <= set(words)
     assert any("After round 3: mean score 0.85; 4 of 7 benchmarks" in w.replace("\n", " ") for w in words)
 
 
-def test_the_heat_map_shows_what_was_not_graded() -> None:
+def test_heat_map_shows_missing_scores() -> None:
     scores, own = stream(2, 1, 2)
-    assert "n/a" in said(score_heat_map(scores.drop(index=0), own))
+    assert "n/a" in texts(score_heat_map(scores.drop(index=0), own))
 
 
-def test_thirty_skills_fit() -> None:
+def test_labels_of_thirty_skills_do_not_overlap() -> None:
     scores, own = stream(6, 5, 6)
     heat = score_heat_map(scores, own).axes[0]
     assert overlapping(heat, heat.texts) == []
@@ -80,7 +81,7 @@ def test_thirty_skills_fit() -> None:
         assert overlapping(axes, [*axes.texts, *axes.get_xticklabels()]) == []
 
 
-def test_skills_that_end_alike_are_named_apart() -> None:
+def test_labels_of_equal_scores_do_not_overlap() -> None:
     scores, own = stream(1, 8, 2)
     scores["score"] = 0.0
     axes = forgetting_curves(scores, own).axes[0]
@@ -88,21 +89,21 @@ def test_skills_that_end_alike_are_named_apart() -> None:
     assert overlapping(axes, axes.texts) == []
 
 
-def test_curves_tell_trained_from_untrained() -> None:
+def test_curves_distinguish_trained_and_untrained_skills() -> None:
     scores, own = stream(2, 1, 3)
     figure = forgetting_curves(scores, own)
-    words = said(figure)
+    words = texts(figure)
     assert "data set 2 (from round 2)" in words
     assert "base (never trained)" in words
     assert "primitive *  0.90" in words
-    assert any(word.startswith("a long name of skill 1-0 has been forgotten most: 0.10") for word in words)
+    assert any(word.startswith("a long name of skill 1-0 was forgotten most: 0.10") for word in words)
     before, since = figure.axes[1].lines
     assert list(before.get_xdata()) == [0, 1, 2]  # type: ignore[arg-type]
     assert list(since.get_xdata()) == [2, 3]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("datasets", "skills", "rounds"), [(1, 1, 0), (1, 1, 1), (3, 2, 1)])
-def test_a_stream_that_has_hardly_begun(datasets: int, skills: int, rounds: int) -> None:
+def test_streams_of_few_rounds_and_datasets_can_be_drawn(datasets: int, skills: int, rounds: int) -> None:
     scores, own = stream(datasets, skills, rounds)
     for figure in (score_heat_map(scores, own), forgetting_curves(scores, own)):
         figure.draw_without_rendering()
@@ -112,36 +113,37 @@ def test_a_stream_that_has_hardly_begun(datasets: int, skills: int, rounds: int)
 def test_composition_compares_shares(clusters: int) -> None:
     table = pool(300, clusters)
     figure = subset_composition(table)
-    assert "100 of 300 samples chosen" in said(figure)
+    assert "100 of 300 samples selected" in texts(figure)
     drawn = figure.axes[1].collections[-1].get_offsets()
     assert np.asarray(drawn)[:, 1].sum() == pytest.approx(1)
     for axes in figure.axes:
         assert overlapping(axes, axes.get_xticklabels()) == []
 
 
-def test_composition_when_nothing_was_chosen() -> None:
+def test_composition_of_an_empty_subset_can_be_drawn() -> None:
     subset_composition(pool(30, 3).assign(selected=False)).draw_without_rendering()
 
 
 @pytest.mark.parametrize("clusters", [1, 60])
-def test_the_map_names_clusters_and_counts_the_rest(clusters: int) -> None:
+def test_cluster_map_labels_clusters_and_counts_other_groups(clusters: int) -> None:
     figure = cluster_map(pool(600, clusters))
     axes = figure.axes[0]
     assert overlapping(axes, axes.texts) == []
-    assert f"600 samples in {clusters} clusters" in said(figure)
-    assert ("22 others" in said(figure)) == (clusters == 60)
+    assert f"600 samples in {clusters} clusters" in texts(figure)
+    assert ("22 others" in texts(figure)) == (clusters == 60)
 
 
-def swept(ks: list[int], chosen: int, sought: bool = True) -> pd.DataFrame:
+def sweep(ks: list[int], chosen: int, given: bool = False) -> pd.DataFrame:
+    """The table of a sweep over k; if k was given, without stability."""
     table = pd.DataFrame({"k": ks, "clusters": ks, "rows": 900, "within": [900.0 / k for k in ks]})
     table["silhouette"] = pd.array([0.5 - abs(k - chosen) / 100 for k in ks], dtype="Float64")
-    table["stability"] = pd.array([0.9 if sought else pd.NA for _ in ks], dtype="Float64")
+    table["stability"] = pd.array([pd.NA if given else 0.9 for _ in ks], dtype="Float64")
     return table.assign(chosen=table["k"] == chosen, note="")
 
 
-def test_the_sweep_marks_the_chosen_k() -> None:
-    figure = k_sweep_figure(swept([4, 6, 8, 11, 16], 8))
-    assert "8 clusters are chosen of 5 candidates" in said(figure)
+def test_k_sweep_shows_the_chosen_k() -> None:
+    figure = k_sweep_figure(sweep([4, 6, 8, 11, 16], 8))
+    assert "k = 8, chosen from 5 candidates" in texts(figure)
     assert {axes.get_title("left").split(" (")[0] for axes in figure.axes} == {
         "silhouette 0.50",
         "stability 0.90",
@@ -149,38 +151,38 @@ def test_the_sweep_marks_the_chosen_k() -> None:
     }
 
 
-def test_a_given_k_is_said_to_be_given() -> None:
-    figure = k_sweep_figure(swept([24], 24, sought=False))
+def test_k_sweep_of_a_given_k_is_one_line() -> None:
+    figure = k_sweep_figure(sweep([24], 24, given=True))
     assert figure.axes == []
-    assert "k = 24 was given, not sought" in said(figure)
-    assert any("900 rows, silhouette 0.50" in line for line in said(figure))
-    one = swept([1], 1, sought=False).assign(silhouette=pd.array([pd.NA], dtype="Float64"))
-    assert any("silhouette undefined" in line for line in said(k_sweep_figure(one)))
+    assert "k = 24 was given" in texts(figure)
+    assert any("900 rows, silhouette 0.50" in line for line in texts(figure))
+    one = sweep([1], 1, given=True).assign(silhouette=pd.array([pd.NA], dtype="Float64"))
+    assert any("silhouette undefined" in line for line in texts(k_sweep_figure(one)))
 
 
 @pytest.mark.parametrize("clusters", [1, CLUSTERS + 30])
-def test_the_sheet_shows_the_largest_clusters(clusters: int) -> None:
-    """Bounded in rows and pixels; long words, other scripts and dollars do no harm, nor does a missing picture."""
+def test_cluster_sheet_shows_the_largest_clusters(clusters: int) -> None:
+    """Its size is limited; long texts, dollar signs and missing pictures are drawn without an error."""
     cards = pd.DataFrame({"cluster": range(clusters), "size": 10, "cohesion": 0.5, "label": "long words · $x$ " * 9})
     cards["top_skills"], cards["follows"] = "a skill with a very long name 90 %, another 10 %", 3
     shares: list[Any] = [[{"skill": "a", "share": 0.9}, {"skill": "b", "share": 0.1}]] * clusters
     cards["skill_shares"] = shares
     cards["nearest"] = [[0, 1, 2, 3, 4]] * clusters
-    told = {n: ("what is this? " * 20, np.zeros((20, 40, 3), np.uint8) if n % 2 else None) for n in range(4)}
+    samples = {n: ("what is this? " * 20, np.zeros((20, 40, 3), np.uint8) if n % 2 else None) for n in range(4)}
     shown = cards.head(CLUSTERS)
-    figure = cluster_sheet(shown, told, clusters)
+    figure = cluster_sheet(shown, samples, clusters)
     width, height = figure.get_size_inches()
     assert width <= 12
     assert height <= 1.2 * CLUSTERS + 1
-    assert f"{clusters} clusters" in said(figure)
-    assert sum(line.startswith("10 samples") for line in said(figure)) == len(shown)
-    assert any(f"the {CLUSTERS} largest" in line for line in said(figure)) == (clusters > CLUSTERS)
-    assert any("goes on from 3" in line for line in said(figure))
+    assert f"{clusters} clusters" in texts(figure)
+    assert sum(line.startswith("10 samples") for line in texts(figure)) == len(shown)
+    assert any(f"the {CLUSTERS} largest" in line for line in texts(figure)) == (clusters > CLUSTERS)
+    assert any("continues 3" in line for line in texts(figure))
     figure.draw_without_rendering()
 
 
-def test_two_clear_directions_are_found() -> None:
-    """Points on a tilted plane in 20 dimensions keep their distances; the seed fixes the rest."""
+def test_projection_keeps_distances_in_a_plane() -> None:
+    """Points on a plane in 20 dimensions keep their distances; the same seed gives the same projection."""
     draw = np.random.default_rng(0)
     plane = draw.normal(size=(5000, 2)) * (3, 1)
     basis, _ = np.linalg.qr(draw.normal(size=(20, 2)))
@@ -193,13 +195,13 @@ def test_two_clear_directions_are_found() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (2, 1), (4, 3)])
-def test_few_rows_and_halves(shape: tuple[int, int]) -> None:
+def test_projection_of_few_rows_in_half_precision(shape: tuple[int, int]) -> None:
     flat = project(np.eye(*shape, dtype=np.float16), seed=0)
     assert flat.shape == (shape[0], 2)
     assert np.isfinite(flat).all()
 
 
-def test_no_global_state() -> None:
+def test_figures_do_not_change_global_state() -> None:
     import matplotlib as mpl
     from matplotlib import _pylab_helpers
 
@@ -209,7 +211,7 @@ def test_no_global_state() -> None:
     assert _pylab_helpers.Gcf.figs == {}
 
 
-def test_nothing_is_written_into_the_tables() -> None:
+def test_figures_do_not_change_their_tables() -> None:
     scores, own = stream(2, 2, 2)
     table = pool(60, 3)
     copies = scores.copy(), table.copy()

@@ -1,4 +1,4 @@
-"""report: by content, at 80 columns and without colour."""
+"""The closing table of a round: content, width of 80 columns, no colours."""
 
 import io
 from dataclasses import replace
@@ -14,7 +14,7 @@ from adapt_infinity.reporting.table import RoundSummary, closing_table, expert_t
 
 @pytest.fixture
 def summary() -> RoundSummary:
-    """Round 2: charts came first, then clocks; naming belongs to the base."""
+    """Round 2 of a stream: charts arrived in round 1, clocks in round 2; naming is a base skill."""
     scores = pd.DataFrame(
         [
             {"round": i, "dataset": d, "skill": s, "grader": "exact", "items": 10, "score": row[k]}
@@ -61,7 +61,7 @@ def printed(summary: RoundSummary, width: int = 80) -> str:
     return out.getvalue()
 
 
-def test_a_skill_before_and_after(summary: RoundSummary) -> None:
+def test_skill_table_has_scores_before_and_after(summary: RoundSummary) -> None:
     charts, clocks, naming = skill_table(summary).to_dict("records")
     assert (charts["zero_shot"], charts["before"], charts["now"]) == pytest.approx((0.1, 0.8, 0.6))
     assert charts["change"] == pytest.approx(-0.2)
@@ -69,7 +69,7 @@ def test_a_skill_before_and_after(summary: RoundSummary) -> None:
     assert naming["own"] is None
 
 
-def test_which_expert_won_where(summary: RoundSummary) -> None:
+def test_expert_table_has_the_clusters_of_each_expert(summary: RoundSummary) -> None:
     assert expert_table(summary).to_dict("records") == [
         {"expert": "el2n", "clusters": 1, "samples": 6, "where": "0 (one)"},
         {"expert": "grand", "clusters": 1, "samples": 4, "where": "1 (two)"},
@@ -77,7 +77,7 @@ def test_which_expert_won_where(summary: RoundSummary) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         "embedded, round 2",
         "clocks (rare)",
@@ -98,27 +98,27 @@ def test_which_expert_won_where(summary: RoundSummary) -> None:
         "embedded / round 2",
     ],
 )
-def test_it_says(summary: RoundSummary, said: str) -> None:
-    assert said in " ".join(printed(summary, 200).split())
-    assert said in summary_markdown(summary)
+def test_closing_table_contains(summary: RoundSummary, text: str) -> None:
+    assert text in " ".join(printed(summary, 200).split())
+    assert text in summary_markdown(summary)
 
 
-def test_it_fits_in_80_columns(summary: RoundSummary) -> None:
+def test_closing_table_fits_in_80_columns(summary: RoundSummary) -> None:
     lines = printed(summary, 80).splitlines()
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
-    for whole in ("clocks (rare)", "forgetting rate", "undefined", "1,200 -> 800", "0.650 (2)", "untrained"):
-        assert whole in text
+    for uncut in ("clocks (rare)", "forgetting rate", "undefined", "1,200 -> 800", "0.650 (2)", "untrained"):
+        assert uncut in text
     assert "…" not in text
 
 
-def test_markup_in_names_is_only_text(summary: RoundSummary) -> None:
+def test_markup_in_names_is_printed_as_text(summary: RoundSummary) -> None:
     assert "[bold]odd[/x]" in printed(replace(summary, artefacts="[bold]odd[/x]"))
     skills = summary.score_matrix["skill"].replace("charts", "[b]charts[/x]")
     assert "[b]charts[/x]" in printed(replace(summary, score_matrix=summary.score_matrix.assign(skill=skills)))
 
 
-def test_round_0_has_scores_and_no_history(summary: RoundSummary) -> None:
+def test_round_0_has_only_zero_shot_scores(summary: RoundSummary) -> None:
     base = summary.score_matrix[summary.score_matrix["round"] == 0]
     zero = RoundSummary(
         stream="embedded",
@@ -141,8 +141,8 @@ def test_markdown_tables_are_rectangular(summary: RoundSummary) -> None:
             assert len({line.count("|") for line in block.splitlines()}) == 1
 
 
-def test_a_zero_has_no_sign(summary: RoundSummary) -> None:
-    """-0.0004 is printed as 0.000 and a change of -0.001 as +0.00."""
+def test_rounded_zero_has_no_minus_sign(summary: RoundSummary) -> None:
+    """-0.0004 is printed as 0.000, and a change of -0.001 as +0.00."""
     measures = summary.measures.assign(value=-0.0004)
     scores = summary.score_matrix.assign(score=[0.5] * 6 + [0.499] * 3)
     text = summary_markdown(replace(summary, measures=measures, score_matrix=scores))

@@ -1,4 +1,4 @@
-"""tracking: on an SQLite store of its own, also from a second process."""
+"""MLflow runs of rounds, in an SQLite store, also from a second process."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from adapt_infinity.benchmarks.measures import measure
 from adapt_infinity.reporting import tracking
 from adapt_infinity.reporting.metrics import fit_name, fit_names, round_metrics, undefined_tags
 from adapt_infinity.reporting.table import RoundSummary
-from adapt_infinity.reporting.tracking import SUPERSEDED, RoundRun, SwitchedOff, TrackingParams, default_uri, open_round
+from adapt_infinity.reporting.tracking import SUPERSEDED, DisabledRun, RoundRun, TrackingParams, default_uri, open_round
 
 PARAMS = TrackingParams(enabled=True, tracking_uri="", experiment="tests")
 OFF = replace(PARAMS, enabled=False)
@@ -24,7 +24,7 @@ OFF = replace(PARAMS, enabled=False)
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for the file (a new one takes seconds); every test has a stream of its own."""
+    """A folder whose store all tests share, because a new one takes seconds; each test has its own stream."""
     return tmp_path_factory.mktemp("a project")
 
 
@@ -43,8 +43,8 @@ def status(run: RoundRun, run_id: str) -> str:
     return str(found.info.status)
 
 
-def test_the_parent_shows_the_curve(project: Path) -> None:
-    """Three rounds, three children, one parent whose metric has a step a round."""
+def test_parent_run_has_the_metrics_of_all_rounds(project: Path) -> None:
+    """Three rounds give three child runs and one parent run, whose metric has one step per round."""
     runs = []
     for t, score in enumerate([0.1, 0.8, 0.6]):
         run = opened(project, "curve", t)
@@ -60,8 +60,8 @@ def test_the_parent_shows_the_curve(project: Path) -> None:
     assert status(run, run.parent_id) == status(run, run.run_id) == "FINISHED"
 
 
-def test_the_loss_is_there_while_it_is_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps are sent together, when it is time and at the end; what is not a number is left out."""
+def test_training_loss_is_logged_during_training(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are sent together, every few seconds and at the end; NaN is left out."""
     run = opened(project, "loss", 1)
     run.log_step(0, {"loss": 2.0, "held_out_loss": float("nan")})
     assert history(run, run.run_id, "training/loss") == []
@@ -72,12 +72,12 @@ def test_the_loss_is_there_while_it_is_trained(project: Path, monkeypatch: pytes
     run.log_step(2, {"loss": 0.5})
     run.close("FINISHED")
     assert history(run, run.run_id, "training/loss") == [(0, 2.0), (1, 1.0), (2, 0.5)]
-    assert history(run, run.parent_id, "training/loss") == [], "a round's steps are no steps of the stream"
+    assert history(run, run.parent_id, "training/loss") == [], "training steps are logged to the round only"
     assert "training/held_out_loss" not in run.client.get_run(run.run_id).data.metrics
 
 
-def test_another_process_goes_on(project: Path) -> None:
-    """A second process finds the parent by the stream's name, and says nothing on the terminal."""
+def test_another_process_continues_the_stream(project: Path) -> None:
+    """A second process finds the parent run by the stream's name, and prints no notices."""
     first = opened(project, "two processes", 1)
     first.log_metrics({"skill/charts": 0.5})
     first.close("FINISHED")
@@ -94,7 +94,7 @@ def test_another_process_goes_on(project: Path) -> None:
     assert history(first, first.parent_id, "skill/charts") == [(1, 0.5), (2, 0.4)]
 
 
-def test_a_failed_round_is_marked_and_the_next_try_reopens_the_stream(project: Path) -> None:
+def test_failed_round_is_superseded_by_the_next_run(project: Path) -> None:
     failed = opened(project, "failing", 1)
     failed.log_metrics({"pool/before": 10})
     failed.close("FAILED")
@@ -111,14 +111,14 @@ def test_a_failed_round_is_marked_and_the_next_try_reopens_the_stream(project: P
     assert "(run 2)" in again.where
 
 
-def test_a_killed_process_leaves_no_run_running(project: Path) -> None:
+def test_run_of_a_killed_process_gets_the_status_killed(project: Path) -> None:
     killed = opened(project, "killed", 1)
     again = opened(project, "killed", 1)
     assert status(again, killed.run_id) == "KILLED"
     assert status(again, again.run_id) == "RUNNING"
 
 
-def test_streams_do_not_mix(project: Path) -> None:
+def test_streams_have_different_parents(project: Path) -> None:
     assert opened(project, "left", 1).parent_id != opened(project, "right", 1).parent_id
 
 
@@ -141,7 +141,7 @@ def test_params_tags_figures_tables_and_files(project: Path) -> None:
     assert stored[0].read_text() == "a,b\n1,x\n"
 
 
-def test_nothing_global_is_touched(project: Path) -> None:
+def test_global_state_of_mlflow_is_unchanged(project: Path) -> None:
     import mlflow
 
     opened(project, "quiet", 1).close("FINISHED")
@@ -149,8 +149,8 @@ def test_nothing_global_is_touched(project: Path) -> None:
     assert str(project) not in mlflow.get_tracking_uri()
 
 
-def test_a_given_store_is_used(project: Path, tmp_path: Path) -> None:
-    """Any URI; the default store's file is reused here, under another project folder."""
+def test_tracking_uri_selects_the_store(project: Path, tmp_path: Path) -> None:
+    """A round of another project folder is logged to the store of the given URI."""
     params = replace(PARAMS, tracking_uri=default_uri(project))
     run = open_round(params, tmp_path, "elsewhere", 1)
     assert isinstance(run, RoundRun)
@@ -158,7 +158,7 @@ def test_a_given_store_is_used(project: Path, tmp_path: Path) -> None:
     assert MlflowClient(default_uri(project)).get_run(run.run_id)
 
 
-def test_switched_off(tmp_path: Path) -> None:
+def test_disabled_run_does_nothing(tmp_path: Path) -> None:
     run = open_round(OFF, tmp_path, "s", 1)
     run.log_params({"a": 1})
     run.log_metrics({"a": 1})
@@ -171,12 +171,12 @@ def test_switched_off(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_off_takes_what_on_takes() -> None:
+def test_disabled_run_has_the_methods_of_a_run() -> None:
     methods = {name for name in vars(RoundRun) if name.startswith("log_")} | {"close"}
-    assert methods == {name for name in vars(SwitchedOff) if name.startswith("log_")} | {"close"}
+    assert methods == {name for name in vars(DisabledRun) if name.startswith("log_")} | {"close"}
 
 
-def test_off_does_not_import_mlflow() -> None:
+def test_disabled_tracking_does_not_import_mlflow() -> None:
     code = (
         "import sys; from pathlib import Path; from adapt_infinity.reporting.tracking import *\n"
         "off = TrackingParams(enabled=False, tracking_uri='', experiment='tests')\n"
@@ -222,23 +222,23 @@ def test_metric_names() -> None:
     ("name", "fit"),
     [("skill/VQA (zh)", "skill/VQA _zh_"), ("a//b", "a/_/b"), ("../x", "_/x"), ("/x", "_/x"), ("é:1", "é_1")],
 )
-def test_names_mlflow_takes(name: str, fit: str, project: Path) -> None:
+def test_names_are_fitted_to_mlflow(name: str, fit: str, project: Path) -> None:
     assert fit_name(name) == fit
     opened(project, "names", 1).log_metrics({name: 1.0})
 
 
-def test_two_names_that_become_one_are_refused() -> None:
+def test_names_that_become_equal_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"'a!' and 'a\?' are both 'a_'"):
         fit_names({"a!": 1, "a?": 2})
 
 
-def test_wrong_params_are_refused() -> None:
+def test_invalid_params_are_errors() -> None:
     with pytest.raises(ValueError, match=r"tracking\.experiment must not be blank"):
         replace(PARAMS, experiment=" ")
     with pytest.raises(ValueError, match=r"tracking\.tracking_uri must be a URI .* got 'mlruns'"):
         replace(PARAMS, tracking_uri="mlruns")
 
 
-def test_a_quote_in_the_streams_name_is_refused(tmp_path: Path) -> None:
+def test_quote_in_the_name_of_a_stream_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must not contain a quote"):
         open_round(PARAMS, tmp_path, "it's", 1)

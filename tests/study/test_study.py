@@ -1,4 +1,4 @@
-"""A study's grid, its statistics by hand, its ledger by hand, and the page that needs no other file."""
+"""A study's cells, statistics, costs, tables and page, checked against values computed by hand or by scipy."""
 
 import math
 import re
@@ -44,7 +44,7 @@ COST = Cost(
 
 
 def scores(x: list[float], y: list[float], base: float = 0.5) -> pd.DataFrame:
-    """R of two skills that two rounds bring, and one that none does."""
+    """A score matrix of two skills that arrive in rounds 1 and 2, and of one base skill."""
     rows = [
         (t, dataset, skill, 10, value)
         for t, (first, second) in enumerate(zip(x, y, strict=True))
@@ -58,7 +58,7 @@ def outcome(strategy: str, seed: int, last_x: float, last_y: float, method: str 
     return Outcome(Cell(strategy, method, seed), matrix, [COST, COST])
 
 
-def test_every_cell_once_and_seed_by_seed() -> None:
+def test_cells_are_unique_and_sorted_by_seed() -> None:
     grid = cells(["random", "score:el2n", "random@1.5"], ["finetune", "ewc"], [0, 1])
     assert len(grid) == len(set(grid)) == 12
     assert [cell.seed for cell in grid] == [0] * 6 + [1] * 6
@@ -79,26 +79,26 @@ def test_every_cell_once_and_seed_by_seed() -> None:
     [
         ([], "a study needs strategies"),
         (["random", "random"], "strategies lists random twice"),
-        (["ran dom"], r"a strategy is written name, name:argument, name\+variant, name@budget"),
+        (["ran dom"], r"a strategy must be name, name:argument, name\+variant or name@budget"),
         (["random@0"], "the budget of 'random@0' must be greater than 0"),
     ],
 )
-def test_a_grid_that_cannot_be(strategies: list[str], message: str) -> None:
+def test_invalid_grids_are_errors(strategies: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cells(strategies, ["finetune"], [0])
 
 
-def test_an_interval_by_hand() -> None:
+def test_interval_by_hand() -> None:
     """1, 2, 3: mean 2, standard error 1/√3, t(0.975, 2) = 4.303."""
     found = estimate([1.0, 2.0, 3.0])
     assert (found.mean, found.count) == (2, 3)
     assert found.half == pytest.approx(4.302653 / math.sqrt(3))
     assert math.isnan(estimate([5.0]).half)
-    with pytest.raises(ValueError, match="no mean of nothing"):
+    with pytest.raises(ValueError, match="needs at least one value"):
         estimate([])
 
 
-def test_a_paired_difference_is_scipys() -> None:
+def test_paired_difference_equals_scipy() -> None:
     ours, theirs = [0.5, 0.7, 0.9], [0.4, 0.65, 0.7]
     found = paired(ours, theirs)
     assert found.mean == pytest.approx(0.35 / 3)
@@ -109,7 +109,7 @@ def test_a_paired_difference_is_scipys() -> None:
 
 
 def test_holm_by_hand() -> None:
-    """0.01·3, 0.03·2, and 0.04·1 raised to the 0.06 before it; what was not tested does not count."""
+    """0.01·3, 0.03·2, and 0.04·1, raised to the 0.06 before it; NaN does not count."""
     assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
     assert holm([0.6, 0.9]) == [1.0, 1.0]
     adjusted = holm([0.01, float("nan"), 0.02])
@@ -117,7 +117,7 @@ def test_holm_by_hand() -> None:
     assert math.isnan(adjusted[1])
 
 
-def test_ranks_are_scipys_and_the_critical_difference_demsars() -> None:
+def test_ranks_equal_scipy_and_the_critical_difference_equals_demsar() -> None:
     """Demšar 2006, table 5: q(0.05) of 4 competitors is 2.569; over 14 blocks the critical difference is 1.25."""
     draw = np.random.default_rng(0)
     values = draw.random((14, 4)) + np.array([0, 0.3, 0.6, 0.9])
@@ -131,24 +131,24 @@ def test_ranks_are_scipys_and_the_critical_difference_demsars() -> None:
         ranked(["a", "b"], np.ones((5, 2)))
 
 
-def test_who_is_joined() -> None:
+def test_cliques_by_hand() -> None:
     assert cliques(np.array([1.0, 1.5, 2.2, 4.0]), 1.0) == [(0, 1), (1, 2)]
     assert cliques(np.array([1.0, 3.0]), 1.0) == []
 
 
-def test_the_pareto_front() -> None:
+def test_pareto_front_by_hand() -> None:
     assert pareto(np.array([1.0, 2.0, 3.0, 1.0]), np.array([0.3, 0.2, 0.5, 0.4])) == [3, 2]
 
 
-def test_a_cost_of_an_older_version_is_named() -> None:
+def test_incomplete_cost_json_is_an_error() -> None:
     facts = vars(COST)
     assert from_json({**facts, "more": 1}) == COST
-    with pytest.raises(ValueError, match=r"a cost\.json lacks evaluation_flops: it is of an older version"):
+    with pytest.raises(ValueError, match=r"a cost\.json lacks evaluation_flops; an older version wrote it"):
         from_json({name: value for name, value in facts.items() if name != "evaluation_flops"})
 
 
 def test_flops_by_hand() -> None:
-    """N = 100, an adapter of 10, 4 layers. A token that is trained on: 200 forward, 220 backward."""
+    """N = 100, a = 10, 4 layers. Per training token: 200 FLOPs forward, 220 backward."""
     size = ModelSize(layers=4, weights=100, adapter=10)
     assert training_flops(size, tokens=3, extra_tokens=2) == 3 * 420 + 2 * 200
     assert forward_flops(size, tokens=3) == 3 * 200
@@ -162,15 +162,15 @@ def test_flops_by_hand() -> None:
     assert reading_flops(size, rows, gradient) == probe_flops(size, gradient, 3, 2)
 
 
-def test_a_streams_cost() -> None:
+def test_costs_of_a_stream() -> None:
     found = total([COST, COST])
     assert (found["selection_seconds"], found["samples_probed"], found["total_flops"]) == (4.0, 20, 2e13)
-    assert (found["stored_samples"], found["added_parameters"]) == (100, 5), "these do not add up over rounds"
+    assert (found["stored_samples"], found["added_parameters"]) == (100, 5), "maxima, not sums"
     spent = stage_seconds({"features": 2.0, "pruning": 1.0, "training": 4.0, "benchmarks": 3.0, "intake": 9.0})
     assert spent == {"selection_seconds": 3.0, "training_seconds": 4.0, "evaluation_seconds": 3.0}
 
 
-def test_every_number_of_a_cell() -> None:
+def test_long_table_has_all_measures() -> None:
     table = long_table([outcome("random", 0, 0.6, 0.5)], PLAN).set_index(["view", "measure"])["value"]
     assert table["scores", "all skills"] == pytest.approx((0.6 + 0.5 + 0.5) / 3)
     assert table["scores", "stream skills"] == pytest.approx(0.55)
@@ -182,7 +182,7 @@ def test_every_number_of_a_cell() -> None:
     assert math.isnan(table["skill", "relative gain"])
 
 
-def test_relative_gain_takes_independent_runs_of_the_same_method_and_seed() -> None:
+def test_relative_gain_uses_independent_runs_of_the_same_method_and_seed() -> None:
     alone = Outcome(Cell("independent", "finetune", 0), scores([0.0, 0.8, 0.1], [0.0, 0.0, 0.5]))
     assert own_scores(alone.score_matrix, PLAN) == ({"a": 0.8, "b": 0.5}, {"x": 0.8, "y": 0.5})
     found = [alone, outcome("random", 0, 0.4, 0.5), outcome("random", 1, 0.4, 0.5)]
@@ -193,10 +193,10 @@ def test_relative_gain_takes_independent_runs_of_the_same_method_and_seed() -> N
     assert gains["undefined"]["random", 1] == "no independent runs to compare with"
 
 
-def test_zero_shot_is_row_0() -> None:
-    made = zero_shot(Cell("zero_shot", "finetune", 0), scores([0.3], [0.1]), 2)
-    assert made.score_matrix.query("skill == 'x'")["score"].tolist() == [0.3, 0.3, 0.3]
-    assert curves([made], PLAN)["value"].tolist() == pytest.approx([0.3, 0.2])
+def test_zero_shot_repeats_round_0() -> None:
+    repeated = zero_shot(Cell("zero_shot", "finetune", 0), scores([0.3], [0.1]), 2)
+    assert repeated.score_matrix.query("skill == 'x'")["score"].tolist() == [0.3, 0.3, 0.3]
+    assert curves([repeated], PLAN)["value"].tolist() == pytest.approx([0.3, 0.2])
 
 
 def test_means_and_differences_over_seeds() -> None:
@@ -210,29 +210,31 @@ def test_means_and_differences_over_seeds() -> None:
     assert means["mean"]["random", "last score", "x"] == pytest.approx(0.41)
     assert means["half"]["random", "last score", "x"] == pytest.approx(4.302653 * 0.01 / math.sqrt(3))
     assert means["undefined"]["random", "skill", "relative gain"] == "no independent runs to compare with"
-    apart = tables.differences(table, "random").set_index(["strategy", "view", "measure"])
-    assert apart["mean"]["adapt_inf", "last score", "x"] == pytest.approx(0.1)
-    assert apart["mean"]["sequential", "last score", "x"] == pytest.approx(-0.2)
-    assert "cost" not in set(apart.index.get_level_values("view"))
+    differences = tables.differences(table, "random").set_index(["strategy", "view", "measure"])
+    assert differences["mean"]["adapt_inf", "last score", "x"] == pytest.approx(0.1)
+    assert differences["mean"]["sequential", "last score", "x"] == pytest.approx(-0.2)
+    assert "cost" not in set(differences.index.get_level_values("view"))
     assert tables.skill_ranks(table, "finetune").names == ["random", "adapt_inf", "sequential"]
-    with pytest.raises(ValueError, match="no strategy 'oasis' to compare with; the study has random, adapt_inf"):
+    with pytest.raises(ValueError, match="no strategy 'oasis' to compare with; it has random, adapt_inf"):
         tables.differences(table, "oasis")
 
 
-def test_methods_are_compared_under_the_same_strategy() -> None:
+def test_methods_are_compared_with_the_same_strategy() -> None:
     last = {("random", "finetune"): 0.4, ("random", "ewc"): 0.45, ("c", "finetune"): 0.6, ("c", "ewc"): 0.5}
     found = [outcome(*key[:1], seed, x, 0.5, key[1]) for key, x in last.items() for seed in range(2)]
     table = long_table(found, PLAN)
-    apart = tables.differences(table, "finetune", of="method").set_index(["method", "strategy", "view", "measure"])
-    assert apart["mean"]["ewc", "random", "last score", "x"] == pytest.approx(0.05)
-    assert apart["mean"]["ewc", "c", "last score", "x"] == pytest.approx(-0.1)
-    assert (apart["seeds"] == 2).all()
-    with pytest.raises(ValueError, match="there is no method 'mas' to compare with; the study has finetune, ewc"):
+    differences = tables.differences(table, "finetune", of="method").set_index(
+        ["method", "strategy", "view", "measure"]
+    )
+    assert differences["mean"]["ewc", "random", "last score", "x"] == pytest.approx(0.05)
+    assert differences["mean"]["ewc", "c", "last score", "x"] == pytest.approx(-0.1)
+    assert (differences["seeds"] == 2).all()
+    with pytest.raises(ValueError, match="no method 'mas' to compare with; it has finetune, ewc"):
         tables.differences(table, "mas", of="method")
 
 
-def test_the_budget_that_costs_the_same() -> None:
-    """Choosing takes 4 TFLOP a round and training 6; who reads nothing trains on 1 + 4/6 times as many for that."""
+def test_budget_of_equal_cost_by_hand() -> None:
+    """Per round, selection takes 4 TFLOP and training 6, so random selection could train on 1 + 4/6 times as many."""
     free = replace(COST, selection_flops=0.0)
     found = [
         outcome("adapt_inf", 0, 0.5, 0.5),
@@ -242,15 +244,15 @@ def test_the_budget_that_costs_the_same() -> None:
     assert table["as much as"].to_dict() == {"adapt_inf": "random@1.67", "random": ""}
 
 
-def test_points_and_percents() -> None:
+def test_means_are_formatted_in_points_or_percent() -> None:
     row = {"view": "scores", "measure": "all skills", "mean": 0.123, "half": 0.01, "undefined": ""}
-    assert tables.shown(row) == "12.3 ± 1.0"
-    assert tables.shown({**row, "half": float("nan")}, sign=True) == "+12.3"
-    assert tables.shown({**row, "measure": "forgetting rate", "mean": 7.0, "half": 0.5}) == "7.0 ± 0.5"
-    assert tables.shown({**row, "undefined": "why"}) == "undefined"
+    assert tables.format_mean(row) == "12.3 ± 1.0"
+    assert tables.format_mean({**row, "half": float("nan")}, sign=True) == "+12.3"
+    assert tables.format_mean({**row, "measure": "forgetting rate", "mean": 7.0, "half": 0.5}) == "7.0 ± 0.5"
+    assert tables.format_mean({**row, "undefined": "why"}) == "undefined"
 
 
-def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
+def test_html_page_needs_no_other_file(tmp_path: Path) -> None:
     found = [outcome(name, seed, 0.4 + 0.01 * seed, 0.5) for name in ("random", "a_b", "c") for seed in (0, 1)]
     facts = {
         "command": "kedro study --params a<b",
@@ -267,25 +269,31 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     assert "a&lt;b" in html
     assert html.count("data:image/png;base64") == 4, "cost, forgetting, skills, ranks"
     text = (tmp_path / "study/study.md").read_text()
-    for word in ("2026-01-02", "torch 2", "Differences from random", "1/n sum_j R[T,j]", "What is undefined, and why"):
+    for word in (
+        "2026-01-02",
+        "torch 2",
+        "Differences from random",
+        "1/n sum_j R[T,j]",
+        "Undefined values and reasons",
+    ):
         assert word in text
     assert "Differences from finetune" not in text
     long = pd.read_csv(tmp_path / "study/table.csv")
     assert set(long["strategy"]) == {"random", "a_b", "c"}
 
 
-def test_the_page_compares_methods_where_there_are_several(tmp_path: Path) -> None:
+def test_page_compares_methods_of_a_single_strategy(tmp_path: Path) -> None:
     found = [outcome("random", seed, 0.4, 0.5, method) for method in ("finetune", "ewc") for seed in (0, 1)]
     facts = {"command": "", "date": "", "versions": {}, "cells": 4, "missing": 0}
     page.write(tmp_path, found, PLAN, "random", facts)
     text = (tmp_path / "study.md").read_text()
     assert "Differences from finetune" in text
-    assert "Differences from random" not in text, "there is nothing beside it"
+    assert "Differences from random" not in text, "there is only one strategy"
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["cost.png", "forgetting.png", "skills.png"]
     assert "| random | ewc | all skills | +0.0 ± 0.0 | 1.000 | 1.000 | 2 |" in text
 
 
-def test_methods_stand_side_by_side_where_there_is_one_strategy() -> None:
+def test_figures_compare_methods_of_a_single_strategy() -> None:
     found = [outcome("sequential", seed, 0.4, 0.5, method) for method in ("finetune", "ewc") for seed in (0, 1)]
     summary = tables.summary(long_table(found, PLAN))
     (rows,) = skill_map(summary, "sequential").axes
@@ -297,9 +305,9 @@ def test_methods_stand_side_by_side_where_there_is_one_strategy() -> None:
     assert [axes.get_title() for axes in forgetting_lines(curves(several, PLAN)).axes] == ["finetune", "ewc"]
 
 
-def test_the_rank_figure_names_everyone() -> None:
+def test_rank_figure_has_all_names() -> None:
     from adapt_infinity.study.figures import rank_line
 
     figure = rank_line(Ranks(["a", "b", "c"], np.array([1.2, 2.0, 2.8]), 10, 0.01, 0.9), "finetune")
-    said = " ".join(text.get_text() for text in figure.axes[0].texts)
-    assert all(word in said for word in ("a (1.20)", "b (2.00)", "c (2.80)", "critical difference 0.90"))
+    words = " ".join(text.get_text() for text in figure.axes[0].texts)
+    assert all(word in words for word in ("a (1.20)", "b (2.00)", "c (2.80)", "critical difference 0.90"))

@@ -1,4 +1,14 @@
-"""Commands of this project, beside Kedro's own."""
+"""The commands that this project adds to Kedro's, one file per command.
+
+- `lifelong`: run several rounds of a stream
+- `study`: run and compare strategies and training methods
+- `pool`: show, compare, restore and verify pools
+- `export`: write samples in the format of another tool
+- `data`: list the datasets of a stream and how to get them
+
+Files that start with `_` hold what commands share: `_rounds` (running rounds), `_cells` (running a study's cells) and
+`_stream` (loading finished rounds, printing tables). Torch and MLflow are imported inside the functions that need them.
+"""
 
 import click
 

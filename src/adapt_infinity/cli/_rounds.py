@@ -1,4 +1,4 @@
-"""Running rounds of a stream one after another, each in a Kedro session of its own: for `lifelong` and `study`."""
+"""Running rounds of a stream one after another, each in its own Kedro session; used by `lifelong` and `study`."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,8 +10,8 @@ from adapt_infinity.manifest import manifest_path, read_manifest
 from adapt_infinity.parameters import parameters_hash
 
 
-class MadeOtherwiseError(ValueError):
-    """A round is complete, and was made with other parameters or by another strategy."""
+class OtherParametersError(ValueError):
+    """A round is complete, but was run with other parameters or another strategy."""
 
 
 def run_rounds(
@@ -21,32 +21,33 @@ def run_rounds(
     params: Mapping[str, Any],
     rounds: range,
     again: bool = False,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> None:
-    """Run what of these rounds is not complete; `params` name stream and seed, as `--params` would.
+    """Run the rounds that are not complete. `params` are as for `--params`, and contain `stream` and `seed`.
 
-    A strategy's presets go under them. `MadeOtherwiseError` for a complete round of other parameters, unless `again`.
+    They override the presets of the strategy. A complete round is skipped, with a message to `report`, or run once more
+    if `again`. OtherParametersError if it was run with other parameters or another strategy (and not `again`).
     """
     from adapt_infinity.session import open_session
 
     given = strategies.merged(strategies.presets(strategy), params)
     pipeline, stream = strategies.pipeline_name(strategy), str(given["stream"])
     for round in rounds:
-        asked = {**given, "round": round}
+        round_params = {**given, "round": round}
         finished = read_manifest(manifest_path(project, stream, round))
         if finished is not None and not again:
-            now = parameters_hash(open_session(project, env, asked).load_context().config_loader["parameters"])
+            now = parameters_hash(open_session(project, env, round_params).load_context().config_loader["parameters"])
             if (finished.parameters_hash, finished.pipeline) != (now, pipeline):
-                raise MadeOtherwiseError(
-                    f"round {round} of {stream} is complete, but was made with other parameters or another strategy"
+                raise OtherParametersError(
+                    f"round {round} of {stream} is complete, but was run with other parameters or another strategy"
                 )
-            say(f"round {round} of {stream} is complete")
+            report(f"round {round} of {stream} is complete")
             continue
-        with open_session(project, env, asked) as session:
+        with open_session(project, env, round_params) as session:
             session.run(pipeline_names=[pipeline])
 
 
 def default_stream(name: str, strategy: str, seed: int) -> str:
-    """The stream's own name; another strategy or seed makes another stream, with files of its own."""
-    words = re.sub(r"[^\w.]", "_", strategy)
-    return name + (f"-{words}" if strategy != "adapt_inf" else "") + (f"-seed{seed}" if seed else "")
+    """The name of a stream for a strategy and a seed: `name` itself for adapt_inf and seed 0, else a longer one."""
+    suffix = re.sub(r"[^\w.]", "_", strategy)
+    return name + (f"-{suffix}" if strategy != "adapt_inf" else "") + (f"-seed{seed}" if seed else "")

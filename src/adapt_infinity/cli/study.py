@@ -1,4 +1,4 @@
-"""`kedro study`: strategies and methods side by side over seeds; one table, its figures, one page."""
+"""`kedro study`: run and compare strategies and methods over several seeds; writes a table, figures and a page."""
 
 import importlib.metadata
 import re
@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -17,23 +16,23 @@ from adapt_infinity.kedro_internals import split_params
 from adapt_infinity.study.grid import ZERO_SHOT, Cell, cells
 
 if TYPE_CHECKING:
-    from adapt_infinity.cli._cells import Work
+    from adapt_infinity.cli._cells import StudySettings
 
-NEXT_KEY = re.compile(r",(?=\s*[\w.]+\s*=)")  # so that commas within a list or a mapping stay
+NEXT_KEY = re.compile(r",(?=\s*[\w.]+\s*=)")  # a comma before `key=`, not one inside a list or a mapping
 
 
 def _variants(context: click.Context, option: click.Parameter, given: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Parameters by variant, each written NAME:PARAMS. Unlike those of `--params` they may be lists and mappings."""
-    found = {}
-    for words in given:
-        name, _, params = words.partition(":")
+    """Parse NAME:PARAMS of each --variant. Unlike those of --params, the values may be lists and mappings."""
+    variants = {}
+    for text in given:
+        name, _, params = text.partition(":")
         if not re.fullmatch("[a-z_0-9]+", name) or not re.match(r"[\w.]+\s*=", params):
-            raise click.BadParameter(f"a variant is written name:a.b=c,d.e=f, got {words!r}", context, option)
-        if name in found:
+            raise click.BadParameter(f"a variant must have the form name:a.b=c,d.e=f, got {text!r}", context, option)
+        if name in variants:
             raise click.BadParameter(f"variant {name!r} is given twice", context, option)
         parameters = OmegaConf.to_container(OmegaConf.from_dotlist(NEXT_KEY.split(params)))
-        found[name] = cast(dict[str, Any], parameters)
-    return found
+        variants[name] = cast(dict[str, Any], parameters)
+    return variants
 
 
 @click.command()
@@ -43,15 +42,20 @@ def _variants(context: click.Context, option: click.Parameter, given: Sequence[s
     show_default=True,
     help="name, name:arg, name+variant, name@1.5",
 )
-@click.option("--methods", default="finetune", show_default=True, help="Files in training/methods.")
-@click.option("--seeds", default="0,1,2", show_default=True, help="A cell for each.")
-@click.option("--last", default=0, help="The last round; default: that of the last arrival.")
-@click.option("--name", default="study", show_default=True, help="Of the study, and of its streams' folders.")
-@click.option("--against", default="random", show_default=True, help="The strategy that others are compared with.")
-@click.option("--workers", default=2, show_default=True, help="Cells at a time; one thread and one GPU each.")
+@click.option("--methods", default="finetune", show_default=True, help="Training methods: files in training/methods.")
+@click.option("--seeds", default="0,1,2", show_default=True, help="Seeds; each gives one cell per strategy and method.")
+@click.option("--last", default=0, help="The last round; default: the round of the last arrival.")
+@click.option("--name", default="study", show_default=True, help="Name of the study, and prefix of its streams.")
+@click.option("--against", default="random", show_default=True, help="The strategy with which the others are compared.")
+@click.option(
+    "--workers",
+    default=2,
+    show_default=True,
+    help="Cells that run in parallel; one thread, one GPU each.",
+)
 @click.option("--params", default="", callback=split_params, help="Further parameters, as for `kedro run`.")
-@click.option("--variant", multiple=True, callback=_variants, help="NAME:PARAMS; what strategy+NAME sets. Repeatable.")
-@click.option("--table", is_flag=True, help="Run nothing; make the page of what is there.")
+@click.option("--variant", multiple=True, callback=_variants, help="NAME:PARAMS of strategy+NAME; repeatable.")
+@click.option("--table", is_flag=True, help="Run nothing; write the page of the complete cells.")
 @env_option
 def study(
     strategies: str,
@@ -66,23 +70,21 @@ def study(
     table: bool,
     env: str | None,
 ) -> None:
-    """Run every STRATEGY with every METHOD and SEED over the stream, and compare them.
+    """Run every strategy with every method and seed over the stream, and compare them.
 
-    Resumable: complete rounds are not run again. Results are in data/studies/<name>/.
+    Complete rounds are not run again, so a stopped study can be continued. Results are in data/studies/<name>/.
     """
-    from kedro.utils import find_kedro_project
-
-    from adapt_infinity.cli._cells import Work, outcome
+    from adapt_infinity.cli._cells import StudySettings, load_outcome
+    from adapt_infinity.cli._stream import current_project
     from adapt_infinity.manifest import planned_rounds
     from adapt_infinity.reporting.tracking import TrackingParams, open_study
     from adapt_infinity.session import open_session
     from adapt_infinity.study import page
     from adapt_infinity.study.results import Plan
 
-    project = find_kedro_project(Path.cwd())
-    assert project is not None, "kedro offers this command inside a project only"
+    project = current_project()
     try:
-        grid = cells(_listed(strategies), _listed(methods), [int(seed) for seed in _listed(seeds)])
+        grid = cells(_split(strategies), _split(methods), [int(seed) for seed in _split(seeds)])
         check_names(grid, variant)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
@@ -91,7 +93,7 @@ def study(
     _, sources = session.sources()
     arriving = [source["name"] for source in sources if source.get("train")]
     plan = Plan(
-        datasets={source: place for place, source in enumerate(arriving, start=1)},
+        datasets={source: round for round, source in enumerate(arriving, start=1)},
         skills=planned_rounds(sources),
         rare=[skill for source in sources for skill in source.get("rare") or []],
         last=last or len(arriving),
@@ -100,11 +102,12 @@ def study(
     run = open_study(TrackingParams(**declared["tracking"]), project, name)
     given = {**params, "tracking": {**params.get("tracking", {}), "parent": run.run_id}}
     folder = project / "data/studies" / name
-    work = Work(project, env, name, plan.last, given, variant, declared["subset"]["budget"], folder / "logs")
-    failed = {} if table else _run(work, grid, workers)
-    outcomes = [found for cell in grid if (found := outcome(work, cell)) is not None]
+    budget = declared["subset"]["budget"]
+    settings = StudySettings(project, env, name, plan.last, given, variant, budget, folder / "logs")
+    failed = {} if table else _run(settings, grid, workers)
+    outcomes = [outcome for cell in grid if (outcome := load_outcome(settings, cell)) is not None]
     if not outcomes:
-        raise click.ClickException(f"no cell of study {name!r} is complete; see {work.log}")
+        raise click.ClickException(f"no cell of study {name!r} is complete; see {settings.log}")
     command = " ".join(["kedro", *sys.argv[1:]])
     versions = {package: importlib.metadata.version(package) for package in ("adapt-infinity", "torch", "transformers")}
     facts: dict[str, Any] = {
@@ -114,38 +117,37 @@ def study(
         "cells": len(grid),
         "missing": len(grid) - len(outcomes),
     }
-    made = page.write(folder, outcomes, plan, against, facts)
-    run.log(made)
+    run.log(page.write(folder, outcomes, plan, against, facts))
     click.echo(f"{len(outcomes)} of {len(grid)} cells; {folder.relative_to(project)}/study.md, study.html, table.csv")
     if failed:
-        lines = [f"{stream}: {wrong}" for stream, wrong in failed.items()]
-        raise click.ClickException(f"{len(failed)} cells failed; their logs are in {work.log}:\n" + "\n".join(lines))
+        lines = [f"{stream}: {error}" for stream, error in failed.items()]
+        raise click.ClickException(f"{len(failed)} cells failed; logs are in {settings.log}:\n" + "\n".join(lines))
 
 
-def _run(work: "Work", grid: Sequence[Cell], workers: int) -> dict[str, str]:
-    """Run what is missing, say so as cells end, and return what went wrong, by stream."""
+def _run(settings: "StudySettings", grid: Sequence[Cell], workers: int) -> dict[str, str]:
+    """Run the missing rounds, print a line for each cell that ends, and return the error messages by stream."""
     from adapt_infinity.cli._cells import WorkerLostError, run_cells
 
-    begun, failed = time.perf_counter(), {}
+    started, failed = time.perf_counter(), {}
     try:
-        for number, (cell, seconds, wrong) in enumerate(run_cells(work, grid, workers), start=1):
-            spent, stream = time.perf_counter() - begun, cell.stream(work.study)
+        for number, (cell, seconds, error) in enumerate(run_cells(settings, grid, workers), start=1):
+            spent, stream = time.perf_counter() - started, cell.stream(settings.study)
             left = spent / number * (len(grid) - number)
-            told = f"failed: {wrong}" if wrong else f"{seconds:.0f} s"
-            click.echo(f"{number}/{len(grid)} {stream}: {told}; {spent / 60:.0f} min, {left / 60:.0f} to go")
-            if wrong:
-                failed[stream] = wrong
-    except WorkerLostError as error:
-        raise click.ClickException(str(error)) from error
+            result = f"failed: {error}" if error else f"{seconds:.0f} s"
+            click.echo(f"{number}/{len(grid)} {stream}: {result}; {spent / 60:.0f} min, {left / 60:.0f} min left")
+            if error:
+                failed[stream] = error
+    except WorkerLostError as lost:
+        raise click.ClickException(str(lost)) from lost
     return failed
 
 
-def _listed(words: str) -> list[str]:
-    return [word.strip() for word in words.split(",") if word.strip()]
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def check_names(grid: Sequence[Cell], variants: Collection[str] = ()) -> None:
-    """`ValueError` for a strategy, method or variant that is none, before anything runs."""
+    """Check that the strategies, methods and variants of all cells exist; ValueError otherwise."""
     from adapt_infinity import strategies
     from adapt_infinity.training import methods
 

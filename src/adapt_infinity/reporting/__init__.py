@@ -1,7 +1,8 @@
-"""Reporting: what a finished round shows to a person.
+"""Reporting: the results of a finished round, for people.
 
-table.py     the closing table on the terminal
-metrics.py   names and values of a round's metrics
-tracking.py  rounds as MLflow runs
-figures/     figures of a round
+- `results`: the list of a round's figures and tables, and the functions that draw the figures from the catalog
+- `table`: the closing table on the terminal, also as Markdown
+- `metrics`: names and values of a round's metrics
+- `tracking`: rounds as MLflow runs
+- `figures/`: figures of a round
 """

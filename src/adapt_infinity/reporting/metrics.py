@@ -1,4 +1,4 @@
-"""What a round's numbers are called where runs are compared: metric names, made fit for MLflow, which is not needed."""
+"""Names and values of a round's metrics, with names that MLflow allows; MLflow itself is not imported."""
 
 import math
 import re
@@ -12,11 +12,11 @@ from adapt_infinity.intake.overlap import KINDS
 from adapt_infinity.reporting.table import RoundSummary, expert_table
 
 Value = TypeVar("Value")
-NAME_LENGTH = 250
+NAME_LENGTH = 250  # characters that MLflow allows
 
 
 def round_metrics(summary: RoundSummary) -> dict[str, float]:
-    """A round's numbers under their metric names; what is undefined or was not measured has none."""
+    """The metrics of a round, by name. Values that are undefined or were not measured are left out."""
     scores, skills = as_matrix(summary.score_matrix[summary.score_matrix["round"] <= summary.round], "skill")
     metrics = {
         f"skill/{skill}": float(score) for skill, score in zip(skills, scores[-1], strict=True) if math.isfinite(score)
@@ -48,26 +48,26 @@ def round_metrics(summary: RoundSummary) -> dict[str, float]:
 
 
 def undefined_tags(measures: pd.DataFrame) -> dict[str, str]:
-    """Why a measure has no metric: undefined/<view>/<measure> = the reason."""
+    """The reasons why measures have no metric: undefined/<view>/<measure> → reason."""
     missing = measures[measures["undefined"] != ""].to_dict("records")
     return {_measure("undefined", row["view"], row["measure"]): row["undefined"] for row in missing}
 
 
 def fit_name(name: str) -> str:
-    """`name` as MLflow allows it: letters, digits, "_", "-", ".", " ", and "/" between parts."""
+    """`name` with all characters replaced that MLflow does not allow; it allows letters, digits and "_-. /"."""
     parts = re.sub(r"[^\w./ \-]", "_", name).split("/")
     return "/".join(part if part.strip(". ") else "_" for part in parts)[:NAME_LENGTH]
 
 
 def fit_names(values: Mapping[str, Value]) -> dict[str, Value]:
-    """The same values under fit names; `ValueError` when two names become one."""
+    """The same values with names that MLflow allows; ValueError if two names become equal."""
     fitted: dict[str, Value] = {}
-    owner: dict[str, str] = {}
+    originals: dict[str, str] = {}
     for name, value in values.items():
         fit = fit_name(name)
         if fit in fitted:
-            raise ValueError(f"{owner[fit]!r} and {name!r} are both {fit!r} in MLflow: rename one")
-        fitted[fit], owner[fit] = value, name
+            raise ValueError(f"{originals[fit]!r} and {name!r} are both {fit!r} in MLflow; rename one of them")
+        fitted[fit], originals[fit] = value, name
     return fitted
 
 

@@ -1,8 +1,8 @@
-"""The figures and tables that a finished round shows. Everything that lists them follows this file.
+"""The figures and tables of a finished round. All other lists of them are derived from this file.
 
-The pipelines draw every figure here, MLflow and the closing hook take both, and a test holds that the catalog has each
-of them in its stage's layer. Adding a figure means a function here or in `figures/`, its line in `FIGURES`, and its
-catalog entry.
+The pipelines draw all figures of `FIGURES`, the hooks log figures and tables to MLflow, and a test checks that each has
+a catalog entry in the layer of its stage. To add a figure, write a function here or in `figures/`, a line in `FIGURES`
+and a catalog entry.
 """
 
 from collections.abc import Callable

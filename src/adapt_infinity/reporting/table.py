@@ -1,6 +1,6 @@
-"""What a finished round leaves on the terminal: what was gained, chosen and why, dropped and spent.
+"""The closing table of a round on the terminal: scores, measures, selector experts, sizes, costs and file locations.
 
-Fits in 80 columns and says nothing by colour alone. The same tables come as Markdown.
+It fits in 80 columns and uses no colours. The same tables are available as Markdown.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -16,47 +16,47 @@ from rich.text import Text
 
 from adapt_infinity.benchmarks.measures import FORMULAS, as_matrix
 
-_SHOWN = 3  # clusters named per expert
+_SHOWN = 3  # number of clusters shown per expert
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundSummary:
-    """A round as plain tables; the defaults are those of round 0, which neither probes nor trains."""
+    """The results of a round as tables and numbers. The defaults fit round 0, which has no probe and no training."""
 
     stream: str
     round: int
-    score_matrix: pd.DataFrame  # may reach beyond `round`: what came later is left out
-    measures: pd.DataFrame  # of `measures.measure`, after this round
-    own_skills: Mapping[str, int]  # first round that trains a skill
+    score_matrix: pd.DataFrame  # later rounds than `round` are ignored
+    measures: pd.DataFrame  # the result of `benchmarks.measures.measure` after this round
+    own_skills: Mapping[str, int]  # skill → the first round that trains it
     rare_skills: frozenset[str] = frozenset()
     subset: pd.DataFrame | None = None
     cluster_experts: pd.DataFrame | None = None
-    arrived: int = 0  # samples of the round's source that passed
-    repairs: Mapping[str, int] = field(default_factory=dict)  # what was mended: samples
-    rejects: Mapping[str, int] = field(default_factory=dict)  # reason: records set aside
-    overlaps: Mapping[str, int] = field(default_factory=dict)  # "scope: kind" of `overlap.py`: samples
-    pool_before: int = 0  # samples, the arrivals included
+    arrived: int = 0  # accepted samples of the round's source
+    repairs: Mapping[str, int] = field(default_factory=dict)  # kind of repair → samples
+    rejects: Mapping[str, int] = field(default_factory=dict)  # reason → rejected records
+    overlaps: Mapping[str, int] = field(default_factory=dict)  # "scope: kind" of `intake/overlap.py` → samples
+    pool_before: int = 0  # samples, including the arrivals
     pool_after: int = 0
     samples_probed: int = 0
     routing: Mapping[str, float] = field(default_factory=dict)  # of `benchmarks.routing.measure_routing`
-    seconds: Mapping[str, float] = field(default_factory=dict)  # stage: wall seconds, in order
-    peak_memory_gb: float | None = None  # None: not measured
-    artefacts: str = ""  # where the round's files are
-    tracking: str = ""  # where its MLflow run is, or why there is none
+    seconds: Mapping[str, float] = field(default_factory=dict)  # stage → wall-clock seconds, in order
+    peak_memory_gb: float | None = None  # GiB; None if it was not measured
+    artefacts: str = ""  # the folder of the round's files
+    tracking: str = ""  # the round's MLflow run, or why there is none
 
     @property
     def chosen(self) -> int:
-        """Samples trained on."""
+        """The number of selected samples."""
         return 0 if self.subset is None else int(self.subset["selected"].sum())
 
 
 def skill_table(summary: RoundSummary) -> pd.DataFrame:
-    """Per skill, in the order of training: skill, rare, own, zero_shot, before, now, change.
+    """One row per skill, in the order of training; columns skill, rare, own, zero_shot, before, now, change.
 
-    `own` is None for a skill that no arrival trains, a score None where the skill was not graded.
+    `own` is the first round that trains the skill, or None. A score is None if the skill was not graded.
     """
-    so_far = summary.score_matrix[summary.score_matrix["round"] <= summary.round]
-    scores, skills = as_matrix(so_far, "skill")
+    past = summary.score_matrix[summary.score_matrix["round"] <= summary.round]
+    scores, skills = as_matrix(past, "skill")
     last = len(scores) - 1
     rows = []
     for j, skill in enumerate(skills):
@@ -71,7 +71,7 @@ def skill_table(summary: RoundSummary) -> pd.DataFrame:
 
 
 def expert_table(summary: RoundSummary) -> pd.DataFrame:
-    """Per expert that won a cluster: expert, clusters, samples, where (the largest, with main source)."""
+    """One row per expert that was chosen for a cluster; columns expert, clusters, samples, where (largest clusters)."""
     columns = ["expert", "clusters", "samples", "where"]
     if summary.cluster_experts is None or summary.subset is None:
         return pd.DataFrame(columns=columns)
@@ -90,7 +90,7 @@ def expert_table(summary: RoundSummary) -> pd.DataFrame:
 
 
 def closing_table(summary: RoundSummary) -> Group:
-    """Everything at once, for `rich.console.Console.print`."""
+    """All tables of the round, to print with `rich.console.Console`."""
     parts: list[Text | Table] = [
         Text(f"{summary.stream}, {_round_name(summary.round)}", style="bold"),
         _table("Scores", *_skill_cells(summary)),
@@ -108,7 +108,7 @@ def closing_table(summary: RoundSummary) -> Group:
 
 
 def summary_markdown(summary: RoundSummary) -> str:
-    """The same as Markdown, for a README."""
+    """All tables of the round as Markdown."""
     parts = [
         f"### {summary.stream}, {_round_name(summary.round)}",
         _markdown(*_skill_cells(summary)),
@@ -141,16 +141,16 @@ def _skill_cells(summary: RoundSummary) -> Cells:
 
 
 def _measure_cells(measures: pd.DataFrame) -> Cells:
-    """A row per measure, a column per view; n in brackets."""
+    """One row per measure, one column per view; the number of averaged values is in brackets."""
     views = list(dict.fromkeys(measures["view"]))
     header = ["measure", *(view.removesuffix(" skill") for view in views), "formula"]
-    cells = {(row["measure"], row["view"]): _measured(row) for row in measures.to_dict("records")}
+    cells = {(row["measure"], row["view"]): _format_measure(row) for row in measures.to_dict("records")}
     names = dict.fromkeys(measures["measure"])
     return header, [[name, *(cells[name, view] for view in views), FORMULAS[name][1]] for name in names]
 
 
 def _notes(measures: pd.DataFrame) -> list[str]:
-    """How to read the measures, and why some are undefined: a line per reason."""
+    """How to read the measures, and one line per reason why measures are undefined."""
     lines = ["In brackets: n. T: the last round. F: 1 per dataset, own(j) per skill. Gain and rate in percent."]
     missing = measures[measures["undefined"] != ""]
     for reason, part in missing.groupby("undefined", sort=False):
@@ -168,16 +168,16 @@ def _expert_cells(summary: RoundSummary) -> Cells:
 
 
 def _facts(summary: RoundSummary) -> list[tuple[str, str]]:
-    """Sizes, rejects, cost and places: name and value."""
+    """Names and values of sizes, rejected records, costs and file locations."""
     pruned = summary.pool_before - summary.pool_after
     seconds = ", ".join(f"{stage} {taken:.1f}" for stage, taken in summary.seconds.items())
     memory = summary.peak_memory_gb
     return [
         ("pool", f"{summary.pool_before:,} -> {summary.pool_after:,} samples ({pruned:,} pruned)"),
         ("subset", f"{summary.chosen:,} samples trained on, {summary.samples_probed:,} probed"),
-        ("arrived", f"{summary.arrived:,} samples" + _listed("; mended: ", summary.repairs)),
-        ("rejected records", f"{sum(summary.rejects.values()):,}" + _listed(": ", summary.rejects)),
-        ("seen before", _listed("", summary.overlaps) or "none"),
+        ("arrived", f"{summary.arrived:,} samples" + _format_counts("; repaired: ", summary.repairs)),
+        ("rejected records", f"{sum(summary.rejects.values()):,}" + _format_counts(": ", summary.rejects)),
+        ("seen before", _format_counts("", summary.overlaps) or "none"),
         *_routing(summary.routing),
         ("seconds", f"{sum(summary.seconds.values()):.1f}" + (f": {seconds}" if seconds else "")),
         ("peak memory", "not measured" if memory is None else f"{memory:.2f} GB"),
@@ -189,17 +189,17 @@ def _facts(summary: RoundSummary) -> list[tuple[str, str]]:
 def _routing(routing: Mapping[str, float]) -> list[tuple[str, str]]:
     if not routing:
         return []
-    told = "{accuracy:.1%} of the items found their task's expert; score {score:.3f}, by an oracle {oracle_score:.3f}"
-    return [("routing", told.format(**routing))]
+    text = "{accuracy:.1%} of items routed to their task's expert; score {score:.3f}, with an oracle {oracle_score:.3f}"
+    return [("routing", text.format(**routing))]
 
 
-def _listed(opening: str, counts: Mapping[str, int]) -> str:
-    """What was counted, with its counts; "" where there is nothing."""
-    return opening + ", ".join(f"{name} {count:,}" for name, count in counts.items()) if counts else ""
+def _format_counts(prefix: str, counts: Mapping[str, int]) -> str:
+    """Names and counts as text after `prefix`; "" if there are none."""
+    return prefix + ", ".join(f"{name} {count:,}" for name, count in counts.items()) if counts else ""
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """First column to the left, numbers to the right, a last column of prose to the left."""
+    """A table with numbers aligned right, and the first column and columns of text aligned left."""
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
     for i, name in enumerate(header):
         prose = i == 0 or name == "formula" or name.startswith("where")
@@ -219,12 +219,12 @@ def _known(score: float) -> float | None:
     return None if np.isnan(score) else float(score)
 
 
-def _score(value: float | None, form: str = ".2f") -> str:
-    return "-" if value is None else f"{round(value, 2) + 0.0:{form}}"  # + 0.0: no minus before a zero
+def _score(value: float | None, style: str = ".2f") -> str:
+    return "-" if value is None else f"{round(value, 2) + 0.0:{style}}"  # + 0.0 turns -0.0 into 0.0
 
 
-def _measured(row: Mapping[Hashable, Any]) -> str:
-    """Its value with n in brackets; a decimal for what is in percent, three for the others."""
+def _format_measure(row: Mapping[Hashable, Any]) -> str:
+    """The value of a measure and n in brackets; one decimal for percentages, otherwise three."""
     if row["undefined"]:
         return "undefined"
     digits = 1 if row["formula"].startswith("100") else 3

@@ -1,10 +1,13 @@
-"""A study: data strategies and training methods side by side on one stream, over seeds, by one set of measures.
+"""A study: data strategies and training methods compared on one stream, over several seeds, by the same measures.
 
-    grid.py        the cells of a study            statistics.py  intervals, paired tests, critical differences
-    costs.py       the cost of passes in FLOPs     round_cost.py  the cost of one finished round
-    results.py     cells' matrices and costs → one long table
-    tables.py      the long table → comparisons    figures.py     its figures
-    page.py        Markdown, and one HTML file that needs no other
+- `grid`: the cells of a study; a cell is one strategy with one method and one seed
+- `costs`: floating-point operations of forward and backward passes, and the costs of a round
+- `round_cost`: the costs of a finished round, from its catalog
+- `results`: one long table of the scores and costs of all cells
+- `statistics`: confidence intervals, paired tests, ranks with critical differences
+- `tables`: means over seeds and differences, from the long table
+- `figures`: figures of a study
+- `page`: the study as Markdown and as one self-contained HTML file
 
-The commands in `cli/` run the cells; nothing here knows Kedro or MLflow.
+`kedro study` (in `cli/`) runs the cells. Nothing here uses Kedro or MLflow.
 """

@@ -1,19 +1,18 @@
-"""What a round costs, in passes through the model, so that selection and training can be set against each other.
+"""The costs of a round in floating-point operations (FLOPs), so that selection and training can be compared.
 
-With N weights in the decoder's layers and T tokens (pictures' places included), in floating-point operations:
+For N weights in the decoder's layers, a trained weights in the adapter, and T tokens (those of pictures included):
 
     forward     2 N T
-    backward    2 N T through frozen weights, and as much again for what of them is trained: the adapter's share a / N
-    training    forward + backward of what is trained on and of what a method adds
-    probe       forward; forward again of what is read without its pictures, where the score image_grounding is wanted;
-                a backward pass that ends at the lowest probed layer ℓ of L: (L − ℓ) / L of one; in its place, for
-                zero-order features of width dim, 2 dim forward passes from ℓ on
+    backward    2 N T for the gradients of activations, and 2 a T for those of the adapter's weights
+    training    forward + backward of the training samples; forward of what a training method reads in addition
+    probe       forward; a second forward without pictures, if the score image_grounding is used; backward down to the
+                lowest probed layer l of L, which is (L − l) / L of a backward pass; for zero-order features of
+                width dim, 2 dim forward passes from layer l on in place of the backward pass
     experts     the same for the validation samples of `influence`; forward of each arrival for `learnability`
-    evaluation  forward of the test items' questions and answers
+    evaluation  forward of the questions and answers of the test items
 
-A reading by `probe.proxy` is counted with the proxy's N. Left out, everywhere: the vision tower and projector, the head
-(answer positions only), attention's part that grows with the square of the length, the sketch, k-means and pruning.
-Seconds have all of it.
+A probe with `probe.proxy` uses the N of the proxy model. The FLOPs leave out the vision tower, the projector, the
+output head, the part of attention that is quadratic in length, the sketch, k-means and pruning; the seconds do not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,16 +24,16 @@ import pandas as pd
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSize:
-    """What the formulas need to know of a model."""
+    """The numbers of weights that the formulas need."""
 
-    layers: int  # L
-    weights: int  # N: in the decoder's layers
-    adapter: int  # trained weights
+    layers: int  # L, of the decoder
+    weights: int  # N, in the decoder's layers
+    adapter: int  # a, trained weights
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Of one round."""
+    """The costs of one round."""
 
     selection_seconds: float
     training_seconds: float
@@ -43,49 +42,57 @@ class Cost:
     selection_flops: float
     training_flops: float
     evaluation_flops: float
-    stored_samples: int  # of the pool, that go on to the next round
-    state_bytes: int  # of what the method carries to the next round
+    stored_samples: int  # in the pool that the next round starts from
+    state_bytes: int  # of the training method's state for the next round
     added_parameters: int
     peak_memory_gb: float
 
 
-SELECTION = ("pool", "features", "pseudo_skills", "selector_experts", "subset", "pruning")  # a shortlist is in pool
+SELECTION = (
+    "pool",
+    "features",
+    "pseudo_skills",
+    "selector_experts",
+    "subset",
+    "pruning",
+)  # pool makes shortlists
 
 
 def training_flops(size: ModelSize, tokens: int, extra_tokens: int) -> float:
-    """Of `tokens` read forward and backward, and `extra_tokens` read forward only."""
+    """FLOPs of training: `tokens` pass forward and backward, `extra_tokens` forward only."""
     backward = 2 * (size.weights + size.adapter)
     return float(tokens * (2 * size.weights + backward) + extra_tokens * 2 * size.weights)
 
 
 def probe_flops(size: ModelSize, spec: Mapping[str, Any], tokens: int, reread_tokens: int = 0) -> float:
-    """Of a reading of `tokens`, and of `reread_tokens` without pictures; `spec` has the fields of `probe.spec.Spec`."""
-    part = (size.layers - min(spec["layers"])) / size.layers
+    """FLOPs of the probe for `tokens`, and `reread_tokens` without pictures; `spec`: fields of `features.spec.Spec`."""
+    share = (size.layers - min(spec["layers"])) / size.layers
     forward = 2 * size.weights * (tokens + reread_tokens)
     match spec["feature"]:
         case "gradient":
-            return float(forward + part * 2 * (size.weights + size.adapter) * tokens)
+            return float(forward + share * 2 * (size.weights + size.adapter) * tokens)
         case "zero_order":
-            return float(forward + 2 * spec["dim"] * part * 2 * size.weights * tokens)
+            return float(forward + 2 * spec["dim"] * share * 2 * size.weights * tokens)
     return float(forward)
 
 
 def forward_flops(size: ModelSize, tokens: int) -> float:
-    """Of tokens that are only read: test items' questions and answers, say."""
+    """FLOPs of forward passes over `tokens`."""
     return float(2 * size.weights * tokens)
 
 
 def reading_flops(size: ModelSize, scores: pd.DataFrame, spec: Mapping[str, Any]) -> float:
-    """Of a pool's features, whether read now or taken over from an earlier run: the choice needs them either way.
+    """FLOPs of computing a pool's features, including those that were reused from an earlier run.
 
-    `scores` has a row a sample with its tokens; rows that are stale were read for another round and are not charged.
+    `scores` has one row per sample, with the columns tokens, reread_tokens and stale; stale rows, whose features are of
+    an earlier round, do not count.
     """
-    read = scores.loc[~scores["stale"], ["tokens", "reread_tokens"]].sum()
-    return probe_flops(size, spec, int(read["tokens"]), int(read["reread_tokens"]))
+    tokens = scores.loc[~scores["stale"], ["tokens", "reread_tokens"]].sum()
+    return probe_flops(size, spec, int(tokens["tokens"]), int(tokens["reread_tokens"]))
 
 
 def stage_seconds(seconds: Mapping[str, float]) -> dict[str, float]:
-    """The stages' seconds by what they are for."""
+    """Seconds of selection, training and evaluation, from the seconds of each stage."""
     return {
         "selection_seconds": sum(seconds.get(stage, 0.0) for stage in SELECTION),
         "training_seconds": seconds.get("training", 0.0),
@@ -94,18 +101,20 @@ def stage_seconds(seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def total(costs: Sequence[Cost]) -> dict[str, float]:
-    """Of a stream: sums over rounds; of memory, bytes and parameters the largest."""
+    """The costs of a stream: sums over its rounds, but the maximum of samples, bytes, parameters and memory."""
     largest = ("stored_samples", "state_bytes", "added_parameters", "peak_memory_gb")
     rows = [asdict(cost) for cost in costs]
-    found = {name: (max if name in largest else sum)(row[name] for row in rows) for name in rows[0]}
-    found["total_flops"] = found["selection_flops"] + found["training_flops"]
-    found["total_seconds"] = found["selection_seconds"] + found["training_seconds"]
-    return found
+    costs_of_stream = {name: (max if name in largest else sum)(row[name] for row in rows) for name in rows[0]}
+    return {
+        **costs_of_stream,
+        "total_flops": costs_of_stream["selection_flops"] + costs_of_stream["training_flops"],
+        "total_seconds": costs_of_stream["selection_seconds"] + costs_of_stream["training_seconds"],
+    }
 
 
 def from_json(facts: Mapping[str, Any]) -> Cost:
-    """As a round's `cost.json` has it; `ValueError` for one that an older version wrote."""
+    """The costs in a round's `cost.json`; ValueError if a field is missing."""
     missing = sorted(Cost.__dataclass_fields__.keys() - facts.keys())
     if missing:
-        raise ValueError(f"a cost.json lacks {', '.join(missing)}: it is of an older version, run its round again")
+        raise ValueError(f"a cost.json lacks {', '.join(missing)}; an older version wrote it, so run its round again")
     return Cost(**{name: facts[name] for name in Cost.__dataclass_fields__})

@@ -1,4 +1,4 @@
-"""A study in figures: accuracy against cost, forgetting over rounds, skills by strategy, and who is told from whom."""
+"""Figures of a study: score against cost, scores over rounds, scores per skill, and differences of ranks."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ from adapt_infinity.reporting.figures.style import FAINT, INK, PALETTE, PAPER, S
 from adapt_infinity.study.results import COSTS, LAST, SCORES
 from adapt_infinity.study.statistics import Ranks, estimate
 
-_SCORES = LinearSegmentedColormap.from_list("scores", SHADES)
-_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_SCORE_COLOURS = LinearSegmentedColormap.from_list("scores", SHADES)
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def cost_map(summary: pd.DataFrame, measure: str = "all skills") -> Figure:
-    """Mean score against what selection and training cost, with 95 % intervals of both; the Pareto front joined."""
+    """Mean score against FLOPs of selection and training, with 95 % intervals; a line joins the Pareto front."""
     score = summary[(summary["view"] == SCORES) & (summary["measure"] == measure)]
     cost = summary[(summary["view"] == COSTS) & (summary["measure"] == "total_flops")]
     key = ["strategy", "method"]
@@ -24,14 +24,13 @@ def cost_map(summary: pd.DataFrame, measure: str = "all skills") -> Figure:
     figure = Figure(figsize=(7.6, 5.0), layout="constrained")
     axes = figure.subplots()
     colours = dict(zip(points["strategy"].unique(), _cycle(PALETTE), strict=False))
-    marks = dict(zip(points["method"].unique(), _cycle(_MARKS), strict=False))
+    markers = dict(zip(points["method"].unique(), _cycle(_MARKERS), strict=False))
     for row in points.to_dict("records"):
         x, y = row["mean_cost"] / 1e12, 100 * row["mean"]
-        wide, high = _bar(row["half_cost"] / 1e12), _bar(100 * row["half"])
+        x_error, y_error = _error(row["half_cost"] / 1e12), _error(100 * row["half"])
         colour = colours[row["strategy"]]
-        axes.errorbar(
-            x, y, xerr=wide, yerr=high, fmt=marks[row["method"]], color=colour, ecolor=FAINT, markersize=7, zorder=3
-        )
+        style = {"fmt": markers[row["method"]], "color": colour, "ecolor": FAINT, "markersize": 7, "zorder": 3}
+        axes.errorbar(x, y, xerr=x_error, yerr=y_error, **style)
         axes.annotate(_label(row, points), (x, y), xytext=(6, 5), textcoords="offset points", fontsize=7.5, color=INK)
     front = pareto(points["mean_cost"].to_numpy(), points["mean"].to_numpy())
     axes.plot(
@@ -40,29 +39,30 @@ def cost_map(summary: pd.DataFrame, measure: str = "all skills") -> Figure:
     axes.set_xlabel("selection and training, TFLOP", fontsize=9, color=INK)
     axes.set_ylabel(f"mean score of {measure}, points", fontsize=9, color=INK)
     tidy(axes, spines=("left", "bottom"))
-    put_title(figure, "What a point costs", "Means over seeds with 95 % intervals. Line: nobody is better and cheaper.")
+    put_title(figure, "Score and cost", "Means over seeds, 95 % intervals. Line: nothing is both better and cheaper.")
     return figure
 
 
 def pareto(cost: np.ndarray, score: np.ndarray) -> list[int]:
-    """RowIndex that no other beats in both, by rising cost."""
+    """Indices of the points for which no other is both better and cheaper, by rising cost."""
     front: list[int] = []
-    for place in np.lexsort((-score, cost)).tolist():
-        if not front or score[place] > score[front[-1]]:
-            front.append(place)
+    for index in np.lexsort((-score, cost)).tolist():
+        if not front or score[index] > score[front[-1]]:
+            front.append(index)
     return front
 
 
 def compared(table: pd.DataFrame) -> tuple[str, str]:
-    """What stands side by side in a figure, and what there is a figure or panel for: strategies under a method, but
-    methods where there is one strategy.
+    """The column that a figure compares, and the column with one panel or figure per value.
+
+    A figure compares strategies, with one panel per method. If the study has only one strategy, it compares methods.
     """
     methods_only = table["strategy"].nunique() == 1 < table["method"].nunique()
     return ("method", "strategy") if methods_only else ("strategy", "method")
 
 
 def forgetting_lines(curves: pd.DataFrame) -> Figure:
-    """The mean score of the skills that had arrived, round by round; bands are 95 % intervals over seeds."""
+    """The mean score of the skills that have arrived, over rounds; bands are 95 % intervals over seeds."""
     lines, panel = compared(curves)
     titles = list(curves[panel].unique())
     figure = Figure(figsize=(max(6.4, 4.2 * len(titles)), 4.2), layout="constrained")
@@ -70,9 +70,9 @@ def forgetting_lines(curves: pd.DataFrame) -> Figure:
     colours = dict(zip(curves[lines].unique(), _cycle(PALETTE), strict=False))
     for axes, title in zip(panels, titles, strict=True):
         for line, part in curves[curves[panel] == title].groupby(lines, sort=False):
-            found = [(t, estimate(seeds["value"].to_numpy())) for t, seeds in part.groupby("round")]
-            x, y = [t for t, _ in found], np.array([100 * one.mean for _, one in found])
-            half = np.nan_to_num([100 * one.half for _, one in found])
+            means = {round: estimate(seeds["value"].to_numpy()) for round, seeds in part.groupby("round")}
+            x, y = list(means), np.array([100 * mean.mean for mean in means.values()])
+            half = np.nan_to_num([100 * mean.half for mean in means.values()])
             axes.plot(x, y, color=colours[line], marker="o", markersize=3, label=line)
             axes.fill_between(x, y - half, y + half, color=colours[line], alpha=0.12, linewidth=0)
         axes.set_title(title, fontsize=9, color=INK)
@@ -81,19 +81,19 @@ def forgetting_lines(curves: pd.DataFrame) -> Figure:
         tidy(axes, spines=("left", "bottom"))
     panels[0].set_ylabel("points", fontsize=9, color=INK)
     panels[-1].legend(fontsize=7.5, frameon=False)
-    put_title(figure, "What is known of all that has come", "Mean score of the skills that have arrived by then.")
+    put_title(figure, "Score over the rounds", "Mean score of the skills that have arrived by then.")
     return figure
 
 
 def skill_map(summary: pd.DataFrame, under: str, rare: Sequence[str] = ()) -> Figure:
-    """Last score of every skill with every strategy under a method, or with every method under the only strategy."""
+    """Scores of all skills after the last round: one row per strategy for a method, or per method for a strategy."""
     rows, panel = compared(summary)
     last = summary[(summary["view"] == LAST) & (summary[panel] == under)]
     named, skills = list(last[rows].unique()), list(last["measure"].unique())
     values = last.pivot(index=rows, columns="measure", values="mean").reindex(named, columns=skills)
     figure = Figure(figsize=(0.42 * len(skills) + 2.6, 0.34 * len(named) + 2.4), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(values.to_numpy(), cmap=_SCORES, vmin=0, vmax=1, aspect="auto")
+    axes.imshow(values.to_numpy(), cmap=_SCORE_COLOURS, vmin=0, vmax=1, aspect="auto")
     for (i, j), value in np.ndenumerate(values.to_numpy()):
         if np.isfinite(value):
             colour = PAPER if value > 0.55 else INK
@@ -107,7 +107,7 @@ def skill_map(summary: pd.DataFrame, under: str, rare: Sequence[str] = ()) -> Fi
 
 
 def rank_line(ranks: Ranks, method: str) -> Figure:
-    """Mean ranks on a line; a bar joins those that Nemenyi's test does not tell apart (Demšar 2006)."""
+    """Mean ranks on a line; a bar joins those without a significant difference (Demšar 2006, figure 1)."""
     order = np.argsort(ranks.means)
     count = len(order)
     groups = cliques(ranks.means[order], ranks.critical)
@@ -126,9 +126,9 @@ def rank_line(ranks: Ranks, method: str) -> Figure:
         axes.plot(
             [ranks.means[order][first] - 0.03, ranks.means[order][final] + 0.03], [y, y], color=PALETTE[0], linewidth=3
         )
-    for place, name in enumerate(order):
-        left = place < (count + 1) // 2
-        y = -below - 0.3 * (place if left else count - 1 - place)
+    for position, name in enumerate(order):
+        left = position < (count + 1) // 2
+        y = -below - 0.3 * (position if left else count - 1 - position)
         end, side = (low - 0.35, "right") if left else (high + 0.35, "left")
         mean = ranks.means[name]
         axes.plot([mean, mean, end], [0, y, y], color=SOFT, linewidth=0.8)
@@ -137,14 +137,14 @@ def rank_line(ranks: Ranks, method: str) -> Figure:
     axes.set_axis_off()
     note = (
         f"Mean rank of the last score over {ranks.blocks} blocks of a skill and a seed; 1 is best. Friedman p = "
-        f"{ranks.p:.2g}. Blocks of one seed share a model, so differences look surer than they are."
+        f"{ranks.p:.2g}. Blocks of one seed share a model, so differences look more significant than they are."
     )
-    put_title(figure, f"Who is told from whom ({method})", note)
+    put_title(figure, f"Significant differences of ranks ({method})", note)
     return figure
 
 
 def cliques(means: np.ndarray, critical: float) -> list[tuple[int, int]]:
-    """First and last of each longest run of rising means that lie within the critical difference."""
+    """First and last index of each longest run of sorted means within the critical difference."""
     runs: list[tuple[int, int]] = []
     for first in range(len(means)):
         final = int(np.searchsorted(means, means[first] + critical, side="right")) - 1
@@ -154,13 +154,13 @@ def cliques(means: np.ndarray, critical: float) -> list[tuple[int, int]]:
 
 
 def _label(row: dict, points: pd.DataFrame) -> str:
-    told = [row[name] for name in ("strategy", "method") if points[name].nunique() > 1]
-    return ", ".join(told or [row["strategy"]])
+    parts = [row[name] for name in ("strategy", "method") if points[name].nunique() > 1]
+    return ", ".join(parts or [row["strategy"]])
 
 
-def _bar(half: float) -> float | None:
+def _error(half: float) -> float | None:
     return half if np.isfinite(half) else None
 
 
 def _cycle(values: Sequence[str]) -> list[str]:
-    return [values[place % len(values)] for place in range(64)]
+    return [values[index % len(values)] for index in range(64)]

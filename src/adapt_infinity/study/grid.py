@@ -1,7 +1,7 @@
-"""Cells of a study: a data strategy, a training method and a seed each, with a stream of its own.
+"""The cells of a study: each is one data strategy with one training method and one seed, and a stream of its own.
 
-A strategy is written as it is named, `score:el2n` with its argument, `adapt_inf+deep` with the parameters of the
-variant `deep`, and `random@1.5` with a budget half as large again: what comparing at equal total cost needs.
+A strategy is written as its name (`random`), with an argument (`score:el2n`), with the parameters of a variant
+(`adapt_inf+deep`), or with a factor for the budget (`random@1.5`), which allows comparisons at equal total cost.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-ZERO_SHOT = "zero_shot"  # no training: every round is row 0 of R
+ZERO_SHOT = "zero_shot"  # no training: the scores of every round are those of round 0
 
 
 @dataclass(frozen=True)
@@ -22,41 +22,44 @@ class Cell:
 
     @cached_property
     def data_strategy(self) -> str:
-        """Its name alone: a file in strategies/, perhaps with an argument behind a colon."""
+        """The strategy without variant and budget: a file in strategies/, with its argument if there is one."""
         return re.split(r"[+@]", self.strategy)[0]
 
     @cached_property
     def variant(self) -> str:
-        """The name of further parameters, or ""."""
+        """The name of the variant, or ""."""
         return self.strategy.split("@")[0].partition("+")[2]
 
     @cached_property
     def budget(self) -> float:
-        """By which the round's budget is multiplied."""
+        """The factor by which the round's budget is multiplied."""
         return float(self.strategy.split("@")[1]) if "@" in self.strategy else 1.0
 
     def stream(self, study: str) -> str:
-        """A folder's name; no two cells share one."""
-        words = [study, self.strategy, self.method, f"seed{self.seed}"]
-        return "-".join(re.sub(r"[^\w.]", "_", word) for word in words)
+        """The name of the cell's stream, different for each cell."""
+        parts = [study, self.strategy, self.method, f"seed{self.seed}"]
+        return "-".join(re.sub(r"[^\w.]", "_", part) for part in parts)
 
 
 def cells(strategies: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
-    """Every cell once, seed by seed: an interrupted study has whole seeds. `ValueError` for what cannot be."""
-    for what, listed in (("strategies", strategies), ("methods", methods), ("seeds", seeds)):
+    """All cells, one seed after another, so that a stopped study has complete seeds.
+
+    ValueError for an empty list, a repeated or malformed name, or a budget of 0.
+    """
+    for kind, listed in (("strategies", strategies), ("methods", methods), ("seeds", seeds)):
         if not listed:
-            raise ValueError(f"a study needs {what}")
+            raise ValueError(f"a study needs {kind}; give at least one")
         twice = sorted({str(name) for name in listed if list(listed).count(name) > 1})
         if twice:
-            raise ValueError(f"{what} lists {', '.join(twice)} twice")
+            raise ValueError(f"{kind} lists {', '.join(twice)} twice")
     for strategy in strategies:
         if not re.fullmatch(r"[a-z_0-9]+(:[a-z_0-9]+)?(\+[a-z_0-9]+)?(@\d+(\.\d+)?)?", strategy):
-            raise ValueError(f"a strategy is written name, name:argument, name+variant, name@budget, got {strategy!r}")
+            raise ValueError(f"a strategy must be name, name:argument, name+variant or name@budget, got {strategy!r}")
         if "@" in strategy and float(strategy.split("@")[1]) <= 0:
             raise ValueError(f"the budget of {strategy!r} must be greater than 0")
     return [Cell(strategy, method, seed) for seed in seeds for strategy in strategies for method in methods]
 
 
 def genesis_stream(study: str, seed: int) -> str:
-    """The stream of which only round 0 is made, for all cells of a seed."""
+    """The name of the stream with round 0 of a seed, which all cells of the seed use."""
     return f"{study}-genesis-seed{seed}"

@@ -1,4 +1,4 @@
-"""What a study leaves: table.csv (every number), summary.csv, study.md, and study.html: one file, whole in itself."""
+"""The files of a study: table.csv (all numbers), summary.csv, study.md, and study.html, which needs no other file."""
 
 import base64
 import html
@@ -15,25 +15,25 @@ from adapt_infinity.study import figures, tables
 from adapt_infinity.study.results import LAST, SCORES, Outcome, Plan, curves, long_table
 
 MEASURES = list(FORMULAS)
-PLAIN = "finetune"  # what other methods are compared with
+PLAIN = "finetune"  # the method with which other methods are compared
 GROUPS = ["all skills", "stream skills", "rare skills", "base skills"]
-READING = (
-    "Points are hundredths; ± is the half-width of a 95 % t interval over seeds. Differences are taken seed by seed "
-    "under the same method; p is that of a paired t test, p (Holm) is adjusted for the number of strategies compared. "
-    "With three seeds a t interval is wide: what is not told apart is not shown to be equal. All cells have the same "
-    "stream, base model, adapter, steps and pool size, but for a strategy with @, whose budget is multiplied, one with "
-    "+, which has the parameters that the command gives it, and for rulers: multitask, which keeps and trains on "
-    "everything, independent, which knows one dataset, zero_shot, which is not trained, and skill_balanced, which sees "
-    "the true skills."
+SCORE_NOTES = (
+    "Points are hundredths; ± is the half-width of a 95 % t interval over seeds. Differences are paired by seed, with "
+    "the same method; p is the p value of a paired t test, p (Holm) is corrected for the number of strategies "
+    "compared. With three seeds a t interval is wide: a difference that is not significant does not show that two "
+    "strategies are equal. All cells have the same stream, base model, adapter, steps and pool size, with three "
+    "exceptions: a strategy with @, whose budget is multiplied; a strategy with +, which has the parameters that the "
+    "command gives it; and the reference baselines multitask (keeps and trains on everything), independent (trains on "
+    "one dataset), zero_shot (is not trained) and skill_balanced (uses the true skills)."
 )
-COSTING = (
+COST_NOTES = (
     "With N weights in the decoder's layers and T tokens: forward 2 N T, backward 2 N T and the adapter's share. "
-    "Training is forward and backward of what is trained on and of what the method adds; selection is the probe's "
-    "forward pass, that of samples without their pictures where that is read, and its backward pass down to the lowest "
-    "probed layer; evaluation, which belongs to neither, is "
-    "forward over the test items' questions and answers. Vision tower, head, attention's quadratic "
-    "part, k-means and pruning are left out of the FLOPs; seconds have them. Rows that another cell's probe had read "
-    "already are charged in full. 'As much as' is the budget at which a strategy that reads nothing costs the same."
+    "Training is forward and backward of the training samples, and what the method adds. Selection is the probe's "
+    "forward pass, a second one without pictures if it is used, and the backward pass down to the lowest probed "
+    "layer. Evaluation, which belongs to neither, is forward of the test items' questions and answers. Vision tower, "
+    "head, the quadratic part of attention, k-means and pruning are left out of the FLOPs, but included in the "
+    "seconds. Features that were reused from another cell count in full. 'As much as' is the budget with which random "
+    "selection, which reads nothing, costs the same."
 )
 STYLE = """
 :root { color-scheme: light dark; --ink: #222; --soft: #6b6b6b; --line: #ddd; --paper: #fff; --mark: #0072B2; }
@@ -63,53 +63,56 @@ document.querySelectorAll("th").forEach(head => head.addEventListener("click", (
 
 
 def write(folder: Path, outcomes: Sequence[Outcome], plan: Plan, against: str, facts: Mapping[str, Any]) -> list[Path]:
-    """Make everything in `folder`; returns the files."""
+    """Write all files of a study to `folder`; returns their paths.
+
+    `against` is the strategy with which others are compared; `facts` has command, date, versions, cells and missing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     table = long_table(outcomes, plan)
-    found = tables.summary(table)
-    sections = list(_sections(table, found, plan, against))
-    drawn = _figures(table, found, outcomes, plan)
+    summary = tables.summary(table)
+    sections = list(_sections(table, summary, plan, against))
+    drawn = _figures(table, summary, outcomes, plan)
     for name, figure in drawn.items():
         figure.savefig(folder / f"{name}.png", dpi=150)
     table.to_csv(folder / "table.csv", index=False)
-    found.to_csv(folder / "summary.csv", index=False)
+    summary.to_csv(folder / "summary.csv", index=False)
     (folder / "study.md").write_text(markdown(sections, facts), encoding="utf-8")
     (folder / "study.html").write_text(web_page(sections, drawn, facts), encoding="utf-8")
-    named = ["table.csv", "summary.csv", "study.md", "study.html", *(f"{name}.png" for name in drawn)]
-    return [folder / name for name in named]
+    names = ["table.csv", "summary.csv", "study.md", "study.html", *(f"{name}.png" for name in drawn)]
+    return [folder / name for name in names]
 
 
-Section = tuple[str, str, pd.DataFrame]  # title, how to read it, table
+Section = tuple[str, str, pd.DataFrame]  # title, notes, table
 
 
-def _sections(table: pd.DataFrame, found: pd.DataFrame, plan: Plan, against: str) -> list[Section]:
-    made: list[Section] = [("Mean scores after the last round", READING, tables.wide(found, SCORES, GROUPS))]
+def _sections(table: pd.DataFrame, summary: pd.DataFrame, plan: Plan, against: str) -> list[Section]:
+    sections: list[Section] = [("Mean scores after the last round", SCORE_NOTES, tables.wide(summary, SCORES, GROUPS))]
     if against in set(table["strategy"]) and table["strategy"].nunique() > 1:
-        made.append((f"Differences from {against}", "", _differences(tables.differences(table, against))))
+        sections.append((f"Differences from {against}", "", _differences(tables.differences(table, against))))
     if PLAIN in set(table["method"]) and table["method"].nunique() > 1:
-        apart = tables.differences(table, PLAIN, of="method")
-        made.append((f"Differences from {PLAIN}", "Under the same strategy.", _differences(apart)))
+        of_methods = tables.differences(table, PLAIN, of="method")
+        sections.append((f"Differences from {PLAIN}", "With the same strategy.", _differences(of_methods)))
     for view, name in (("skill", "skills of the stream"), ("dataset", "datasets"), ("untrained skill", "base skills")):
-        if (found["view"] == view).any():
-            made.append((f"Measures: {name}", _formulas(table, view), tables.wide(found, view, MEASURES)))
-    made.append(("What it cost", COSTING, tables.cost_table(found)))
+        if (summary["view"] == view).any():
+            sections.append((f"Measures: {name}", _formulas(table, view), tables.wide(summary, view, MEASURES)))
+    sections.append(("Costs", COST_NOTES, tables.cost_table(summary)))
     rare = f"Rare: {', '.join(plan.rare)}." if plan.rare else ""
-    made.append(("Every skill after the last round", rare, tables.wide(found, LAST)))
-    why = found[found["undefined"] != ""][["strategy", "method", "view", "measure", "undefined"]]
-    if len(why):
-        made.append(("What is undefined, and why", "", why))
-    return made
+    sections.append(("Every skill after the last round", rare, tables.wide(summary, LAST)))
+    undefined = summary[summary["undefined"] != ""][["strategy", "method", "view", "measure", "undefined"]]
+    if len(undefined):
+        sections.append(("Undefined values and reasons", "", undefined))
+    return sections
 
 
-def _differences(apart: pd.DataFrame) -> pd.DataFrame:
-    """Of the groups of skills and of forgetting, a line a strategy, method and measure."""
-    wanted = apart[(apart["view"] == SCORES) | ((apart["view"] == "skill") & (apart["measure"] == "forgetting"))]
+def _differences(found: pd.DataFrame) -> pd.DataFrame:
+    """Differences in mean scores and in forgetting: one row per strategy, method and measure."""
+    wanted = found[(found["view"] == SCORES) | ((found["view"] == "skill") & (found["measure"] == "forgetting"))]
     rows = [
         {
             "strategy": row["strategy"],
             "method": row["method"],
             "of": row["measure"],
-            "difference": tables.shown(row, sign=True),
+            "difference": tables.format_mean(row, sign=True),
             "p": _p(row["p"]),
             "p (Holm)": _p(row["p_holm"]),
             "seeds": row["seeds"],
@@ -128,43 +131,45 @@ def _formulas(table: pd.DataFrame, view: str) -> str:
     return "; ".join(f"{row['measure']} = {row['formula']}" for row in part.to_dict("records")) + ". Rates in percent."
 
 
-def _figures(table: pd.DataFrame, found: pd.DataFrame, outcomes: Sequence[Outcome], plan: Plan) -> dict[str, Figure]:
-    drawn = {"cost": figures.cost_map(found), "forgetting": figures.forgetting_lines(curves(outcomes, plan))}
+def _figures(table: pd.DataFrame, summary: pd.DataFrame, outcomes: Sequence[Outcome], plan: Plan) -> dict[str, Figure]:
+    drawn = {"cost": figures.cost_map(summary), "forgetting": figures.forgetting_lines(curves(outcomes, plan))}
     rows, panel = figures.compared(table)
     if rows == "method":
-        return {**drawn, "skills": figures.skill_map(found, table[panel].iloc[0], plan.rare)}
+        return {**drawn, "skills": figures.skill_map(summary, table[panel].iloc[0], plan.rare)}
     for method in table["method"].unique():
-        drawn[f"skills_{method}"] = figures.skill_map(found, method, plan.rare)
+        drawn[f"skills_{method}"] = figures.skill_map(summary, method, plan.rare)
         if table.loc[table["method"] == method, "strategy"].nunique() >= 3:
             drawn[f"ranks_{method}"] = figures.rank_line(tables.skill_ranks(table, method), method)
     return drawn
 
 
 def markdown(sections: Sequence[Section], facts: Mapping[str, Any]) -> str:
-    """The tables for a README."""
-    parts = ["# Study", f"`{facts['command']}`", _told(facts)]
-    for title, reading, table in sections:
+    """The tables of the study as Markdown."""
+    parts = ["# Study", f"`{facts['command']}`", _describe_run(facts)]
+    for title, notes, table in sections:
         lines = ["| " + " | ".join(map(str, table.columns)) + " |"]
-        lines.append("|" + "|".join("---" if place < 2 else "---:" for place in range(len(table.columns))) + "|")
+        lines.append("|" + "|".join("---" if column < 2 else "---:" for column in range(len(table.columns))) + "|")
         lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in table.itertuples(index=False)]
-        parts += [f"## {title}", reading, "\n".join(lines)]
+        parts += [f"## {title}", notes, "\n".join(lines)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def web_page(sections: Sequence[Section], drawn: Mapping[str, Figure], facts: Mapping[str, Any]) -> str:
-    """One file: style, sorting and pictures are inside."""
-    body = [f"<h1>Study</h1><p><code>{html.escape(facts['command'])}</code></p><p>{html.escape(_told(facts))}</p>"]
-    for place, (title, reading, table) in enumerate(sections):
-        note = f"<p>{html.escape(reading)}</p>" if reading else ""
+    """The study as one HTML file, with style, script for sorting, and figures inside."""
+    body = [
+        f"<h1>Study</h1><p><code>{html.escape(facts['command'])}</code></p><p>{html.escape(_describe_run(facts))}</p>"
+    ]
+    for number, (title, notes, table) in enumerate(sections):
+        note = f"<p>{html.escape(notes)}</p>" if notes else ""
         body.append(f'<h2>{html.escape(title)}</h2>{note}<div class="table">{_html_table(table)}</div>')
-        if place == 0:
+        if number == 0:
             body += [_picture(name, figure) for name, figure in drawn.items()]
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Study</title>'
     style, script = f"<style>{STYLE}</style>", f"<script>{SORTING}</script>"
     return f"<!doctype html><html lang=en><head>{head}{style}</head><body>{''.join(body)}{script}</body></html>"
 
 
-def _told(facts: Mapping[str, Any]) -> str:
+def _describe_run(facts: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     missing = f"; {facts['missing']} of {facts['cells']} cells are not complete" if facts["missing"] else ""
     return f"{facts['date']}; {versions}; {facts['cells']} cells{missing}."

@@ -1,4 +1,4 @@
-"""Cells' score matrices and costs as one long table: a row a cell and number, with its formula, or why it has none."""
+"""The scores and costs of all cells as one long table: one row per cell and measure, with value and formula."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ from adapt_infinity.study.costs import Cost, total
 from adapt_infinity.study.grid import Cell
 
 COLUMNS = ["strategy", "method", "seed", "view", "measure", "value", "undefined", "formula"]
-INDEPENDENT = "independent"  # whose cells say what a dataset alone is good for
-SCORES, COSTS, LAST = "scores", "cost", "last score"  # views beside those of `measures`
+INDEPENDENT = "independent"  # the strategy whose cells train on one dataset only, a reference for the measures
+SCORES, COSTS, LAST = "scores", "cost", "last score"  # further values of `view`, beside those of `measures`
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What of the stream the measures need."""
+    """What the measures need to know about the stream."""
 
-    datasets: Mapping[str, int]  # arriving dataset → its round
+    datasets: Mapping[str, int]  # dataset → the round in which it arrives
     skills: Mapping[str, int]  # skill → the round that first trains it
     rare: Sequence[str] = ()
     last: int = 1
@@ -27,7 +27,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a cell has come to."""
+    """The result of a cell: its score matrix, and its costs, one per round."""
 
     cell: Cell
     score_matrix: pd.DataFrame
@@ -35,13 +35,13 @@ class Outcome:
 
 
 def zero_shot(cell: Cell, genesis: pd.DataFrame, last: int) -> Outcome:
-    """The model that is never trained: every row of R is row 0."""
+    """The outcome without training: the scores of round 0, repeated for all rounds up to `last`."""
     rows = [genesis[genesis["round"] == 0].assign(round=round) for round in range(last + 1)]
     return Outcome(cell, pd.concat(rows, ignore_index=True))
 
 
 def long_table(outcomes: Sequence[Outcome], plan: Plan) -> pd.DataFrame:
-    """Every number of every cell (COLUMNS). Scores are in 0..1, rates in percent."""
+    """All numbers of all cells, with the columns COLUMNS. Scores are in [0, 1], rates in percent."""
     upper = {
         (outcome.cell.method, outcome.cell.seed): own_scores(outcome.score_matrix, plan)
         for outcome in outcomes
@@ -49,34 +49,34 @@ def long_table(outcomes: Sequence[Outcome], plan: Plan) -> pd.DataFrame:
     }
     rows = []
     for outcome in outcomes:
-        known = {"strategy": outcome.cell.strategy, "method": outcome.cell.method, "seed": outcome.cell.seed}
+        cell = {"strategy": outcome.cell.strategy, "method": outcome.cell.method, "seed": outcome.cell.seed}
         datasets, skills = upper.get((outcome.cell.method, outcome.cell.seed), ({}, {}))
-        found = measure(outcome.score_matrix, plan.datasets, plan.skills, datasets, skills)
-        rows += [{**known, **row} for row in found[COLUMNS[3:]].to_dict("records")]
-        rows += [{**known, **row} for row in _last_scores(outcome.score_matrix, plan)]
+        measures = measure(outcome.score_matrix, plan.datasets, plan.skills, datasets, skills)
+        rows += [{**cell, **row} for row in measures[COLUMNS[3:]].to_dict("records")]
+        rows += [{**cell, **row} for row in _last_scores(outcome.score_matrix, plan)]
         if outcome.costs:
             for name, value in total(outcome.costs).items():
-                rows.append({**known, "view": COSTS, "measure": name, "value": value, "undefined": "", "formula": ""})
+                rows.append({**cell, "view": COSTS, "measure": name, "value": value, "undefined": "", "formula": ""})
     return pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
 
 
 def own_scores(score_matrix: pd.DataFrame, plan: Plan) -> tuple[dict[str, float], dict[str, float]]:
-    """What each dataset and skill came to in the round that trains it: of independent runs, the upper reference."""
-    found = []
-    for column, own in (("dataset", plan.datasets), ("skill", plan.skills)):
+    """The score of each dataset and of each skill in the round that first trains it; used for independent runs."""
+    scores = []
+    for column, first_rounds in (("dataset", plan.datasets), ("skill", plan.skills)):
         matrix, names = as_matrix(score_matrix, column)
-        rounds = {name: start for name, start in own.items() if start < len(matrix) and name in names}
-        found.append({name: float(matrix[start, names.index(name)]) for name, start in rounds.items()})
-    return found[0], found[1]
+        rounds = {name: start for name, start in first_rounds.items() if start < len(matrix) and name in names}
+        scores.append({name: float(matrix[start, names.index(name)]) for name, start in rounds.items()})
+    return scores[0], scores[1]
 
 
 def curves(outcomes: Sequence[Outcome], plan: Plan) -> pd.DataFrame:
-    """The mean score, after every round, of the skills that had arrived: strategy, method, seed, round, value."""
+    """Mean score of the skills that have arrived, after each round; columns strategy, method, seed, round, value."""
     rows = []
     for outcome in outcomes:
         matrix, names = as_matrix(outcome.score_matrix, "skill")
         for round in range(1, len(matrix)):
-            arrived = [names.index(name) for name, own in plan.skills.items() if own <= round and name in names]
+            arrived = [names.index(name) for name, start in plan.skills.items() if start <= round and name in names]
             value = float(np.mean(matrix[round, arrived])) if arrived else float("nan")
             cell = outcome.cell
             rows.append((cell.strategy, cell.method, cell.seed, round, value))

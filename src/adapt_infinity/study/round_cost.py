@@ -1,4 +1,4 @@
-"""What a finished round has cost, from its catalog; the formulas are in `costs.py`."""
+"""The costs of a finished round, from its catalog; the formulas are in `costs.py`."""
 
 import resource
 from collections.abc import Callable, Mapping
@@ -15,11 +15,11 @@ from adapt_infinity.study.costs import (
     training_flops,
 )
 
-Load = Callable[[str], Any]  # a catalog entry by its name
+Load = Callable[[str], Any]  # loads a catalog entry by its name
 
 
 def round_cost(made: set[str], load: Load, params: Mapping[str, Any], seconds: Mapping[str, float]) -> Cost:
-    """`made` names what the round wrote; `seconds` are those of its stages."""
+    """The costs of a round; `made` are the entries that it saved, `seconds` the seconds of each stage."""
     adapter, log = load("adapter"), load("training_log")
     state, kept = load("method_state"), load("kept_pool")
     size = model_size(load("base_model"), adapter)
@@ -38,7 +38,7 @@ def round_cost(made: set[str], load: Load, params: Mapping[str, Any], seconds: M
 
 
 def selection_flops(size: ModelSize, features: Any, made: set[str], load: Load, params: Mapping[str, Any]) -> float:
-    """Of everything that was read in order to choose."""
+    """FLOPs of everything that the model read for the selection: samples, validation samples, reference scores."""
     from adapt_infinity.model.checkpoint import Checkpoint
     from adapt_infinity.model.lora import read_adapter
 
@@ -46,18 +46,18 @@ def selection_flops(size: ModelSize, features: Any, made: set[str], load: Load, 
     reader = size
     if probe["proxy"]:
         reader = model_size(Checkpoint(Path(probe["proxy"])), read_adapter(Path(probe["proxy_adapter"])))
-    found = reading_flops(reader, features.scores, spec)
+    flops = reading_flops(reader, features.scores, spec)
     if "targets" in made and len(targets := load("targets")):
-        found += probe_flops(reader, spec, int(targets["tokens"].sum()))
+        flops += probe_flops(reader, spec, int(targets["tokens"].sum()))
     if "reference_scores" in made and len(load("reference_scores")):
         rows = load("pool_rows")
-        new = rows.loc[rows["round"] == params["round"], "sample_id"]  # the others' losses are known
-        found += forward_flops(size, int(features.scores.loc[features.scores["sample_id"].isin(new), "tokens"].sum()))
-    return found
+        new = rows.loc[rows["round"] == params["round"], "sample_id"]  # scores of other rows exist already
+        flops += forward_flops(size, int(features.scores.loc[features.scores["sample_id"].isin(new), "tokens"].sum()))
+    return flops
 
 
 def model_size(base: Any, adapter: Any) -> ModelSize:
-    """What the ledger's formulas need to know of the round's model."""
+    """The size of the round's model, for the formulas in `costs.py`."""
     from adapt_infinity.model.checkpoint import decoder_size
 
     decoder = decoder_size(base)
@@ -65,7 +65,7 @@ def model_size(base: Any, adapter: Any) -> ModelSize:
 
 
 def peak_memory_gb() -> float:
-    """What this process has had at most. Linux knows; `ru_maxrss`, the next best, counts what its parent had."""
+    """Peak memory of this process in GiB. Off Linux, `ru_maxrss` may include the parent process's memory."""
     status = Path("/proc/self/status")
     if status.is_file():
         (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]

@@ -1,95 +1,98 @@
-"""Comparisons out of the long table: means over seeds with their intervals, and differences from one strategy."""
+"""Comparisons from the long table: means over seeds with intervals, and differences from one strategy or method."""
 
 import numpy as np
 import pandas as pd
 
-from adapt_infinity.study.results import COSTS, LAST, SCORES
+from adapt_infinity.study.results import COSTS, LAST
 from adapt_infinity.study.statistics import Ranks, estimate, holm, paired, ranked
 
-RATES = ("relative gain", "forgetting rate")  # in percent as they are
+RATES = ("relative gain", "forgetting rate")  # in percent already
 SUMMARY = ["strategy", "method", "view", "measure", "mean", "half", "seeds", "undefined"]
 DIFFERENCE = ["strategy", "method", "view", "measure", "mean", "half", "seeds", "p", "p_holm"]
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean and half-width of the 95 % t interval over seeds (SUMMARY). A number that a seed lacks is undefined: why."""
+    """Means over seeds with the half-width of the 95 % t interval; columns SUMMARY.
+
+    If a measure is undefined for a seed, the mean is undefined; the column `undefined` has the reason.
+    """
     rows = []
     for key, part in table.groupby(["strategy", "method", "view", "measure"], sort=False):
         why = "; ".join(dict.fromkeys(reason for reason in part["undefined"] if reason))
         if why:
             rows.append((*key, np.nan, np.nan, 0, why))
             continue
-        found = estimate(part["value"].to_numpy())
-        rows.append((*key, found.mean, found.half, found.count, ""))
+        mean = estimate(part["value"].to_numpy())
+        rows.append((*key, mean.mean, mean.half, mean.count, ""))
     return pd.DataFrame(rows, columns=SUMMARY)
 
 
 def differences(table: pd.DataFrame, against: str, of: str = "strategy") -> pd.DataFrame:
-    """Every strategy less `against`, by the same method and seed (DIFFERENCE); no costs. With `of` = method, every
-    method less `against`, under the same strategy and seed.
+    """The differences of all strategies from `against`, with the same method and seed; columns DIFFERENCE; no costs.
 
-    p is that of a paired t test over seeds; p_holm is adjusted for the number of those compared. `ValueError` when the
-    study has no such strategy or method.
+    With `of` = "method": the differences of all methods from the method `against`, with the same strategy and seed.
+    `p` is the p value of a paired t test over seeds; `p_holm` is corrected for the number of comparisons. ValueError if
+    the study has no such strategy or method.
     """
     if against not in set(table[of]):
-        there = ", ".join(table[of].unique())
-        raise ValueError(f"there is no {of} {against!r} to compare with; the study has {there}")
+        known = ", ".join(table[of].unique())
+        raise ValueError(f"the study has no {of} {against!r} to compare with; it has {known}")
     scored = table[(table["undefined"] == "") & (table["view"] != COSTS)]
-    held = "method" if of == "strategy" else "strategy"
+    fixed = "method" if of == "strategy" else "strategy"
     rows = []
-    for (same, view, name), part in scored.groupby([held, "view", "measure"], sort=False):
+    for (same, view, name), part in scored.groupby([fixed, "view", "measure"], sort=False):
         by_seed = part.pivot(index="seed", columns=of, values="value")
         if against not in by_seed:
             continue
-        found = []
+        compared = []
         for other in [one for one in part[of].unique() if one != against]:
             pairs = by_seed[[other, against]].dropna()
             if len(pairs):
-                found.append((other, paired(pairs[other].tolist(), pairs[against].tolist())))
-        adjusted = holm([difference.p for _, difference in found])
-        for (other, d), p in zip(found, adjusted, strict=True):
-            known = {of: other, held: same, "view": view, "measure": name, "seeds": d.count}
+                compared.append((other, paired(pairs[other].tolist(), pairs[against].tolist())))
+        adjusted = holm([difference.p for _, difference in compared])
+        for (other, d), p in zip(compared, adjusted, strict=True):
+            known = {of: other, fixed: same, "view": view, "measure": name, "seeds": d.count}
             rows.append({**known, "mean": d.mean, "half": d.half, "p": d.p, "p_holm": p})
     return pd.DataFrame(rows, columns=DIFFERENCE)
 
 
 def skill_ranks(table: pd.DataFrame, method: str) -> Ranks:
-    """Strategies ranked over blocks of a skill and a seed, by the last score."""
+    """Ranks of the strategies by the scores after the last round; a block is one skill with one seed."""
     last = table[(table["view"] == LAST) & (table["method"] == method)]
     blocks = last.pivot(index=["measure", "seed"], columns="strategy", values="value").dropna(axis=0)
     names = [name for name in last["strategy"].unique() if name in blocks]
     return ranked(names, blocks[names].to_numpy())
 
 
-def shown(row: pd.Series | dict, sign: bool = False) -> str:
-    """A mean ± half-width, in points where it is a share."""
+def format_mean(row: pd.Series | dict, sign: bool = False) -> str:
+    """A mean ± half-width as text, in points (hundredths) where the value is a share."""
     if row.get("undefined"):
         return "undefined"
     scale = 1 if row["view"] == COSTS or row["measure"] in RATES else 100
-    form = "+.1f" if sign else ".1f"
-    mean = f"{scale * row['mean']:{form}}"
+    style = "+.1f" if sign else ".1f"
+    mean = f"{scale * row['mean']:{style}}"
     return mean if np.isnan(row["half"]) else f"{mean} ± {scale * row['half']:.1f}"
 
 
-def wide(found: pd.DataFrame, view: str, measures: list[str] | None = None, sign: bool = False) -> pd.DataFrame:
-    """One view as a table for readers: a row a strategy and method, a column a measure."""
-    part = found[found["view"] == view]
+def wide(summaries: pd.DataFrame, view: str, measures: list[str] | None = None, sign: bool = False) -> pd.DataFrame:
+    """One view of a summary for readers: one row per strategy and method, one column per measure."""
+    part = summaries[summaries["view"] == view]
     names = measures or list(dict.fromkeys(part["measure"]))
     rows = []
     for (strategy, method), cells in part.groupby(["strategy", "method"], sort=False):
         known = {row["measure"]: row for row in cells.to_dict("records")}
-        texts = {name: shown(known[name], sign) if name in known else "" for name in names}
+        texts = {name: format_mean(known[name], sign) if name in known else "" for name in names}
         rows.append({"strategy": strategy, "method": method, **texts})
     return pd.DataFrame(rows, columns=["strategy", "method", *names])
 
 
-def cost_table(found: pd.DataFrame) -> pd.DataFrame:
-    """What each strategy and method costs: floating-point operations, seconds, samples, bytes, parameters; means."""
-    part = found[found["view"] == COSTS].pivot(index=["strategy", "method"], columns="measure", values="mean")
-    order = found[["strategy", "method"]].drop_duplicates()
+def cost_table(summaries: pd.DataFrame) -> pd.DataFrame:
+    """Mean costs of each strategy and method: FLOPs, seconds, samples, bytes, parameters, memory."""
+    part = summaries[summaries["view"] == COSTS].pivot(index=["strategy", "method"], columns="measure", values="mean")
+    order = summaries[["strategy", "method"]].drop_duplicates()
     part = part.reindex(pd.MultiIndex.from_frame(order)).dropna(how="all").reset_index()
-    told = pd.DataFrame({"strategy": part["strategy"], "method": part["method"]})
-    for name, label, scale, form in (
+    columns = pd.DataFrame({"strategy": part["strategy"], "method": part["method"]})
+    for name, label, scale, style in (
         ("selection_flops", "selection, TFLOP", 1e12, ".2f"),
         ("training_flops", "training, TFLOP", 1e12, ".2f"),
         ("total_flops", "both, TFLOP", 1e12, ".2f"),
@@ -104,11 +107,8 @@ def cost_table(found: pd.DataFrame) -> pd.DataFrame:
         ("peak_memory_gb", "peak memory, GB", 1, ".2f"),
     ):
         if name in part:
-            told[label] = [f"{value / scale:{form}}" for value in part[name]]
+            columns[label] = [f"{value / scale:{style}}" for value in part[name]]
         if name == "total_flops" and name in part:
             budgets = part["total_flops"] / part["training_flops"]
-            told["as much as"] = [f"random@{budget:.2f}" if budget > 1 else "" for budget in budgets]
-    return told
-
-
-__all__ = ["LAST", "SCORES", "cost_table", "differences", "shown", "skill_ranks", "summary", "wide"]
+            columns["as much as"] = [f"random@{budget:.2f}" if budget > 1 else "" for budget in budgets]
+    return columns

@@ -1,6 +1,13 @@
-"""What a round looks like: the matrix R, forgetting, what was chosen, where it lies, what clusters are about.
+"""Figures of a round.
 
-Every function takes tables and returns a `matplotlib.figure.Figure` of its own (no pyplot, no global state).
+- `choice`: the composition of the subset, and a map of the pool
+- `clusters`: the choice of k, and a sheet of clusters with their nearest samples
+- `samples`: a sheet of samples
+- `scores`: the score matrix, and scores over rounds
+- `tasks`: the similarity of tasks, and the change of scores by each round
+- `style`: colours and shared functions
+
+Every function takes tables and returns a new `matplotlib.figure.Figure`, without pyplot and global state.
 """
 
 from adapt_infinity.reporting.figures.choice import cluster_map, project, subset_composition

@@ -1,4 +1,4 @@
-"""What was chosen of what there was, and where it lies."""
+"""The composition of the selected subset, and a map of the pool in two dimensions."""
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,14 @@ from sklearn.decomposition import PCA
 
 from adapt_infinity.reporting.figures.style import FAINT, INK, PALETTE, PAPER, SOFT, cut, put_title, tidy
 
-_FITTED_ON = 4096  # rows that fix the axes of a projection
+_FITTED_ROWS = 4096  # rows on which a projection is fitted
 
 
 def subset_composition(subset: pd.DataFrame) -> Figure:
-    """Shares of the chosen samples (dots) against shares of the pool (rings), by source and by cluster."""
+    """Shares of the selected samples (dots) and of the pool (rings), by source and by cluster.
+
+    `subset` has one row per sample of the pool, with the columns selected, source and cluster.
+    """
     sources = _shares(subset, "source")
     clusters = _shares(subset, "cluster")
     height = max(3.6, 0.3 * len(sources) + 1.9)
@@ -38,7 +41,7 @@ def subset_composition(subset: pd.DataFrame) -> Figure:
     dot = 42 if len(columns) <= 40 else 14
     ring = {"facecolor": PAPER, "edgecolor": SOFT, "linewidth": 1.2, "zorder": 3}
     right.scatter(columns, clusters["pool"], s=dot, label="in the pool", **ring)
-    right.scatter(columns, clusters["chosen"], s=dot, color=PALETTE[0], zorder=4, label="among the chosen")
+    right.scatter(columns, clusters["chosen"], s=dot, color=PALETTE[0], zorder=4, label="in the subset")
     every = -(-len(columns) // 40)
     right.set_xticks(columns[::every], [str(name) for name in clusters.index[::every]])
     right.tick_params(axis="x", labelrotation=90 if len(columns) > 20 else 0)
@@ -53,14 +56,15 @@ def subset_composition(subset: pd.DataFrame) -> Figure:
     chosen = int(subset["selected"].sum())
     gain = (sources["chosen"] - sources["pool"]).sort_values()
     note = f"{gain.index[-1]} gains most ({100 * gain.iloc[-1]:+.0f} points of share)" if len(gain) > 1 else ""
-    put_title(figure, f"{chosen:,} of {len(subset):,} samples chosen", note)
+    put_title(figure, f"{chosen:,} of {len(subset):,} samples selected", note)
     return figure
 
 
 def cluster_map(points: pd.DataFrame) -> Figure:
-    """The pool in the plane, coloured by skill and by source: columns x, y, cluster, skill, source, selected.
+    """The pool in two dimensions, coloured by skill and by source.
 
-    Chosen samples are full dots, the others pale; a number stands at the median of each cluster.
+    `points` has one row per sample, with the columns x, y, cluster, skill, source and selected. Selected samples are
+    full dots, the others are pale; the number of a cluster is at its median.
     """
     figure = Figure(figsize=(11.5, 5.4), layout="constrained", facecolor=PAPER)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -73,8 +77,8 @@ def cluster_map(points: pd.DataFrame) -> Figure:
         colour = np.array([colours.get(str(name), SOFT) for name in points[column]])
         x, y = points["x"].to_numpy(), points["y"].to_numpy()
         pale, full = {"s": size, "alpha": 0.22}, {"s": 1.5 * size}
-        for these, style in ((~chosen, pale), (chosen, full)):
-            axes.scatter(x[these], y[these], c=colour[these], linewidth=0, rasterized=True, **style)
+        for mask, style in ((~chosen, pale), (chosen, full)):
+            axes.scatter(x[mask], y[mask], c=colour[mask], linewidth=0, rasterized=True, **style)
         for name in named:
             axes.scatter([], [], s=26, color=colours[name], label=cut(name, 22))
         if len(groups) > len(named):
@@ -84,9 +88,9 @@ def cluster_map(points: pd.DataFrame) -> Figure:
             frameon=False, fontsize=8, ncols=3, loc="upper left", bbox_to_anchor=(-0.02, -0.01),
             handletextpad=0.1, columnspacing=0.8, labelcolor=INK,
         )  # fmt: skip
-        for cluster, at in _apart(points):
+        for cluster, (left, up) in _label_positions(points):
             axes.text(
-                at[0], at[1], str(cluster), ha="center", va="center", fontsize=7.5, weight="bold",
+                left, up, str(cluster), ha="center", va="center", fontsize=7.5, weight="bold",
                 color=INK, path_effects=[withStroke(linewidth=2.2, foreground=PAPER)],
             )  # fmt: skip
         axes.set_title(f"by {column}", loc="left", fontsize=9.5, color=INK)
@@ -94,28 +98,28 @@ def cluster_map(points: pd.DataFrame) -> Figure:
         axes.set_yticks([])
         tidy(axes, spines=())
     clusters = points["cluster"].nunique()
-    note = "full: chosen, pale: not; a number stands at the middle of a cluster, where there is room"
+    note = "full: selected, pale: not selected; numbers are at the medians of clusters, where there is room"
     put_title(figure, f"{len(points):,} samples in {clusters} clusters", note)
     return figure
 
 
 def project(gradients: Float[np.ndarray, "n dim"], seed: int) -> Float[np.ndarray, "n 2"]:
-    """The first two principal components of at most 4096 rows drawn by `seed`, with every row projected."""
+    """All rows projected on two principal components, which are fitted on at most 4096 rows drawn by `seed`."""
     n, dim = gradients.shape
     flat = np.zeros((n, 2), dtype=np.float32)
     if n < 2:
         return flat
-    rows = np.sort(np.random.default_rng([seed]).permutation(n)[:_FITTED_ON])
+    rows = np.sort(np.random.default_rng([seed]).permutation(n)[:_FITTED_ROWS])
     sample = np.asarray(gradients[rows], dtype=np.float32)
     solver = PCA(min(2, len(rows), dim), svd_solver="randomized", random_state=seed).fit(sample)
-    for start in range(0, n, _FITTED_ON):
-        block = np.asarray(gradients[start : start + _FITTED_ON], dtype=np.float32)
+    for start in range(0, n, _FITTED_ROWS):
+        block = np.asarray(gradients[start : start + _FITTED_ROWS], dtype=np.float32)
         flat[start : start + len(block), : solver.n_components_] = solver.transform(block)
     return flat
 
 
-def _apart(points: pd.DataFrame) -> list[tuple[int, tuple[float, float]]]:
-    """Clusters and their medians, largest first, without those whose number would cover a larger one's."""
+def _label_positions(points: pd.DataFrame) -> list[tuple[int, tuple[float, float]]]:
+    """Clusters and their medians, largest first, without those whose label would overlap that of a larger cluster."""
     medians = points.groupby("cluster")[["x", "y"]].median()
     spread = np.maximum(np.ptp(points[["x", "y"]].to_numpy(), axis=0), 1e-12) * (0.045, 0.05)
     placed: list[tuple[int, tuple[float, float]]] = []
@@ -127,7 +131,7 @@ def _apart(points: pd.DataFrame) -> list[tuple[int, tuple[float, float]]]:
 
 
 def _shares(subset: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Share of the pool and of the chosen, per value of `column`, largest in the pool first."""
+    """Shares of the pool and of the selected samples per value of `column`, sorted by the share of the pool."""
     counts = subset.groupby(column)["selected"].agg(["size", "sum"])
     shares = pd.DataFrame(
         {"pool": counts["size"] / len(subset), "chosen": counts["sum"] / max(1, subset["selected"].sum())}

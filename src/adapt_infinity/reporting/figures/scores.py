@@ -1,4 +1,4 @@
-"""The matrix R and what was forgotten."""
+"""The score matrix R as a heat map, and scores over rounds as curves."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,14 @@ from matplotlib.ticker import MaxNLocator
 from adapt_infinity.reporting.figures.style import FAINT, INK, PALETTE, PAPER, SHADES, SOFT, cut, put_title, tidy
 
 MARKERS = "osD^vPX*"
-_SCORES = LinearSegmentedColormap.from_list("scores", SHADES)
+_SCORE_COLOURS = LinearSegmentedColormap.from_list("scores", SHADES)
 
 
 def score_heat_map(score_matrix: pd.DataFrame, own: Mapping[str, int] | None = None) -> Figure:
-    """R: a row per round, a column per skill, grouped by dataset; boxed: first trained in this round."""
+    """The score matrix: one row per round, one column per skill, grouped by dataset.
+
+    `own` maps a skill to the first round that trains it; this cell has a box.
+    """
     order = _datasets(score_matrix, own or {})
     benchmarks = score_matrix[["dataset", "skill"]].drop_duplicates()
     columns = [(d, s) for d in order for s in benchmarks.loc[benchmarks["dataset"] == d, "skill"]]
@@ -37,7 +40,7 @@ def score_heat_map(score_matrix: pd.DataFrame, own: Mapping[str, int] | None = N
     for i, row in enumerate(scores):
         for x, score, (_, skill) in zip(at, row, columns, strict=True):
             missing = bool(np.isnan(score))
-            colour = PAPER if missing else _SCORES(score)
+            colour = PAPER if missing else _SCORE_COLOURS(score)
             square = Rectangle((x - 0.5, i - 0.5), 1, 1, facecolor=colour, edgecolor=PAPER, linewidth=1)
             axes.add_patch(square)
             text = "n/a" if missing else f"{score:.2f}".removeprefix("0").replace("1.00", "1.0")
@@ -45,9 +48,9 @@ def score_heat_map(score_matrix: pd.DataFrame, own: Mapping[str, int] | None = N
             axes.text(x, i, text, ha="center", va="center", fontsize=7.5, color=ink)
             if (own or {}).get(skill) == rounds[i]:
                 boxes.append(Rectangle((x - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=PALETTE[1], linewidth=2))
-    for box in boxes:  # last, on top of their neighbours
+    for box in boxes:  # last, so that they are on top of other cells
         axes.add_patch(box)
-    letters = (width - 2) / (at[-1] + 1) / 0.078  # of a dataset's name, that fit over one column
+    letters = (width - 2) / (at[-1] + 1) / 0.078  # of a dataset's name that fit over one column
     for dataset in order:
         inside = at[[d == dataset for d, _ in columns]]
         axes.plot([inside[0] - 0.45, inside[-1] + 0.45], [-0.72, -0.72], color=INK, linewidth=1, clip_on=False)
@@ -59,16 +62,20 @@ def score_heat_map(score_matrix: pd.DataFrame, own: Mapping[str, int] | None = N
     axes.set_yticks(range(len(rounds)), ["zero-shot" if t == 0 else f"round {t}" for t in rounds])
     tidy(axes, spines=())
     bar = figure.colorbar(
-        ScalarMappable(Normalize(0, 1), _SCORES), ax=axes, shrink=0.8, aspect=18, pad=0.01, fraction=0.04
+        ScalarMappable(Normalize(0, 1), _SCORE_COLOURS), ax=axes, shrink=0.8, aspect=18, pad=0.01, fraction=0.04
     )
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=7.5, labelcolor=SOFT)
-    put_title(figure, _heat_map_title(scores, rounds), "boxed: first trained in this round" if own else "")
+    put_title(figure, _heat_map_title(scores, rounds), "box: first round that trains the skill" if own else "")
     return figure
 
 
 def forgetting_curves(score_matrix: pd.DataFrame, own: Mapping[str, int]) -> Figure:
-    """A panel per dataset, a line per skill: dotted before its own round, solid since, dashed if none."""
+    """Scores over rounds: one panel per dataset, one line per skill.
+
+    `own` maps a skill to the first round that trains it. Lines are dotted before this round and solid after it, and
+    dashed for skills that are never trained.
+    """
     order = _datasets(score_matrix, own)
     across = len(order) if len(order) <= 3 else 2 if len(order) == 4 else 3
     down = -(-len(order) // across)
@@ -105,15 +112,15 @@ def forgetting_curves(score_matrix: pd.DataFrame, own: Mapping[str, int]) -> Fig
         axes.set_visible(False)
     figure.supxlabel("round (0: zero-shot)", fontsize=9, color=SOFT)
     figure.supylabel("score", fontsize=9, color=SOFT)
-    note = "dotted: before its own round, solid: since"
+    note = "dotted: before the first round that trains the skill, solid: after it"
     if any(skill not in own for skill in score_matrix["skill"]):
-        note += ", dashed and *: trained by no arrival"
+        note += ", dashed and *: never trained"
     put_title(figure, _forgetting_title(score_matrix, own), note)
     return figure
 
 
 def _datasets(score_matrix: pd.DataFrame, own: Mapping[str, int]) -> list[str]:
-    """In the order of arrival, as far as the skills' own rounds tell; what no arrival trains comes last."""
+    """Datasets in the order of the rounds that first train their skills; untrained datasets are last."""
     skills = score_matrix.groupby("dataset", sort=False)["skill"].unique()
     first = {str(d): max((own.get(str(s), 10**6) for s in names), default=0) for d, names in skills.items()}
     return sorted(first, key=lambda d: first[d])
@@ -124,13 +131,13 @@ def _style(index: int) -> tuple[str, str]:
 
 
 def _label_ends(axes: Axes, last: int, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Names at the right of their lines, in the lines' order, moved apart where they would overlap."""
+    """Write skill names to the right of their lines, in the order of the lines, moved so that they do not overlap."""
     step = 0.085
     ordered = sorted(ends)
     rank = step * np.arange(len(ordered))
     free = np.array([y for y, _, _ in ordered]) - rank
     raised, lowered = np.maximum.accumulate(free), np.minimum.accumulate(free[::-1])[::-1]
-    centred = (raised + lowered) / 2  # both keep the names apart, so their mean does
+    centred = (raised + lowered) / 2  # in both the names do not overlap, so neither in their mean
     at = np.clip(centred, min(0, 1.02 - rank[-1]), 1.02 - rank[-1]) + rank
     for y, (score, name, colour) in zip(at, ordered, strict=True):
         axes.annotate(
@@ -141,7 +148,7 @@ def _label_ends(axes: Axes, last: int, ends: Sequence[tuple[float, str, str]]) -
 
 
 def _heat_map_title(scores: Float[np.ndarray, "rounds columns"], rounds: Sequence[int]) -> str:
-    """Where the last round stands, and how many skills have been better."""
+    """The mean score after the last round, and how many benchmarks were better before."""
     if len(rounds) == 1:
         return f"Zero-shot scores: mean {np.nanmean(scores[0]):.2f} over {scores.shape[1]} benchmarks"
     best = np.fmax.reduce(scores[:-1], axis=0)
@@ -158,8 +165,8 @@ def _forgetting_title(score_matrix: pd.DataFrame, own: Mapping[str, int]) -> str
     ]
     drop, worst = max(drops, default=(0.0, ""))
     if drop < 0.005:
-        return "No skill stands below its best since it was trained"
-    return f"{worst} has been forgotten most: {drop:.2f} below its best since it was trained"
+        return "No skill is below its best score since it was trained"
+    return f"{worst} was forgotten most: {drop:.2f} below its best score since it was trained"
 
 
 def _headline(dataset: str, score_matrix: pd.DataFrame, own: Mapping[str, int]) -> str:

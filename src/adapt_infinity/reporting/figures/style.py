@@ -1,6 +1,6 @@
-"""How every figure looks: paper, ink, colours, titles, and the few shapes that several of them draw.
+"""Colours, fonts, titles and axes of all figures.
 
-Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart; no figure needs colour alone.
+The colours are those of Okabe & Ito (2008), which colour-blind readers can distinguish. No figure uses colour alone.
 """
 
 import textwrap
@@ -22,12 +22,12 @@ PLAIN: dict[str, Any] = {"va": "top", "parse_math": False, "linespacing": 1.15, 
 
 
 def cut(name: str, length: int) -> str:
-    """At most so many letters."""
+    """The name shortened to at most `length` letters."""
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def put_title(figure: Figure, title: str, note: str) -> None:
-    """What one sees, at the left; how to read it, under it."""
+    """Write a title in the upper left corner, and under it a note on how to read the figure."""
     width, height = figure.get_size_inches()
     lines, under = textwrap.wrap(title, int(width / 0.092)), textwrap.wrap(note, int(width / 0.07))
     below = 0.1 + 0.205 * len(lines)  # inches from the top
@@ -40,7 +40,7 @@ def put_title(figure: Figure, title: str, note: str) -> None:
 
 
 def tidy(axes: Axes, spines: Sequence[str]) -> None:
-    """Axes with these spines and no ticks."""
+    """Show only these spines of the axes, and no tick marks."""
     for side, spine in axes.spines.items():
         spine.set_visible(side in spines)
         spine.set_color(SOFT)

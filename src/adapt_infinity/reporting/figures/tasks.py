@@ -1,4 +1,4 @@
-"""The tasks of a stream side by side: how alike they are, and what each of them made the model forget."""
+"""The similarity of a stream's tasks, and the change of scores in the round of each task."""
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from adapt_infinity.model.modality_embeddings import MODALITIES
 from adapt_infinity.reporting.figures.style import INK, PALETTE, PAPER, SHADES, cut, put_title, tidy
 
-_ALIKE = LinearSegmentedColormap.from_list("alike", SHADES)
-_CHANGE = LinearSegmentedColormap.from_list("change", [PALETTE[1], PAPER, PALETTE[0]])
+_SIMILARITY_COLOURS = LinearSegmentedColormap.from_list("similarity", SHADES)
+_CHANGE_COLOURS = LinearSegmentedColormap.from_list("change", [PALETTE[1], PAPER, PALETTE[0]])
 
 
 def task_similarity_map(task_similarity: pd.DataFrame, score_matrix: pd.DataFrame) -> Figure:
-    """Cosines of the tasks by image, instruction and answer; beside them, how a round changed each earlier dataset."""
+    """Cosines between tasks by image, instruction and answer, and the change of each dataset's score in each round."""
     names = list(dict.fromkeys(task_similarity.sort_values("round")["dataset"]))
     side = 0.62 * len(names) + 1.2
     figure = Figure(figsize=(4 * side + 0.8, side + 1.3), layout="constrained")
@@ -23,20 +23,19 @@ def task_similarity_map(task_similarity: pd.DataFrame, score_matrix: pd.DataFram
     for axes, part in zip(panels, MODALITIES, strict=False):
         pairs = task_similarity[task_similarity["part"] == part]
         cosines = pairs.pivot_table(index="dataset", columns="other", values="cosine").reindex(names, columns=names)
-        _cells(axes, cosines.to_numpy(float), names, part, _ALIKE, (0.0, 1.0))
+        _cells(axes, cosines.to_numpy(float), names, part, _SIMILARITY_COLOURS, (0.0, 1.0))
     change = changes(score_matrix, names)
-    _cells(panels[3], change, names, "change of score", _CHANGE, (-1.0, 1.0), below="after its round")
-    title = "How alike tasks are, and what learning one did to the others"
+    _cells(panels[3], change, names, "change of score", _CHANGE_COLOURS, (-1.0, 1.0), below="in its round")
     note = (
-        "Cosines of the tasks' mean vectors, read before the language model's first layer. Right: score on the "
-        "column's dataset after the row's round less that before it."
+        "Cosines of the tasks' mean embeddings before the language model's first layer. Right: score on the column's "
+        "dataset after the row's round minus the score before it."
     )
-    put_title(figure, title, note)
+    put_title(figure, "Similarity of tasks, and change of scores in each round", note)
     return figure
 
 
 def changes(score_matrix: pd.DataFrame, names: list[str]) -> Float[np.ndarray, "rounds datasets"]:
-    """R[t, j] − R[t − 1, j] for the round t of each dataset, over datasets j; items weigh equally."""
+    """R[t, j] − R[t − 1, j]: one row per dataset (t is its round), one column per dataset j; means over items."""
     weighted = score_matrix.assign(sum=score_matrix["score"] * score_matrix["items"])
     sums = weighted.groupby(["round", "dataset"])[["sum", "items"]].sum()
     means = (sums["sum"] / sums["items"]).unstack("dataset").reindex(columns=names)
@@ -57,8 +56,8 @@ def _cells(
     for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value):
             dark = abs(value) > 0.6 * span[1]
-            form = "+.2f" if span[0] < 0 else ".2f"
-            axes.text(j, i, f"{value:{form}}", ha="center", va="center", fontsize=7, color=PAPER if dark else INK)
+            style = "+.2f" if span[0] < 0 else ".2f"
+            axes.text(j, i, f"{value:{style}}", ha="center", va="center", fontsize=7, color=PAPER if dark else INK)
     labels = [cut(name, 14) for name in names]
     axes.set_xticks(range(len(names)), labels, rotation=50, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), labels)
