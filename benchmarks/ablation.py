@@ -1,14 +1,14 @@
-"""What does each part of the choice contribute? One round, chosen in many ways from one and the same past.
+"""Ablation of the selection: the last round of the embedded stream, with the subset selected in many ways.
 
     python benchmarks/ablation.py --seeds 0,1,2
 
-For each seed the embedded stream is run once to its last round by adapt_inf. Then the last round is run again in every
-variant: same pool, same adapter, same probe (which is not repeated), same budget and steps; only the samples that are
-trained on differ. What a variant would have kept of the pool does not show here: that takes further rounds.
+For each seed, the stream is run once to its last round with adapt_inf. Then the last round is run again with every
+variant. All variants have the same pool, adapter, features, budget and number of steps; only the selected samples
+differ. The effect of pruning is not measured, because it only shows in later rounds.
 
-Cells are run by worker processes with one thread each, a seed at a time, and what is there is not run again. Printed
-are means over seeds with the half-width of a 95 % t interval, as differences from uniform replay of the same seed, and
-how well the clusters agree with the known skills.
+The cells are run by worker processes with one thread each, one seed after another; complete cells are not run again.
+The table has means over seeds with the half-width of a 95 % t interval, as differences from random selection with the
+same seed, and the agreement of the clusters with the true skills.
 """
 
 import argparse
@@ -35,7 +35,7 @@ EXPERTS = (
 )
 Params = dict[str, Any]
 
-# name: strategy, parameters
+# name of a variant → strategy, parameters
 VARIANTS: dict[str, tuple[str, Params]] = {
     "random": ("random", {}),
     "skill_balanced (oracle)": ("skill_balanced", {}),
@@ -62,14 +62,14 @@ VARIANTS: dict[str, tuple[str, Params]] = {
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("--seeds", default="0,1,2")
-    asked.add_argument("--items", type=int, default=40, help="test items a skill")
-    asked.add_argument("--workers", type=int, default=2)
-    asked.add_argument("--only", default="", help="variants, separated by semicolons")
-    asked.add_argument("--table", action="store_true", help="print what is there, run nothing")
-    options = asked.parse_args()
+    """Run the missing cells, then print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--items", type=int, default=40, help="test items per skill")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", default="", help="names of variants, separated by semicolons; default: all")
+    parser.add_argument("--table", action="store_true", help="run nothing, print the table of complete cells")
+    options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
     chosen = [name for name in VARIANTS if not options.only or name in options.only.split(";")]
     if not options.table:
@@ -78,7 +78,7 @@ def main() -> None:
             command = [sys.executable, "-m", "kedro", "run", "--pipelines=embedded_stream"]
             subprocess.run(command, cwd=PROJECT, check=True)
         with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
-            for running in [pool.submit(make_past, seed, options.items) for seed in seeds]:
+            for running in [pool.submit(run_shared_rounds, seed, options.items) for seed in seeds]:
                 running.result()
             cells = [pool.submit(run_cell, name, seed, options.items) for seed in seeds for name in chosen]
             since = time.time()
@@ -89,13 +89,13 @@ def main() -> None:
 
 
 def stream_name(name: str, seed: int) -> str:
-    """Of a variant's own stream; "" is the past that all of a seed share."""
-    words = "".join(letter if letter.isalnum() else "-" for letter in name)
-    return f"ablation-{words or 'past'}-seed{seed}"
+    """The stream of a variant; "" stands for the rounds that all variants of a seed share."""
+    suffix = "".join(letter if letter.isalnum() else "-" for letter in name)
+    return f"ablation-{suffix or 'past'}-seed{seed}"
 
 
-def make_past(seed: int, items: int) -> None:
-    """The stream of a seed, by adapt_inf, to its last round."""
+def run_shared_rounds(seed: int, items: int) -> None:
+    """Run the stream of a seed to its last round with adapt_inf."""
     from adapt_infinity.manifest import manifest_path, read_manifest
 
     for round in range(1, LAST + 1):
@@ -104,7 +104,7 @@ def make_past(seed: int, items: int) -> None:
 
 
 def run_cell(name: str, seed: int, items: int) -> None:
-    """The last round in one variant, from a copy of the past: hard links, so it takes no space."""
+    """Run the last round with one variant, on a copy of the shared rounds made of hard links, which take no space."""
     runs = PROJECT / "data/runs"
     done = runs / stream_name(name, seed) / "done"
     if done.exists():
@@ -118,7 +118,7 @@ def run_cell(name: str, seed: int, items: int) -> None:
 
 
 def run_round(name: str, strategy: str, params: Params, round: int, seed: int, items: int) -> None:
-    """One round in a session of its own; what it prints goes to a log."""
+    """Run one round in its own session; its output goes to a log file."""
     import contextlib
 
     import torch
@@ -127,20 +127,20 @@ def run_round(name: str, strategy: str, params: Params, round: int, seed: int, i
 
     torch.set_num_threads(1)
     os.chdir(PROJECT)
-    asked = {**params, "round": round, "seed": seed, "stream": stream_name(name, seed)}
-    asked |= {"tracking": {"enabled": False}, "benchmarks": {"items_per_skill": items}}
+    given = {**params, "round": round, "seed": seed, "stream": stream_name(name, seed)}
+    given |= {"tracking": {"enabled": False}, "benchmarks": {"items_per_skill": items}}
     log = PROJECT / f"data/benchmarks/{stream_name(name, seed)}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("a"))
         stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.redirect_stderr(output))
-        session = stack.enter_context(open_session(PROJECT, None, asked))
+        session = stack.enter_context(open_session(PROJECT, None, given))
         session.run(pipeline_names=["round" if strategy == "adapt_inf" else f"round_{strategy}"])
 
 
 def measured(name: str, seed: int) -> dict[str, float]:
-    """What a variant reached, in points, and how its clusters agree with the known skills."""
+    """Scores of a variant in points (hundredths), and the agreement of its clusters with the true skills."""
     from adapt_infinity.benchmarks.measures import measure
     from adapt_infinity.manifest import manifest_path, planned_rounds, read_manifest, round_folder
     from adapt_infinity.pseudo_skills.finding import agreement
@@ -157,7 +157,7 @@ def measured(name: str, seed: int) -> dict[str, float]:
     sources = yaml.safe_load((PROJECT / "conf/base/globals.yml").read_text())["sources"]
     scores, subset = entry("score_matrix"), entry("subset")
     planned = planned_rounds(sources)
-    arrivals = {source["name"]: place for place, source in enumerate(sources, start=1) if source.get("train")}
+    arrivals = {source["name"]: round for round, source in enumerate(sources, start=1) if source.get("train")}
     found = measure(scores, arrivals, planned).set_index(["view", "measure"])["value"]
     last = scores[scores["round"] == LAST].set_index("skill")["score"]
     rare = [skill for source in sources for skill in source.get("rare", [])]
@@ -176,7 +176,7 @@ def measured(name: str, seed: int) -> dict[str, float]:
 
 
 def table(names: list[str], seeds: list[int]) -> str:
-    """Markdown: the first variant as it is, the others as differences from it, seed by seed."""
+    """A Markdown table with the first variant's values, and the differences of the others from it, paired by seed."""
     done = [seed for seed in seeds if all((PROJECT / f"data/runs/{stream_name(n, seed)}/done").exists() for n in names)]
     rows = {name: pd.DataFrame([measured(name, seed) for seed in done]) for name in names}
     columns = list(rows[names[0]].columns)
@@ -193,7 +193,7 @@ def table(names: list[str], seeds: list[int]) -> str:
 
 
 def interval(values: np.ndarray, sign: bool, digits: int) -> str:
-    """Mean ± t interval; NaN is nothing."""
+    """Mean ± half-width of the 95 % t interval; "" if a value is NaN."""
     if np.isnan(values).any():
         return ""
     mean = f"{values.mean():{'+' if sign else ''}.{digits}f}"

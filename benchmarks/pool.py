@@ -1,16 +1,17 @@
-"""Intake and pool against `json` + pandas snapshots and Hugging Face `datasets`, on synthetic rows of text.
+"""Speed and memory of intake and pool, compared with pandas snapshots and Hugging Face `datasets`, on synthetic text.
 
     pip install datasets && python benchmarks/pool.py --rows 2000000 --runs 5
 
-What is done by each, everything in a process of its own, interleaved; medians, and the highest memory seen:
+The tasks, each in its own process, interleaved; the results are medians of seconds and maxima of memory:
 
-    read     a JSON file with a record a line becomes what the rest is done on. Ours checks every record on the way
-    overlaps duplicates among the arrivals and with test items are looked for (ours only)
-    view     ids, rounds, sources and skills of all rows in memory
-    append   a tenth of the rows leaves. Ours appends to the ledger, the others write what stays
-    take     25,000 rows, drawn at random, whole
+    read     convert a file of JSON lines to the format on disk; ours also checks every record
+    overlaps find duplicates among the arrivals and with test items (ours only)
+    view     load ids, rounds, sources and skills of all rows
+    append   remove a tenth of the rows; ours appends to the ledger, the others write the remaining rows
+    take     load 25,000 random rows with all columns
 
-The peers check nothing. Memory is that of the process, imports included. Reading is long: it is run `--reads` times.
+The others check nothing. Memory is that of the process, including imports. The tasks read and overlaps take long and
+are run `--reads` times.
 """
 
 import argparse
@@ -38,14 +39,14 @@ SKILLS = 20
 
 
 def main() -> None:
-    """Make the file, run every task of every contender in processes of their own, print the table."""
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--rows", type=int, default=2_000_000)
-    asked.add_argument("--runs", type=int, default=5)
-    asked.add_argument("--reads", type=int, default=1)
-    asked.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "adapt_infinity_pool")
-    asked.add_argument("--child", nargs=2, metavar=("CONTENDER", "TASK"))
-    options = asked.parse_args()
+    """Write the file, run every task of every contender in its own process, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--reads", type=int, default=1)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "adapt_infinity_pool")
+    parser.add_argument("--child", nargs=2, metavar=("CONTENDER", "TASK"))
+    options = parser.parse_args()
     if options.child:
         contender, task = options.child
         child(contender, task, options.folder, options.rows)
@@ -64,20 +65,20 @@ def main() -> None:
 
 
 def write_lines(path: Path, rows: int) -> None:
-    """Conversations of one turn, about 450 characters of words each."""
+    """Write conversations of one turn with about 450 characters each, one per line."""
     draw = np.random.default_rng(0)
     words = [f"{a}{b}" for a in ("ba", "ko", "mi", "ru", "se") for b in ("lan", "ter", "dom", "vik", "sor", "na")]
-    said = [" ".join(words[n] for n in draw.integers(0, len(words), 36)) for _ in range(4096)]
+    texts = [" ".join(words[n] for n in draw.integers(0, len(words), 36)) for _ in range(4096)]
     with path.open("w") as file:
         for row in range(rows):
-            question, answer = said[row % 4096], said[(row * 31 + row // 4096) % 4096]
+            question, answer = texts[row % 4096], texts[(row * 31 + row // 4096) % 4096]
             turns = [{"from": "human", "value": f"{row}: {question}?"}, {"from": "gpt", "value": answer}]
             record = {"id": f"row-{row}", "task": f"skill{row % SKILLS}", "conversations": turns}
             file.write(json.dumps(record) + "\n")
 
 
 def measured(contender: str, task: str, options: argparse.Namespace) -> dict[str, float]:
-    """Seconds and gigabytes of one task in a process of its own."""
+    """Seconds and GiB of one task in its own process."""
     command = [sys.executable, __file__, "--child", contender, task]
     command += ["--folder", str(options.folder), "--rows", str(options.rows)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -88,11 +89,11 @@ def measured(contender: str, task: str, options: argparse.Namespace) -> dict[str
 
 
 def child(contender: str, task: str, folder: Path, rows: int) -> None:
-    """Do it once; the clock starts when everything is imported."""
+    """Run a task once; the time starts after all imports."""
     work = {"ours": ours, "pandas": with_pandas, "datasets": with_datasets}[contender](folder, rows)
-    since = time.perf_counter()
+    start = time.perf_counter()
     work[task]()
-    seconds = time.perf_counter() - since
+    seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({"seconds": seconds, "gigabytes": peak}))
 
@@ -100,18 +101,18 @@ def child(contender: str, task: str, folder: Path, rows: int) -> None:
 Work = dict[str, Callable[[], Any]]
 
 
-def leaving(rows: int) -> np.ndarray:
-    """The rows that leave."""
+def rows_to_remove(rows: int) -> np.ndarray:
+    """The rows that the task append removes."""
     return np.arange(0, rows, 10)
 
 
-def drawn(rows: int) -> np.ndarray:
-    """The rows that are taken."""
+def rows_to_take(rows: int) -> np.ndarray:
+    """The rows that the task take loads."""
     return np.sort(np.random.default_rng(1).choice(rows, min(TAKEN, rows), replace=False))
 
 
 def ours(folder: Path, rows: int) -> Work:
-    """Intake, and the pool on disk."""
+    """This project's intake and pool."""
     from kedro.io.core import Version, generate_timestamp
 
     from adapt_infinity.data import parquet
@@ -144,7 +145,7 @@ def ours(folder: Path, rows: int) -> Work:
         assert (found["scope"] == "benchmark").sum() == len(items)
 
     def append() -> None:
-        removals = pd.DataFrame({"sample_id": leaving(rows), "cluster": 3, "duplicate_of": 5, "similarity": 0.9})
+        removals = pd.DataFrame({"sample_id": rows_to_remove(rows), "cluster": 3, "duplicate_of": 5, "similarity": 0.9})
         kept = remove(pool("pool", "first", None).load(), removals.assign(reason="redundant (greedy)"), 1)
         pool("kept_pool", None, generate_timestamp()).save(kept)
 
@@ -153,12 +154,12 @@ def ours(folder: Path, rows: int) -> Work:
         "overlaps": overlaps,
         "view": lambda: pool("pool", "first", None).load().index,
         "append": append,
-        "take": lambda: pool("pool", "first", None).load().rows(drawn(rows)),
+        "take": lambda: pool("pool", "first", None).load().rows(rows_to_take(rows)),
     }
 
 
 def with_pandas(folder: Path, rows: int) -> Work:
-    """The whole table in memory, a snapshot of it on disk."""
+    """Pandas: the whole table in memory, and a snapshot on disk."""
     snapshot = folder / "snapshot.parquet"
 
     def read() -> None:
@@ -169,18 +170,18 @@ def with_pandas(folder: Path, rows: int) -> Work:
 
     def append() -> None:
         table = pd.read_parquet(snapshot)
-        table[~table["sample_id"].isin(leaving(rows))].to_parquet(folder / "kept.parquet")
+        table[~table["sample_id"].isin(rows_to_remove(rows))].to_parquet(folder / "kept.parquet")
 
     return {
         "read": read,
         "view": lambda: pd.read_parquet(snapshot, columns=["sample_id", "round", "source", "task"]),
         "append": append,
-        "take": lambda: pd.read_parquet(snapshot).iloc[drawn(rows)],
+        "take": lambda: pd.read_parquet(snapshot).iloc[rows_to_take(rows)],
     }
 
 
 def with_datasets(folder: Path, rows: int) -> Work:
-    """Hugging Face datasets: Arrow files, mapped."""
+    """Hugging Face datasets: memory-mapped Arrow files."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -195,7 +196,7 @@ def with_datasets(folder: Path, rows: int) -> Work:
         shutil.rmtree(folder / "cache")
 
     def append() -> None:
-        stay = np.setdiff1d(np.arange(rows), leaving(rows))
+        stay = np.setdiff1d(np.arange(rows), rows_to_remove(rows))
         datasets.load_from_disk(saved).select(stay).save_to_disk(saved + "-kept")
         shutil.rmtree(saved + "-kept")
 
@@ -203,12 +204,12 @@ def with_datasets(folder: Path, rows: int) -> Work:
         "read": read,
         "view": lambda: datasets.load_from_disk(saved).select_columns(["sample_id", "task"]).to_pandas(),
         "append": append,
-        "take": lambda: datasets.load_from_disk(saved)[drawn(rows)],
+        "take": lambda: datasets.load_from_disk(saved)[rows_to_take(rows)],
     }
 
 
 def table(found: dict[tuple[str, str], list[dict[str, float]]], rows: int) -> str:
-    """Markdown: medians, and how much longer or larger the others are."""
+    """A Markdown table with the medians, and the times of the others as multiples of ours."""
     lines = ["| | ours | pandas ÷ ours | datasets ÷ ours | memory, ours | pandas | datasets |", "|---|" + "---:|" * 6]
     for task in TASKS:
         runs = [found.get((task, name), []) for name in CONTENDERS]

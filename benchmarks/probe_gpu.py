@@ -1,23 +1,23 @@
-"""How dear is the probe on a model of real size? Ratios on one device, a GPU if there is one.
+"""Time and memory of the probe on a model of real size, compared with training and other tools, on a GPU or the CPU.
 
     python benchmarks/probe_gpu.py --shape llava-1.5-7b --rows 512 --runs 5     # a GPU with 40 GB or more
-    python benchmarks/probe_gpu.py --shape tiny --rows 64 --device cpu          # does the script run?
+    python benchmarks/probe_gpu.py --shape tiny --rows 64 --device cpu          # to try the script
 
-Nothing is downloaded: the model has a real checkpoint's shape and weights that are drawn, in bfloat16 on a GPU. Rows
-are drawn, too: a picture's places, then 20 to 120 tokens of question and 10 to 200 of answer, lengths uniform. Time is
-that of the device, which is waited for; runs are interleaved, medians compared.
+Nothing is downloaded: the model has the shape of a real checkpoint and random weights, in bfloat16 on a GPU. Rows are
+random, too: the tokens of a picture, then 20 to 120 tokens of question and 10 to 200 of answer. Times include waiting
+for the device; runs are interleaved, and medians are compared.
 
-- *probe*: features, all scores, embeddings, the pass without pictures; no encoding, which is the processor's work and
-  is done by loaders in other processes.
+- *probe*: features, all scores, embeddings, and the pass without pictures. Encoding is not included, because other
+  processes do it.
 - *training*: forward and backward of the same rows for all adapter weights, in the same batches, without the step.
-- *batch 1 + dense*: one row per ordinary backward pass, times a dense matrix that is made once, `--dense` columns wide:
-  one of 8192 columns has 80 GB for a layer of 7B with rank 128.
-- *batch 1 + traker*: the same through traker's `BasicProjector`, drawn anew for each row, if it is installed.
-- *share of peak*: floating-point operations of the probe, counted by torch, a second, as a share of what a product of
-  two square matrices reaches in the same run.
-- *extra memory*: the peak of the probe's batch beyond that of forward and backward for the probed layer alone (GPU).
-- *embedded model*: rows in fp32 in one batch against each alone; on this device against the CPU; in bfloat16 against
-  fp32, where a model's real weights and real pictures are at hand.
+- *batch 1 + dense*: one backward pass per row, multiplied with a dense matrix with `--dense` columns that is made once;
+  a matrix with 8192 columns has 80 GB for a layer of a 7B model with rank 128.
+- *batch 1 + traker*: the same with traker's `BasicProjector`, which makes its matrix again for each row, if installed.
+- *share of peak*: floating-point operations per second of the probe, counted by torch, divided by those of a product of
+  two square matrices in the same run.
+- *extra memory*: the peak of a probe's batch minus the peak of forward and backward for the probed layer (GPU only).
+- *embedded model*: differences of features in one batch and alone, on this device and on the CPU, and in bfloat16 and
+  fp32, for trained weights and real pictures.
 """
 
 import argparse
@@ -54,12 +54,12 @@ from adapt_infinity.model.lora import Adapter
 from adapt_infinity.model.prompts import Encoded, collate, encode
 from adapt_infinity.training.context import answer_loss
 
-QUESTION, ANSWER = (20, 120), (10, 200)  # tokens of a row, from and to
+QUESTION, ANSWER = (20, 120), (10, 200)  # smallest and largest number of tokens
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a checkpoint's config says of its size, and the recipe that its users train it with."""
+    """The sizes in a checkpoint's config, and the usual rank of adapters and width of features."""
 
     text: dict[str, Any]
     vision: dict[str, Any]
@@ -67,7 +67,7 @@ class Shape:
     dim: int
 
     def config(self) -> Any:
-        """Of a LLaVA: a CLIP tower whose last layer but one is seen, two linear maps, a Llama."""
+        """The config of a LLaVA with a CLIP vision tower, a two-layer projector and a Llama decoder."""
         places = (self.vision["image_size"] // self.vision["patch_size"]) ** 2
         return LlavaConfig(
             text_config=LlamaConfig(**self.text),
@@ -125,7 +125,7 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Setting:
-    """A model, rows to read, and how they are read."""
+    """A model, the rows to read, and the settings of the probe."""
 
     vlm: Vlm
     rows: list[Encoded]
@@ -133,26 +133,25 @@ class Setting:
     token_budget: int
 
     def batches(self, work: Callable[[list[int], int], Any]) -> list[Any]:
-        """The work of every batch that the probe makes of these rows."""
+        """Call `work(rows, length)` for every batch that the probe makes of these rows."""
         budget = TokenBudget(self.token_budget, 0, self.vlm.device)
         return [found for _, found in run_in_batches([len(row) for row in self.rows], budget, work)]
 
     def weights(self) -> list[torch.nn.Parameter]:
-        """The probed layer's."""
+        """The weights of the probed layer."""
         return list(probed_weights(self.vlm, self.spec.layers).values())
 
 
 class Operations(TorchDispatchMode):
-    """Floating-point operations of products and attention, forward and backward, by torch's own formulas.
+    """Counts floating-point operations of matrix products and attention, with torch's formulas.
 
-    torch's `FlopCounterMode` follows modules, too, through hooks that the probe's backward pass, which ends at leaves,
-    does not come through.
+    torch's `FlopCounterMode` uses hooks of modules, which do not work with the probe's backward pass.
     """
 
     total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """One operation."""
+        """Run one operation and count it."""
         out = func(*args, **(kwargs or {}))
         if (formula := flop_registry.get(func._overloadpacket)) is not None:
             self.total += formula(*args, **(kwargs or {}), out_val=out)
@@ -160,19 +159,19 @@ class Operations(TorchDispatchMode):
 
 
 def main() -> None:
-    """Make model and rows, run the peers in turn, print medians and ratios."""
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--shape", choices=SHAPES, default="llava-1.5-7b")
-    asked.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    asked.add_argument("--rows", type=int, default=512)
-    asked.add_argument("--runs", type=int, default=5)
-    asked.add_argument("--tokens", type=int, default=16384, help="in a batch, padding included")
-    asked.add_argument("--dense", type=int, default=1024, help="columns of the dense matrix")
-    asked.add_argument("--few", type=int, default=16, help="rows that the peers of batch 1 read")
-    asked.add_argument("--output", type=Path, default=Path("data/benchmarks/probe_gpu.json"))
-    options = asked.parse_args()
+    """Make model and rows, run all contenders, print medians and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=SHAPES, default="llava-1.5-7b")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=16384, help="tokens per batch, including padding")
+    parser.add_argument("--dense", type=int, default=1024, help="columns of the dense matrix")
+    parser.add_argument("--few", type=int, default=16, help="rows for contenders with batch size 1")
+    parser.add_argument("--output", type=Path, default=Path("data/benchmarks/probe_gpu.json"))
+    options = parser.parse_args()
     device = torch.device(options.device)
-    setting = made(SHAPES[options.shape], device, options.rows, options.tokens)
+    setting = make_setting(SHAPES[options.shape], device, options.rows, options.tokens)
     few = replace(setting, rows=setting.rows[: options.few])
     matrix = dense_matrix(setting, options.dense)
     peers: dict[str, tuple[Callable[[], object], int]] = {
@@ -190,13 +189,13 @@ def main() -> None:
     result: dict[str, Any] = {
         "shape": options.shape,
         "rows": options.rows,
-        "tokens in the mean": statistics.fmean(len(row) for row in setting.rows),
+        "mean tokens per row": statistics.fmean(len(row) for row in setting.rows),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores",
         "machine": platform.machine(),
         "dtype": str(setting.vlm.base.dtype),
         "versions": versions(),
-        "milliseconds a row": {name: [1000 * value for value in values] for name, values in seconds.items()},
-        "probe, rows a second": 1 / medians["probe"],
+        "milliseconds per row": {name: [1000 * value for value in values] for name, values in seconds.items()},
+        "probe, rows per second": 1 / medians["probe"],
         "probe / training": medians["probe"] / medians["training"],
         **{f"{name} / probe": medians[name] / medians["probe"] for name in medians if name.startswith("batch 1")},
         "probe, TFLOP/s": reached / 1e12,
@@ -211,8 +210,8 @@ def main() -> None:
         print(f"{name:56} {value if not isinstance(value, float) else f'{value:.4g}'}")
 
 
-def made(shape: Shape, device: torch.device, rows: int, token_budget: int) -> Setting:
-    """A model of this shape with an adapter none of whose parts is zero, and rows for it."""
+def make_setting(shape: Shape, device: torch.device, rows: int, token_budget: int) -> Setting:
+    """A model of this shape with an adapter without zero matrices, and rows for it."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     config = shape.config()
     torch.manual_seed(0)
@@ -232,11 +231,11 @@ def made(shape: Shape, device: torch.device, rows: int, token_budget: int) -> Se
     vlm = attach(vlm, Adapter(fresh.config, tensors, fresh.record))
     depth = len(vlm.layers)
     spec = replace(EMBEDDED_SPEC, layers=(depth // 2,), embedding_layer=depth - 1, dim=shape.dim)
-    return Setting(vlm, drawn(config, rows), spec, token_budget)
+    return Setting(vlm, draw_rows(config, rows), spec, token_budget)
 
 
-def drawn(config: Any, rows: int) -> list[Encoded]:
-    """Rows with one picture each."""
+def draw_rows(config: Any, rows: int) -> list[Encoded]:
+    """Random rows with one picture each."""
     draw, size = torch.Generator().manual_seed(1), config.vision_config.image_size
     made = []
     for number in range(rows):
@@ -250,16 +249,16 @@ def drawn(config: Any, rows: int) -> list[Encoded]:
 
 
 def probe(setting: Setting) -> None:
-    """As a worker reads a window whose tokens are there: the losses without pictures, then everything else."""
+    """Run the probe as a worker does, without encoding: losses without pictures, then features, scores, embeddings."""
     image_token = setting.vlm.base.config.image_token_id
-    seen = [row.input_ids != image_token for row in setting.rows]
+    is_text = [row.input_ids != image_token for row in setting.rows]
     bare = [
         Encoded(row.sample_id, row.input_ids[words], row.answers[words], {})
-        for row, words in zip(setting.rows, seen, strict=True)
+        for row, words in zip(setting.rows, is_text, strict=True)
     ]
     losses = np.empty(len(bare), np.float32)
 
-    def lose(places: list[int], length: int) -> None:
+    def losses_of(places: list[int], length: int) -> None:
         batch = collate([bare[place] for place in places], 0, length=length)
         losses[places] = read_losses(setting.vlm, batch).numpy()
 
@@ -267,12 +266,12 @@ def probe(setting: Setting) -> None:
         batch = collate([setting.rows[place] for place in places], 0, length=length)
         read_batch(setting.vlm, batch, losses[places], setting.spec)
 
-    replace(setting, rows=bare).batches(lose)
+    replace(setting, rows=bare).batches(losses_of)
     setting.batches(read)
 
 
 def train(setting: Setting) -> None:
-    """Forward and backward of the same batches for all adapter weights."""
+    """Forward and backward pass of the same batches for all adapter weights."""
     weights = [weight for name, weight in setting.vlm.model.named_parameters() if "lora_" in name]
 
     def learn(places: list[int], length: int) -> None:
@@ -282,21 +281,21 @@ def train(setting: Setting) -> None:
 
 
 def differentiate(setting: Setting, places: list[int], length: int, weights: list[torch.nn.Parameter]) -> None:
-    """Forward and backward of a batch for these weights."""
+    """Forward and backward pass of a batch for these weights."""
     with trainable(weights):
         batch = collate([setting.rows[place] for place in places], 0, length=length)
         torch.autograd.grad(answer_loss(*answer_logits(setting.vlm, batch)), weights, allow_unused=True)
 
 
 def dense_matrix(setting: Setting, columns: int) -> Tensor:
-    """A Rademacher matrix for the probed layer's gradient, in the model's number format, made once."""
+    """A Rademacher matrix for gradients of the probed layer, in the model's dtype."""
     size = sum(weight.numel() for weight in setting.weights())
     signs = torch.empty(size, columns, dtype=setting.vlm.base.dtype, device=setting.vlm.device)
     return signs.bernoulli_(0.5).mul_(2).sub_(1)
 
 
 def gradient_of(setting: Setting, row: Encoded) -> Tensor:
-    """Of one row's mean answer loss, for the probed layer, by an ordinary backward pass."""
+    """The gradient of one row's mean answer loss for the probed layer, by an ordinary backward pass."""
     weights = setting.weights()
     with trainable(weights):
         logits, labels = answer_logits(setting.vlm, collate([row], 0))
@@ -305,7 +304,7 @@ def gradient_of(setting: Setting, row: Encoded) -> Tensor:
 
 
 def project_anew(setting: Setting, columns: int) -> None:
-    """The same gradients through a projector that draws its matrix at every call."""
+    """Project the same gradients with traker, which makes its matrix again at every call."""
     from trak.projectors import BasicProjector, ProjectionType
 
     size = sum(weight.numel() for weight in setting.weights())
@@ -318,7 +317,7 @@ def project_anew(setting: Setting, columns: int) -> None:
 def interleaved(
     peers: dict[str, tuple[Callable[[], object], int]], runs: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Seconds a row of each peer, `runs` times, after one run to warm up: the device's, or the process's on the CPU."""
+    """Seconds per row of each contender, `runs` times after a warm-up: of the device, or CPU seconds of the process."""
     seconds: dict[str, list[float]] = {name: [] for name in peers}
     for run in range(runs + 1):
         for name, (work, rows) in peers.items():
@@ -329,7 +328,7 @@ def interleaved(
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the work, waited for."""
+    """Seconds of `work`, including waiting for the device; CPU seconds without a GPU."""
     if device.type != "cuda":
         before = time.process_time()
         work()
@@ -342,14 +341,17 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def square_product(vlm: Vlm) -> float:
-    """Operations a second of a product of square matrices, the fastest of ten: what a peak is worth in practice."""
+    """Operations per second of a product of two square matrices, the fastest of ten: the practical peak."""
     size = 8192 if vlm.device.type == "cuda" else 1024
     one, other = (torch.randn(size, size, device=vlm.device, dtype=vlm.base.dtype) for _ in range(2))
     return 2 * size**3 / min(timed(lambda: one @ other, vlm.device) for _ in range(10))
 
 
 def extra_memory(setting: Setting) -> dict[str, float]:
-    """The peak of the probe's first batch beyond that of the same layer's gradient by autograd; goal 8's bound."""
+    """The peak of the probe's first batch minus that of autograd for the same layer, and its ratio to the bound.
+
+    The bound is 2 · batch · (largest weight) · 4 B + batch · dim · 4 B.
+    """
     rows = sorted(setting.rows, key=len)[: max(1, setting.token_budget // max(len(row) for row in setting.rows))]
     here, device = replace(setting, rows=rows), setting.vlm.device
     places, length = list(range(len(rows))), len(rows[-1])
@@ -361,7 +363,7 @@ def extra_memory(setting: Setting) -> dict[str, float]:
     }
     peaks = {}
     for name, work in works.items():
-        work()  # the sketch's plan is made and kept: it belongs to the resting memory
+        work()  # makes and caches the sketch's plan, which does not count
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         work()
@@ -377,7 +379,7 @@ def extra_memory(setting: Setting) -> dict[str, float]:
 
 
 def embedded_model(device: torch.device) -> dict[str, float]:
-    """Is it right here? Real weights and pictures, small."""
+    """The differences of the embedded model's features between batch sizes, devices and dtypes."""
     with tempfile.TemporaryDirectory() as folder:
         samples, job = prepare(Path(folder), 64)
         found = {}
@@ -392,10 +394,10 @@ def embedded_model(device: torch.device) -> dict[str, float]:
             found[name] = read_batch(vlm, collate(rows, 0), bare, EMBEDDED_SPEC).features
             if name == "fp32":
                 error = errors(vlm, samples[:32], job.pictures)
-    apart = (found["fp32"] - found["cpu"]).norm(dim=1) / found["cpu"].norm(dim=1)
+    relative = (found["fp32"] - found["cpu"]).norm(dim=1) / found["cpu"].norm(dim=1)
     return {
         "embedded model: relative error against batch 1, largest": max(error),
-        "embedded model: relative error against the CPU, largest": apart.max().item(),
+        "embedded model: relative error against the CPU, largest": relative.max().item(),
         "embedded model: cosine of bfloat16 and fp32, median": _cosines(found["bf16"], found["fp32"]).median().item(),
         "embedded model: cosine of bfloat16 and fp32, lowest": _cosines(found["bf16"], found["fp32"]).min().item(),
     }

@@ -1,26 +1,26 @@
-"""How others take per-sample LoRA gradients: the same samples, the same weights, the same width.
+"""Other ways to compute per-sample LoRA gradients, with the same samples, weights and width of features.
 
-On the embedded model, pictures included:
+On the embedded model, with pictures:
 
-- *batch 1 + dense*: one sample per ordinary backward pass, the layer's LoRA gradient then multiplied with a dense
-  Rademacher matrix of the same width that is made once and kept.
-- *batch 1 + traker*: the same gradients through traker's `BasicProjector` (Park et al. 2023, arXiv:2303.14186), which
-  draws its matrix anew at every call: for each sample, or for 16 at a time, as LESS (arXiv:2402.04333) calls it. Being
-  slow, it gets every 64th or every 4th sample.
-- *vmap + our sketch*: `torch.func.vmap(grad)` over the same batches. The model as a whole cannot be mapped (the merging
-  of pictures and the attention mask branch on values), so pictures are merged outside, and padding on the right is left
-  to causality; attention has no batching rule on the CPU and is looped over. Scores and embeddings are not computed.
+- *batch 1 + dense*: one backward pass per sample; the LoRA gradient of the layer is multiplied with a dense Rademacher
+  matrix of the same width, which is made once.
+- *batch 1 + traker*: the same gradients, projected with traker's `BasicProjector` (Park et al. 2023, arXiv:2303.14186),
+  which makes its matrix again at every call: for each sample, or for 16 samples as in LESS (arXiv:2402.04333). Because
+  it is slow, it reads only every 64th or every 4th sample.
+- *vmap + our sketch*: `torch.func.vmap(grad)` over the same batches. The whole model cannot be mapped, because
+  inserting pictures and making the attention mask depend on values. So pictures are inserted before, and there is no
+  mask, which changes nothing for a causal model with padding on the right. Scores and embeddings are not computed.
 
-On a text-only Llama of the embedded model's own configuration, with the pool's conversations without pictures:
+On a text-only Llama with the text configuration of the embedded model, and the same conversations without pictures:
 
-- *probe of text*: features, scores and embeddings of tokens that are given.
-- *bergson*: `InMemoryCollector` (EleutherAI), rows in memory, given the same batches, with nothing trained but the
-  probed weights (its own set-up sends the backward pass down to the embeddings). *two-sided*: its usual projection,
-  8 × 8 numbers for each of 14 weights, 896 in all. *global*: a dense projection to the same width as ours.
+- *probe of text*: features, scores and embeddings, without encoding.
+- *bergson*: `InMemoryCollector` (EleutherAI) with rows in memory and the same batches; only the probed weights need
+  gradients (by default its backward pass goes down to the embeddings). *two-sided*: its usual projection to 8 × 8
+  numbers for each of 14 weights, 896 in total. *global*: a dense projection to the same width as ours.
 
-bergson needs an environment of its own: `pip install bergson==2.5.1` brings torchvision and torchaudio, of which the
-index has builds for CUDA only; beside a CPU build of torch, uninstall both (bergson never imports them). A peer that is
-not installed is a line that says so.
+bergson needs its own environment: `pip install bergson==2.5.1` installs torchvision and torchaudio, which the index has
+for CUDA only; with a CPU build of torch, uninstall both (bergson does not import them). The results have one line for
+each tool that is not installed.
 """
 
 import importlib.util
@@ -53,21 +53,21 @@ from adapt_infinity.model.prompts import Encoded, collate, encode, pad_token
 
 NO_TRAKER = 'not installed: pip install -e ".[bench]"'
 NO_BERGSON = "not installed: pip install bergson==2.5.1 (and, beside a CPU torch, uninstall torchvision and torchaudio)"
-INTERVAL = 16  # samples that LESS projects at a time
-SIDE = 8  # bergson's rows and columns a weight: 14 · 8² = 896 numbers
+INTERVAL = 16  # samples per projection in LESS
+SIDE = 8  # rows and columns per weight in bergson's projection: 14 · 8² = 896 numbers
 TEXT_TARGETS = r".*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
 
 @dataclass(frozen=True)
 class Peer:
-    """What is timed, and how many rows it makes."""
+    """A function to be timed, and the number of rows that it reads."""
 
     run: Callable[[], object]
     rows: int
 
 
 def image_peers(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> dict[str, Peer | str]:
-    """Peers that read what the probe reads."""
+    """The contenders that read pictures."""
     by_hand: dict[str, Peer | str] = {
         "batch 1 + dense": Peer(partial(project_dense, vlm, samples, pictures), len(samples)),
         "batch 1 + traker a sample": NO_TRAKER,
@@ -82,11 +82,11 @@ def image_peers(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> dict[str
 
 
 def text_peers(job: ProbeJob, samples: list[Sample], folder: Path) -> dict[str, Peer | str]:
-    """Peers that take no pictures, and the probe of the same text."""
+    """The contenders that read no pictures, and the probe on the same text."""
     reader = load_reader(job.base, job.model)
     rows = [encode(reader, sample.without_images(), job.pictures) for sample in samples]
     peers: dict[str, Peer | str] = {
-        "probe of text": Peer(partial(read_batches, _folded(_text_model(job)), rows), len(rows)),
+        "probe of text": Peer(partial(read_batches, _merge(_text_model(job)), rows), len(rows)),
         "bergson two-sided": NO_BERGSON,
         "bergson global": NO_BERGSON,
     }
@@ -98,7 +98,7 @@ def text_peers(job: ProbeJob, samples: list[Sample], folder: Path) -> dict[str, 
 
 
 def differences(vlm: Vlm, job: ProbeJob, samples: list[Sample], folder: Path) -> dict[str, float | str]:
-    """Do the peers compute the same? Largest relative difference of a row (vmap), of a gradient's length (bergson)."""
+    """Largest relative differences from our results: of a row's features (vmap), of a gradient's norm (bergson)."""
     rows = encoded(vlm, samples, job.pictures)
     ours = _in_order(read_batches(vlm, rows), lambda reading: reading.features)
     mapped = map_over_samples(vlm, samples, job.pictures)
@@ -109,14 +109,14 @@ def differences(vlm: Vlm, job: ProbeJob, samples: list[Sample], folder: Path) ->
     if importlib.util.find_spec("bergson"):
         text = _text_model(job)
         bare = [encode(vlm, sample.without_images(), job.pictures) for sample in samples]
-        lengths = _in_order(read_batches(_folded(_text_model(job)), bare), lambda reading: reading.scores["grand"])
+        lengths = _in_order(read_batches(_merge(_text_model(job)), bare), lambda reading: reading.scores["grand"])
         theirs = Bergson(text, bare, folder, "per_module", 0).collect().norm(dim=1)
         found["difference of bergson"] = (theirs / lengths - 1).abs().max().item()
     return found
 
 
 def project_dense(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> Float[Tensor, "samples dim"]:
-    """The layer's LoRA gradient of each sample, by autograd, times a dense matrix made once."""
+    """Each sample's LoRA gradient of the layer, by autograd, times a dense matrix that is made once."""
     size = sum(weight.numel() for weight in probed_weights(vlm, (LAYER,)).values())
     draw = torch.Generator().manual_seed(0)
     dense = torch.randint(0, 2, (size, DIM), generator=draw, dtype=torch.int8).float().mul_(2).sub_(1)
@@ -124,7 +124,7 @@ def project_dense(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> Float[
 
 
 def project_anew(vlm: Vlm, samples: list[Sample], pictures: Pictures, interval: int) -> Float[Tensor, "samples dim"]:
-    """The same gradients, `interval` at a time, through a projector that draws its matrix at every call."""
+    """The same gradients, projected `interval` at a time with traker, which makes its matrix again at every call."""
     from trak.projectors import BasicProjector, ProjectionType
 
     size = sum(weight.numel() for weight in probed_weights(vlm, (LAYER,)).values())
@@ -137,7 +137,7 @@ def project_anew(vlm: Vlm, samples: list[Sample], pictures: Pictures, interval: 
 
 
 def gradient_of(vlm: Vlm, sample: Sample, pictures: Pictures) -> Float[Tensor, " size"]:
-    """Of one sample's mean answer loss, for the probed weights, by an ordinary backward pass."""
+    """The gradient of one sample's mean answer loss for the probed weights, by an ordinary backward pass."""
     weights = list(probed_weights(vlm, (LAYER,)).values())
     with trainable(weights):
         logits, labels = answer_logits(vlm, collate([encode(vlm, sample, pictures)], pad_token(vlm)))
@@ -146,7 +146,7 @@ def gradient_of(vlm: Vlm, sample: Sample, pictures: Pictures) -> Float[Tensor, "
 
 
 def map_over_samples(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> Float[Tensor, "samples dim"]:
-    """Per-sample gradients by `vmap(grad)`, in the probe's batches, then the probe's sketch."""
+    """Per-sample gradients with `vmap(grad)` in the probe's batches, followed by the probe's sketch."""
     trunk = vlm.base.get_decoder()
     names = {id(weight): name for name, weight in trunk.named_parameters()}
     named = {names[id(weight)]: (name, weight) for name, weight in probed_weights(vlm, (LAYER,)).items()}
@@ -167,7 +167,7 @@ def map_over_samples(vlm: Vlm, samples: list[Sample], pictures: Pictures) -> Flo
 
 
 def read_batches(vlm: Vlm, rows: Sequence[Encoded]) -> list[tuple[list[int], BatchReading]]:
-    """What the probe does with tokens: places and readings."""
+    """Run the probe on encoded rows; returns the indices and the reading of each batch."""
     return [
         (places, read_batch(vlm, batch, np.full(len(places), np.nan, np.float32), SPEC))
         for places, batch in _batches(rows, 0)
@@ -175,12 +175,12 @@ def read_batches(vlm: Vlm, rows: Sequence[Encoded]) -> list[tuple[list[int], Bat
 
 
 def encoded(vlm: Vlm, samples: Sequence[Sample], pictures: Pictures) -> list[Encoded]:
-    """The samples' tokens, pictures included."""
+    """The encoded samples, with pictures."""
     return [encode(vlm, sample, pictures) for sample in samples]
 
 
 class Bergson:
-    """bergson's collector for a text model, as a caller of its Python interface runs it."""
+    """bergson's collector for a text model, used through its Python interface."""
 
     def __init__(self, vlm: Vlm, rows: Sequence[Encoded], folder: Path, target: str, width: int) -> None:
         from datasets import Dataset
@@ -194,7 +194,7 @@ class Bergson:
         self._modules = {name for name, module in modules if id(getattr(module, "weight", None)) in probed}
 
     def collect(self) -> Float[Tensor, "samples numbers"]:
-        """Every sample's projected gradient, the weights' parts side by side."""
+        """Each sample's projected gradient, concatenated over weights."""
         import bergson
 
         config = bergson.IndexConfig(run_path=str(self._folder / "bergson"), loss_reduction="mean")
@@ -211,7 +211,7 @@ class Bergson:
 
 
 def _batches(rows: Sequence[Encoded], pad: int) -> list[tuple[list[int], Batch]]:
-    """The batches that the probe makes of these rows, each of which is in one of them, once."""
+    """The batches that the probe makes of these rows; each row is in exactly one."""
     budget = TokenBudget(TOKENS, 0, torch.device("cpu"))
     made = []
     for doubled, length in run_in_batches([len(row) for row in rows], budget, lambda _places, length: length):
@@ -222,7 +222,7 @@ def _batches(rows: Sequence[Encoded], pad: int) -> list[tuple[list[int], Batch]]
 
 @torch.no_grad()
 def _merged(vlm: Vlm, batch: Batch) -> Float[Tensor, "batch time width"]:
-    """Words and pictures as the decoder takes them, as LLaVA merges them."""
+    """Input embeddings of text and pictures, inserted as LLaVA does."""
     words = vlm.base.get_input_embeddings()(batch.input_ids)
     if not batch.extras:
         return words
@@ -232,9 +232,9 @@ def _merged(vlm: Vlm, batch: Batch) -> Float[Tensor, "batch time width"]:
 
 
 def _text_model(job: ProbeJob) -> Vlm:
-    """A Llama of the embedded model's own text configuration, with a LoRA adapter none of whose parts is zero."""
+    """A Llama with the text configuration of the embedded model, with a LoRA adapter without zero matrices."""
     config = AutoConfig.from_pretrained(str(job.base.location)).get_text_config()
-    config.image_token_id = -1  # the probe asks which tokens are pictures: none
+    config.image_token_id = -1  # no token is a picture
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
@@ -248,11 +248,11 @@ def _text_model(job: ProbeJob) -> Vlm:
 
 
 def _in_order(readings: list[tuple[list[int], BatchReading]], part: Callable[[BatchReading], Tensor]) -> Tensor:
-    """A part of every row's reading, in the rows' order."""
+    """One part of all readings, in the order of the rows."""
     order = torch.tensor([place for places, _ in readings for place in places])
     return torch.cat([part(reading) for _, reading in readings])[order.argsort()]
 
 
-def _folded(vlm: Vlm) -> Vlm:
+def _merge(vlm: Vlm) -> Vlm:
     merge_adapter(vlm, (LAYER,))
     return vlm

@@ -1,4 +1,4 @@
-"""What every benchmark of the probe reads: mixed samples of the embedded stream, and its model, warmed up."""
+"""Samples of the embedded stream and the embedded model with a warmed-up adapter, for the benchmarks of the probe."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -39,13 +39,13 @@ SPEC = Spec(
 
 
 def training_params(**changed: Any) -> TrainingParams:
-    """As shipped, with seed 0 and no checkpoints, and some of them changed."""
+    """The parameters of conf/base, with seed 0, without checkpoints, and with the given changes."""
     shipped = yaml.safe_load((PROJECT / "conf/base/parameters_training.yml").read_text())["training"]
     return TrainingParams(**{**shipped, "seed": 0, "checkpoint_every": 0, **changed})
 
 
 def prepare(folder: Path, rows: int) -> tuple[list[Sample], ProbeJob]:
-    """Samples of all arrivals in equal parts, and the embedded model with a warmed-up adapter."""
+    """The same number of samples of each arrival, and a probe job with the embedded model and a warmed-up adapter."""
     write_stream(folder, EmbeddedStreamParams(train_size=rows // len(ARRIVALS) + 1, design_size=1, test_size=1))
     pictures = Pictures(dict.fromkeys(ARRIVALS, folder), 10**6)
     checked = []
@@ -88,7 +88,7 @@ def prepare(folder: Path, rows: int) -> tuple[list[Sample], ProbeJob]:
 
 @contextmanager
 def trainable(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """While open, autograd follows these weights; all others are frozen."""
+    """Within this context, these weights need gradients; afterwards they do not."""
     for weight in weights:
         weight.requires_grad_(True)
     try:

@@ -1,9 +1,9 @@
-"""Everything that a stream's sources hold, read, exported and read again: what comes back is what went out.
+"""Reads all records of a stream's sources, exports them, reads the export, and checks that nothing has changed.
 
     ADAPT_INFINITY_REALDATA=/folder python benchmarks/round_trip.py --env realdata --formats llava,chat
 
-Every record of every split is checked at intake, pictures decoded. What passes is exported in each format and taken in
-again; ids, skills and content hashes (words and pictures) must be the same, row by row.
+Intake checks every record of every split and decodes its pictures. The accepted samples are exported in each format and
+read again; ids, skills and content hashes (of text and pictures) of all rows must be the same.
 """
 
 import argparse
@@ -27,11 +27,11 @@ SAME = ["source_id", "skill", "content_hash"]
 
 
 def main() -> None:
-    """A line a split: samples, rejects by reason, repairs, and whether each format gave all of it back."""
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--env", default="realdata")
-    asked.add_argument("--formats", default="llava,chat")
-    options = asked.parse_args()
+    """Print one line per split: samples, rejects by reason, repairs, and whether the export of each format is equal."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--env", default="realdata")
+    parser.add_argument("--formats", default="llava,chat")
+    options = parser.parse_args()
     root, sources = open_session(PROJECT, options.env).sources()
     pictures = PicturesDataset(filepath=str(root), sources=sources, max_pixels=10**8).load()
     samples = 0
@@ -44,27 +44,27 @@ def main() -> None:
 
 
 def report(source: Source, split: str, pictures: Pictures, names: list[str]) -> int:
-    """Read one split, print its line, and say how many samples passed."""
+    """Read one split and print its line; returns the number of accepted samples."""
     rows, rejects = read(source, pictures)
-    mended = Counter(repair for repairs in rows["repairs"] for repair in repairs)
-    back = {name: comes_back(rows, pictures, source.name, name) for name in names}
+    repaired = Counter(repair for repairs in rows["repairs"] for repair in repairs)
+    equal = {name: survives(rows, pictures, source.name, name) for name in names}
     print(f"{source.name} {split}: {len(rows):,} samples, rejects {dict(Counter(rejects['reason']))}, ", end="")
-    print(f"mended {dict(mended)}, the same from {back}")
+    print(f"repairs {dict(repaired)}, equal after export {equal}")
     return len(rows)
 
 
-def comes_back(rows: pd.DataFrame, pictures: Pictures, name: str, format: str) -> bool:
-    """Whether the rows are the same after export and intake."""
+def survives(rows: pd.DataFrame, pictures: Pictures, name: str, format: str) -> bool:
+    """Whether the rows are equal after export and intake."""
     with tempfile.TemporaryDirectory() as folder:
-        there = Path(folder) / "export"
-        export_samples([rows], pictures, format, there)
-        file = there / ("data.jsonl" if getattr(formats.module(format), "JSON_LINES", False) else "data.json")
-        again, rejects = read(Source(name, format, Records(file), {}), Pictures({name: there}, 10**8))
+        exported = Path(folder) / "export"
+        export_samples([rows], pictures, format, exported)
+        file = exported / ("data.jsonl" if getattr(formats.module(format), "JSON_LINES", False) else "data.json")
+        again, rejects = read(Source(name, format, Records(file), {}), Pictures({name: exported}, 10**8))
     return rejects.empty and again[SAME].equals(rows[SAME])
 
 
 def read(source: Source, pictures: Pictures) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What arrives and what is rejected, in memory."""
+    """The accepted samples and the rejected records, as tables in memory."""
     arrivals, rejects = check_records(source, pictures, PARAMS)
     return to_dataframe(arrivals), to_dataframe(rejects)
 

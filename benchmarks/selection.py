@@ -1,4 +1,4 @@
-"""Clusters, subset and pruning against their peers, on fabricated features with planted skills and duplicates.
+"""Clustering, subset selection and pruning, compared with other tools, on synthetic features with known duplicates.
 
     pip install "adapt-infinity[cpu]" && python benchmarks/selection.py kmeans --rows 100000 --dim 1024 --k 100 --runs 5
     python benchmarks/selection.py prune --rows 100000 --dim 1024 --k 20
@@ -6,16 +6,17 @@
     python benchmarks/selection.py place --rows 4000 --dim 256
     python benchmarks/selection.py costs
 
-kmeans   ours on the fp16 file; scikit-learn's MiniBatchKMeans and faiss's Kmeans on float32 in memory, as they ask for
-prune    greedy and semdedup; SemDeDup as published: a cluster's whole table of cosines, its upper triangle's maxima
-subset   expert choice, equal shares and CCS, vectorised; and a plain loop that does the same cluster by cluster
-place    facility location in one cluster: ours; submodlib (pip install numba submodlib-py), on a dense kernel
-costs    exponents of time in n, k and dim, for k-means (one iteration) and pruning
+kmeans   ours on the half-precision file; scikit-learn's MiniBatchKMeans and faiss's Kmeans on float32 in memory
+prune    greedy and semdedup; SemDeDup as published, with the full cosine matrix of each cluster
+subset   choice of experts, equal shares and CCS, vectorised; and a plain loop over clusters that does the same
+place    facility location in one cluster: ours; submodlib (pip install numba submodlib-py), with a dense kernel
+costs    exponents of the time in n, k and dim, for k-means (5 iterations) and pruning
 
-Features: every row is its skill's direction and as much noise; a fifth of the rows are near-copies of another row of
-their skill. Skills are of very unequal size (Zipf), the smallest of half a per cent or less; for pruning of equal size,
-so that equal budgets are about the number of originals. Every contender runs in a process of its own, interleaved, with
-`--threads`; medians, and the highest memory seen, imports and rows included.
+Each row of the features is its skill's direction plus noise of the same size; a fifth of the rows are near-copies of
+another row of their skill. The sizes of skills are very unequal (Zipf), the smallest half a per cent or less. For
+pruning they are equal, so that equal budgets are about the number of originals. Every contender runs in its own
+process, interleaved, with `--threads` threads. The table has medians of seconds, and the maximum of memory with imports
+and rows.
 """
 
 import argparse
@@ -29,7 +30,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,21 +48,21 @@ Found = dict[str, float | str]
 
 
 def main() -> None:
-    """Make the features, run every contender in a process of its own, print the table."""
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("task", choices=(*CONTENDERS, "costs"))
-    asked.add_argument("--rows", type=int, default=100_000)
-    asked.add_argument("--dim", type=int, default=1024)
-    asked.add_argument("--k", type=int, default=100)
-    asked.add_argument("--runs", type=int, default=5)
-    asked.add_argument("--threads", type=int, default=1)
-    asked.add_argument("--only", default="", help="contenders, separated by commas")
-    asked.add_argument("--iterations", type=int, default=20)
-    asked.add_argument("--restarts", type=int, default=5)
-    asked.add_argument("--tolerance", type=float, default=1e-4)
-    asked.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "adapt_infinity_selection")
-    asked.add_argument("--child", default="")
-    options = asked.parse_args()
+    """Make the features, run every contender in its own process, print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("task", choices=(*CONTENDERS, "costs"))
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=1024)
+    parser.add_argument("--k", type=int, default=100)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", default="", help="names of contenders, separated by commas; default: all")
+    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--restarts", type=int, default=5)
+    parser.add_argument("--tolerance", type=float, default=1e-4)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "adapt_infinity_selection")
+    parser.add_argument("--child", default="")
+    options = parser.parse_args()
     if options.child:
         measured = child(options)
         print(json.dumps({**measured, "gigabytes": peak_memory()}))
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def compare(options: Options) -> None:
-    """All contenders of a task."""
+    """Run all contenders of a task and print the table."""
     make(options)
     chosen = [name for name in CONTENDERS[options.task] if not options.only or name in options.only.split(",")]
     found: dict[str, list[Found]] = {name: [] for name in chosen}
@@ -88,19 +88,13 @@ def compare(options: Options) -> None:
 
 
 def peak_memory() -> float:
-    """Gigabytes that this process had at most; `ru_maxrss` would count what its parent had when it was started."""
+    """Peak memory of this process in GiB; `ru_maxrss` would include that of the parent process."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 2**20
 
 
-def versions() -> str:
-    """Of what takes part."""
-    there = {name: metadata.version(name) for name in ("numpy", "torch", "scikit-learn", "faiss-cpu")}
-    return ", ".join(f"{name} {version}" for name, version in there.items())
-
-
 def measure(name: str, options: Options) -> Found:
-    """One contender, once, in a process of its own."""
+    """Run one contender once in its own process."""
     threads = {key: str(options.threads) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     words = [f"--{key}={getattr(options, key)}" for key in SIZES]
     command = [sys.executable, __file__, options.task, *words, f"--folder={options.folder}", f"--child={name}"]
@@ -112,7 +106,7 @@ def measure(name: str, options: Options) -> Found:
 
 
 def table(found: dict[str, list[Found]]) -> str:
-    """Markdown: medians of every number, and how much longer than the first contender each takes."""
+    """A Markdown table with medians of all numbers, and times as multiples of the first contender's."""
     first = next(iter(found.values()))
     names = [key for key in first[0] if key not in ("seconds", "gigabytes")]
     lines = ["| | seconds | ÷ first | peak memory | " + " | ".join(names) + " |", "|---|" + "---:|" * (3 + len(names))]
@@ -129,10 +123,10 @@ def table(found: dict[str, list[Found]]) -> str:
 
 
 def make(options: Options) -> None:
-    """Features, skills and which row each is a copy of (-1: of none), unless they are there."""
+    """Write features, skills, and for each row the row that it copies (-1: none), unless the files exist."""
     import numpy as np
 
-    folder = place(options)
+    folder = folder_of(options)
     if options.task == "subset" or (folder / "skills.npy").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,24 +155,24 @@ def make(options: Options) -> None:
     np.save(folder / "skills.npy", skill)
 
 
-def place(options: Options) -> Path:
-    """Where the features of this size are."""
+def folder_of(options: Options) -> Path:
+    """The folder of the features of this size."""
     kind = "even" if options.task == "prune" else "uneven"
     folder: Path = options.folder / f"{kind}_{options.rows}_{options.dim}_{max(20, options.k)}"
     return folder
 
 
 def load(options: Options) -> Any:
-    """What `make` has made; the rows are mapped."""
+    """The features (memory-mapped), skills and originals that `make` wrote."""
     import numpy as np
 
-    folder = place(options)
+    folder = folder_of(options)
     rows = np.load(folder / "rows.npy", mmap_mode="r")
     return rows, np.load(folder / "skills.npy"), np.load(folder / "original.npy")
 
 
 def child(options: Options) -> Found:
-    """A contender in its own process; the clock starts when everything is imported and, for peers, loaded."""
+    """Run a contender in its own process; the time starts after imports and, for other tools, after loading."""
     works: dict[tuple[str, str], Callable[[Options], Found]] = {
         ("kmeans", "ours"): our_kmeans,
         ("kmeans", "ours, mini-batch"): our_kmeans,
@@ -196,7 +190,7 @@ def child(options: Options) -> Found:
 
 
 def our_kmeans(options: Options) -> Found:
-    """The stage as it is: checks, seeding, restarts on a sample, all rows, and the silhouette that it reports."""
+    """The whole stage: checks, seeding, restarts on a sample, all rows, and the silhouette."""
     import numpy as np
     import pandas as pd
     from sklearn.metrics import adjusted_rand_score
@@ -222,15 +216,15 @@ def our_kmeans(options: Options) -> Found:
         label_rows=1,
         seed=0,
     )
-    since = time.perf_counter()
+    start = time.perf_counter()
     clusters, _ = cluster_rows({"gradients": rows}, np.arange(len(rows)), params, pd.DataFrame())
-    seconds = time.perf_counter() - since
+    seconds = time.perf_counter() - start
     within = float((2 - 2 * clusters["similarity"].to_numpy(np.float64)).sum())
     return {"seconds": seconds, "within": within, "ARI": adjusted_rand_score(skill, clusters["cluster"])}
 
 
 def their_kmeans(options: Options) -> Found:
-    """scikit-learn's or faiss's, on float32 in memory; labels and unit centroids measured as ours are."""
+    """K-means of scikit-learn or faiss on float32 in memory; the result is measured like ours."""
     import numpy as np
     from sklearn.metrics import adjusted_rand_score
 
@@ -240,38 +234,38 @@ def their_kmeans(options: Options) -> Found:
     if options.child == "scikit-learn":
         from sklearn.cluster import MiniBatchKMeans
 
-        since = time.perf_counter()
+        start = time.perf_counter()
         labels = MiniBatchKMeans(options.k, random_state=0).fit_predict(rows)
-        seconds = time.perf_counter() - since
+        seconds = time.perf_counter() - start
     else:
         import faiss
 
         faiss.omp_set_num_threads(options.threads)
-        since = time.perf_counter()
+        start = time.perf_counter()
         clustering = faiss.Kmeans(
             options.dim, options.k, niter=options.iterations, spherical=True, seed=1, max_points_per_centroid=10**9
         )
         clustering.train(rows)
         labels = clustering.index.search(rows, 1)[1][:, 0]
-        seconds = time.perf_counter() - since
+        seconds = time.perf_counter() - start
     lengths = [np.linalg.norm(rows[labels == label].sum(axis=0, dtype=np.float64)) for label in range(options.k)]
     return {"seconds": seconds, "within": 2 * len(rows) - 2 * sum(lengths), "ARI": adjusted_rand_score(skill, labels)}
 
 
-def pruned(lost: Any, twin: Any, original: Any) -> Found:
-    """How well planted copies are found: a lost row is right if it and its twin are copies of the same row."""
+def pruning_quality(removed: Any, duplicate: Any, original: Any) -> Found:
+    """Precision and recall: a removal is right if the row and its nearest duplicate are copies of the same row."""
     import numpy as np
 
     root = np.arange(len(original))
     for row in np.flatnonzero(original >= 0):  # an original is an earlier row, so its root is known
         root[row] = root[original[row]]
     copies = int((original >= 0).sum())
-    right = int((root[lost] == root[twin]).sum())
-    return {"precision": right / max(len(lost), 1), "recall": right / copies}
+    right = int((root[removed] == root[duplicate]).sum())
+    return {"precision": right / max(len(removed), 1), "recall": right / copies}
 
 
 def our_pruning(options: Options) -> Found:
-    """The stage as it is, with the true skills as clusters and as many removals as there are copies."""
+    """The whole stage, with the true skills as clusters and as many removals as there are copies."""
     import numpy as np
     import pandas as pd
     import torch
@@ -295,17 +289,20 @@ def our_pruning(options: Options) -> Found:
         seed=0,
     )
     nothing = pd.DataFrame({"sample_id": np.zeros(0, np.int64)})
-    since = time.perf_counter()
+    start = time.perf_counter()
     removals = choose_removals_by_cluster(
         pool_rows, clusters, rows, pd.DataFrame({"sample_id": ids}), nothing, nothing, params
     )
-    seconds = time.perf_counter() - since
+    seconds = time.perf_counter() - start
     known = removals[removals["duplicate_of"] >= 0]
-    return {"seconds": seconds, **pruned(known["sample_id"].to_numpy(), known["duplicate_of"].to_numpy(), original)}
+    return {
+        "seconds": seconds,
+        **pruning_quality(known["sample_id"].to_numpy(), known["duplicate_of"].to_numpy(), original),
+    }
 
 
 def dense_pruning(options: Options) -> Found:
-    """SemDeDup as published, with the same budgets: all cosines of a cluster at once."""
+    """SemDeDup as published, with the same budgets and the full cosine matrix of each cluster."""
     import numpy as np
     import torch
 
@@ -315,24 +312,24 @@ def dense_pruning(options: Options) -> Found:
     rows, skill, original = load(options)
     _, code, sizes = np.unique(skill, return_inverse=True, return_counts=True)
     budgets = equal_shares(sizes, int((original < 0).sum()))
-    lost: list[Any] = []
-    twins: list[Any] = []
-    since = time.perf_counter()
-    for place_, budget in enumerate(budgets):
-        members = np.flatnonzero(code == place_)
+    removed: list[Any] = []
+    duplicates: list[Any] = []
+    start = time.perf_counter()
+    for cluster, budget in enumerate(budgets):
+        members = np.flatnonzero(code == cluster)
         if budget == len(members):
             continue
         unit = torch.nn.functional.normalize(torch.from_numpy(np.asarray(rows[members])).float(), dim=1)
-        highest, twin = torch.triu(unit @ unit.T, diagonal=1).max(dim=0)
+        highest, nearest = torch.triu(unit @ unit.T, diagonal=1).max(dim=0)
         gone = torch.argsort(highest, descending=True)[: len(members) - budget].numpy()
-        lost.append(members[gone])
-        twins.append(members[twin.numpy()[gone]])
-    seconds = time.perf_counter() - since
-    return {"seconds": seconds, **pruned(np.concatenate(lost), np.concatenate(twins), original)}
+        removed.append(members[gone])
+        duplicates.append(members[nearest.numpy()[gone]])
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, **pruning_quality(np.concatenate(removed), np.concatenate(duplicates), original)}
 
 
-def fabricated_scores(options: Options) -> Any:
-    """Clusters of very unequal size and five scores of different kinds."""
+def synthetic_scores(options: Options) -> Any:
+    """Clusters of very unequal sizes, and five scores with different distributions."""
     import numpy as np
     import pandas as pd
 
@@ -340,12 +337,12 @@ def fabricated_scores(options: Options) -> Any:
     ids = np.arange(options.rows)
     cluster = (draw.zipf(1.3, options.rows).clip(max=options.k) - 1).astype(np.int32)
     names = ["perplexity", "el2n", "entropy", "grand", "image_grounding"]
-    scores = pd.DataFrame({name: draw.gamma(1 + place_, size=options.rows) for place_, name in enumerate(names)})
+    scores = pd.DataFrame({name: draw.gamma(1 + number, size=options.rows) for number, name in enumerate(names)})
     return ids, cluster, names, scores
 
 
 def our_subset(options: Options) -> Found:
-    """Expert choice, shares and CCS as the stages do them: 25,000 samples."""
+    """Choice of experts, shares and CCS as in the stages, for 25,000 samples."""
     import numpy as np
     import pandas as pd
 
@@ -354,7 +351,7 @@ def our_subset(options: Options) -> Found:
     from adapt_infinity.subset.params import SubsetParams
     from adapt_infinity.subset.selecting import select_subset
 
-    ids, cluster, names, scores = fabricated_scores(options)
+    ids, cluster, names, scores = synthetic_scores(options)
     scores = scores.assign(sample_id=ids, nll=scores["el2n"], trained_nll=np.nan)
     clusters = pd.DataFrame({"sample_id": ids, "cluster": cluster, "similarity": np.float32(0.5)})
     pool_rows = pd.DataFrame({"sample_id": ids, "round": 1, "source": "s", "skill": "t"})
@@ -386,21 +383,21 @@ def our_subset(options: Options) -> Found:
         seed=0,
     )
     nothing = pd.DataFrame({"sample_id": np.zeros(0, np.int64), "include": np.zeros(0, dtype=bool)})
-    since = time.perf_counter()
+    start = time.perf_counter()
     experts = choose_experts(clusters, scores, *start_record(), selector, 1)
     chosen = select_subset(pool_rows, clusters, scores, features, experts, nothing, subset)
-    return {"seconds": time.perf_counter() - since, "selected": int(chosen["selected"].sum())}
+    return {"seconds": time.perf_counter() - start, "selected": int(chosen["selected"].sum())}
 
 
 def loop_subset(options: Options) -> Found:
-    """The same in the plain form: rows gathered by a scan for each cluster, histograms and strata by Python loops."""
+    """The same with Python loops over clusters, values and strata."""
     import numpy as np
 
-    _, cluster, names, scores = fabricated_scores(options)
+    _, cluster, names, scores = synthetic_scores(options)
     columns = {name: scores[name].tolist() for name in names}
     labels = cluster.tolist()
     draw = np.random.default_rng(0)
-    since = time.perf_counter()
+    start = time.perf_counter()
     members: dict[int, list[int]] = {}
     for row, label in enumerate(labels):
         members.setdefault(label, []).append(row)
@@ -426,16 +423,16 @@ def loop_subset(options: Options) -> Found:
         strata: list[list[int]] = [[] for _ in range(50)]
         for row, value in zip(rows, values, strict=True):
             strata[min(49, int((value - low) / ((high - low) or 1.0) * 50))].append(row)
-        waiting = sorted((stratum for stratum in strata if stratum), key=len)
-        for place_, stratum in enumerate(waiting):
-            count = min(len(stratum), share // (len(waiting) - place_))
+        remaining = sorted((stratum for stratum in strata if stratum), key=len)
+        for number, stratum in enumerate(remaining):
+            count = min(len(stratum), share // (len(remaining) - number))
             selected += [stratum[pick] for pick in draw.permutation(len(stratum))[:count].tolist()]
             share -= count
-    return {"seconds": time.perf_counter() - since, "selected": len(selected)}
+    return {"seconds": time.perf_counter() - start, "selected": len(selected)}
 
 
 def facility_location(options: Options) -> Found:
-    """A tenth of the rows of one cluster; the value is the mean cosine of a row with the nearest one taken."""
+    """Select a tenth of the rows of one cluster; measures the mean cosine of a row with its nearest selected row."""
     import numpy as np
 
     mapped, _, _ = load(options)
@@ -446,24 +443,24 @@ def facility_location(options: Options) -> Found:
         from adapt_infinity.subset.samplers.facility_location import sample
 
         members = Members(np.arange(len(rows)), np.zeros(len(rows)), lambda: rows)
-        params: Any = None  # this sampler reads none
-        since = time.perf_counter()
+        params: Any = None  # this sampler needs none
+        start = time.perf_counter()
         taken = np.flatnonzero(sample(members, budget, np.random.default_rng(0), params)[0])
-        seconds = time.perf_counter() - since
+        seconds = time.perf_counter() - start
     else:
         from submodlib import FacilityLocationFunction
 
-        since = time.perf_counter()
+        start = time.perf_counter()
         kernel = 1 + rows @ rows.T
         greedy = FacilityLocationFunction(n=len(rows), mode="dense", sijs=kernel, separate_rep=False)
         picks = greedy.maximize(budget=budget, optimizer="LazyGreedy", show_progress=False)
         taken = np.array([row for row, _ in picks])
-        seconds = time.perf_counter() - since
-    return {"seconds": seconds, "mean likeness": float((rows @ rows[taken].T).max(axis=1).mean())}
+        seconds = time.perf_counter() - start
+    return {"seconds": seconds, "mean similarity": float((rows @ rows[taken].T).max(axis=1).mean())}
 
 
 def costs(options: Options) -> None:
-    """Fits time to n, k and dim: doublings from a common point, the median of the slopes."""
+    """Print the exponents of the time in n, k and dim, from two doublings of each: the mean of both slopes."""
     point = {"rows": 20_000, "dim": 256, "k": 64}
     for task, name, keys in (("kmeans", "ours", ("rows", "k", "dim")), ("prune", "greedy", ("rows", "dim"))):
         exponents = {}

@@ -1,16 +1,16 @@
-"""How fast is training? Samples a second against the plain `transformers.Trainer`, on the embedded model.
+"""Speed of training, compared with the plain `transformers.Trainer`, on the embedded model.
 
     python benchmarks/training.py --rows 256 --runs 5 --threads 1
 
-- *ours*: `training/engine.py`, as a round runs it: answer-only head, length-grouped micro-batches, one vector of
-  weights, encoded once.
-- *Trainer*: transformers' Trainer with a padding collator, on the same samples, LoRA, batch size, epochs and schedule;
-  samples are encoded when they are asked for, every epoch anew, as a dataset that wraps a processor does.
-- *Trainer, encoded before*: the same with samples encoded once: what is left is the loop, the padding and the head.
-- *Trainer, encoded before, by length*: and grouped by length.
+- *ours*: `training/loop.py`, as in a round: logits at answer positions only, micro-batches of similar length, one
+  vector of weights, samples encoded once.
+- *Trainer*: transformers' Trainer with a padding collator, and the same samples, LoRA, batch size, epochs and schedule.
+  Samples are encoded in every epoch, as by a dataset that wraps a processor.
+- *Trainer, encoded before*: the same with samples encoded once; the loop, the padding and the logits differ from ours.
+- *Trainer, encoded before, by length*: the same with batches of similar length.
 
-Runs are interleaved; medians are compared, in CPU seconds of the process, which a busy neighbour disturbs less than the
-clock on the wall. With --long, answers are lengthened at random, so that lengths differ as in real conversations.
+Runs are interleaved, and medians are compared. Times are CPU seconds of the process, which other processes disturb less
+than wall-clock times. With --long, answers are repeated at random, so that lengths differ as in real conversations.
 """
 
 import argparse
@@ -51,20 +51,20 @@ EPOCHS, BATCH, RATE = 3, 32, 3e-3
 
 
 def main() -> None:
-    """Make the samples, train in turn, print medians and ratios."""
+    """Make the samples, run all contenders, print medians and ratios."""
     disable_progress_bar()
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--rows", type=int, default=256)
-    asked.add_argument("--runs", type=int, default=5)
-    asked.add_argument("--threads", type=int, default=1)
-    asked.add_argument("--long", action="store_true", help="lengthen answers at random")
-    asked.add_argument("--output", type=Path, default=Path("data/benchmarks/training.json"))
-    options = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--long", action="store_true", help="repeat answers at random")
+    parser.add_argument("--output", type=Path, default=Path("data/benchmarks/training.json"))
+    options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         samples, job = prepare(Path(folder), options.rows)
         if options.long:
-            samples = lengthened(samples)
+            samples = lengthen(samples)
         peers: dict[str, Callable[[], int]] = {
             "ours": lambda: ours(samples, job),
             "Trainer": lambda: trainer(samples, job, Path(folder)),
@@ -96,8 +96,8 @@ def main() -> None:
         print(f"{name:44} {value if not isinstance(value, float) else f'{value:.3g}'}")
 
 
-def lengthened(samples: Sequence[Sample]) -> list[Sample]:
-    """The answers said several times over, most a few times and some often (log-normal)."""
+def lengthen(samples: Sequence[Sample]) -> list[Sample]:
+    """Samples with repeated answers; the number of repetitions is log-normal."""
     draw = np.random.default_rng(0)
     longer = []
     for sample in samples:
@@ -108,7 +108,7 @@ def lengthened(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def ours(samples: list[Sample], job: ProbeJob) -> int:
-    """Optimiser steps done."""
+    """Train with this project's loop; returns the number of optimizer steps."""
     vlm = load_vlm(job.base, job.model, job.adapter)
     params = training_params(epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, projector_learning_rate=RATE)
     context = TrainingContext(
@@ -119,22 +119,22 @@ def ours(samples: list[Sample], job: ProbeJob) -> int:
 
 
 class Encodings(Dataset[Encoded]):
-    """Samples as the Trainer asks for them."""
+    """Encoded samples for the Trainer; encoded at once if `before`."""
 
     def __init__(self, vlm: Vlm, samples: Sequence[Sample], pictures: Pictures, before: bool) -> None:
         self._read = lambda place: encode(vlm, samples[place], pictures)
-        self._kept = [self._read(place) for place in range(len(samples))] if before else None
+        self._encoded = [self._read(place) for place in range(len(samples))] if before else None
         self._count = len(samples)
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, place: int) -> Encoded:
-        return self._read(place) if self._kept is None else self._kept[place]
+        return self._read(place) if self._encoded is None else self._encoded[place]
 
 
 def trainer(samples: list[Sample], job: ProbeJob, folder: Path, before: bool = False, grouped: bool = False) -> int:
-    """Optimiser steps done."""
+    """Train with transformers' Trainer; returns the number of optimizer steps."""
     vlm = load_vlm(job.base, job.model, job.adapter)
     for name, weight in vlm.model.named_parameters():
         weight.requires_grad_("lora_" in name)
@@ -156,7 +156,7 @@ def trainer(samples: list[Sample], job: ProbeJob, folder: Path, before: bool = F
         seed=0,
     )
 
-    def gathered(rows: list[Encoded]) -> dict[str, torch.Tensor]:
+    def collate_rows(rows: list[Encoded]) -> dict[str, torch.Tensor]:
         batch = collate(rows, pad_token(vlm))
         tensors = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels}
         return {**tensors, **batch.extras}
@@ -171,14 +171,14 @@ def trainer(samples: list[Sample], job: ProbeJob, folder: Path, before: bool = F
             def _get_train_sampler(self, *_: Any) -> Any:
                 return LengthGroupedSampler(BATCH, lengths=lengths)
 
-        run: Trainer = Grouped(vlm.model, arguments, data_collator=gathered, train_dataset=data)
+        run: Trainer = Grouped(vlm.model, arguments, data_collator=collate_rows, train_dataset=data)
     else:
-        run = Trainer(vlm.model, arguments, data_collator=gathered, train_dataset=data)
+        run = Trainer(vlm.model, arguments, data_collator=collate_rows, train_dataset=data)
     return int(run.train().global_step)
 
 
 def version(name: str) -> str:
-    """As installed."""
+    """The installed version of a package, or "absent"."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
