@@ -112,7 +112,7 @@ def rows_to_take(rows: int) -> np.ndarray:
 
 
 def ours(folder: Path, rows: int) -> Work:
-    """This project's intake and pool."""
+    """The intake and the pool of adapt-infinity."""
     from kedro.io.core import Version, generate_timestamp
 
     from adapt_infinity.data import parquet

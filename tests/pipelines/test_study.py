@@ -182,9 +182,7 @@ def die(_work: _cells.StudySettings, _seed: int) -> None:
 def test_dead_worker_gives_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_cells, "make_genesis", die)
     settings = _cells.StudySettings(tmp_path, None, "s", 1, {}, {}, 1, tmp_path / "logs")
-    with pytest.raises(
-        _cells.WorkerLostError, match=r"a worker process died .* run the command again"
-    ):
+    with pytest.raises(_cells.WorkerLostError, match=r"a worker process died .* run the command again"):
         list(_cells.run_cells(settings, cells(["random"], ["finetune"], [0]), 1))
 
 
