@@ -47,6 +47,15 @@ from annotated_types import Ge, Gt, Le, Lt
 RENAMED = {
     "training.chaining": "training.adapter_policy",
     "pseudo_skills.engine": "pseudo_skills.backend",
+    "embedded_model.seeing_steps": "embedded_model.stage_1_steps",
+    "embedded_model.seeing_lr": "embedded_model.stage_1_lr",
+    "embedded_model.steps": "embedded_model.stage_2_steps",
+    "embedded_model.lr": "embedded_model.stage_2_lr",
+    "embedded_model.talking_steps": "embedded_model.stage_3_steps",
+    "embedded_model.talking_lr": "embedded_model.stage_3_lr",
+    "embedded_model.practising_steps": "embedded_model.stage_4_steps",
+    "embedded_model.practising_lr": "embedded_model.stage_4_lr",
+    "embedded_model.talk": "embedded_model.described",
 }
 """Old name of a parameter → its name today. An old name is refused, and the new one named."""
 
@@ -128,8 +137,11 @@ def check_sections(given: object, known: Mapping[str, Any], above: str = "") -> 
     `known` has for every key a `Section`, the type of a value that is no section (as the field of one would have), or
     a mapping of further keys. `above` is the key under which all of them stand.
     """
-    for key, value in _keys_and_values(above or "parameters", given).items():
+    values = _keys_and_values(above or "parameters", given)
+    for key in values:
         _check_key(above, key, known)
+    for key in sorted(values, key=lambda key: is_dataclass(known[key])):  # a seed that is wrong is so in every section
+        value = values[key]
         expected, name = known[key], f"{above}.{key}" if above else key
         if isinstance(expected, Mapping):
             check_sections(value, expected, name)
@@ -287,4 +299,5 @@ def _check_key(section: str, key: object, known: Iterable[str]) -> None:
         raise ValueError(f"{name} is called {RENAMED[name]} now")
     names = list(known)
     if key not in names:
-        raise ValueError(f"{section or 'parameters'} has no {key!r}; known: {', '.join(names)}{_nearest(key, names)}")
+        lacking = f"{section} has no {key!r}" if section else f"there is no section {key!r} of the parameters"
+        raise ValueError(f"{lacking}; known: {', '.join(names)}{_nearest(key, names)}")

@@ -22,6 +22,7 @@ from kedro.runner import SequentialRunner
 from kedro.validation.exceptions import ParameterValidationError
 
 from adapt_infinity import strategies
+from adapt_infinity.configuration import check_parameters
 from adapt_infinity.intake.records import files
 from adapt_infinity.kedro_internals import conf_source, config, project_path, set_runtime_params, versioned_catalog
 from adapt_infinity.manifest import OF_GENESIS, PREVIOUS, manifest_path, pins, read_manifest
@@ -67,17 +68,20 @@ class RoundSession(KedroSession):
             raise click.ClickException(str(error)) from error
 
     def _prepare(self, names: list[str]) -> dict[str, str]:
-        """Make what is missing and return the versions to load."""
+        """Check the parameters, make what is missing and return the versions to load."""
+        rounds = [name for name in names if is_round(name)]
+        if rounds and len(names) > 1:
+            raise ValueError(f"a round is run by itself, not together with others: {', '.join(names)}")
+        if rounds:
+            preset = getattr(strategies.load(strategies.of_pipeline(names[0])), "PRESETS", {})
+            set_runtime_params(self, strategies.merged(preset, self._runtime_params()))
+        self.check_parameters()
         if names == ["genesis"]:
             set_runtime_params(self, {**self._runtime_params(), "round": 0})
             self.make_data()
             return {}
-        if not any(is_round(name) for name in names):
+        if not rounds:
             return {}
-        if len(names) > 1:
-            raise ValueError(f"a round is run by itself, not together with others: {', '.join(names)}")
-        preset = getattr(strategies.load(strategies.of_pipeline(names[0])), "PRESETS", {})
-        set_runtime_params(self, strategies.merged(preset, self._runtime_params()))
         round = self._round()
         self.make_data()
         previous = self._manifest_path(round - 1)
@@ -100,6 +104,10 @@ class RoundSession(KedroSession):
                 f"(pipeline {manifest.pipeline}) did not make; run it again under a strategy that does"
             )
         return pinned
+
+    def check_parameters(self) -> None:
+        """`ValueError`, in one line, for the first key or value of the parameters that is wrong."""
+        check_parameters(config(self)["parameters"])
 
     def _round(self) -> int:
         asked = self._runtime_params().get("round", 1)

@@ -18,7 +18,7 @@ from adapt_infinity.embedded.sample_specs import Item, render_item
 from adapt_infinity.embedded.stream import SKILLS, EmbeddedStreamParams, dataset_module
 
 SHORT = EmbeddedModelParams(
-    vocabulary=400, seeing_steps=2, steps=2, talking_steps=2, practising_steps=2, batch=4, turns=2, warmup=1
+    vocabulary=400, stage_1_steps=2, stage_2_steps=2, stage_3_steps=2, stage_4_steps=2, batch=4, turns=2, warmup=1
 )
 SMALL = EmbeddedStreamParams(train_size=40, design_size=1, test_size=1)
 
@@ -104,7 +104,7 @@ def test_agrees_by_hand() -> None:
     assert agrees("红色", "红色") == 1.0
 
 
-@pytest.mark.parametrize(("key", "value"), [("batch", 0), ("steps", -1), ("lr", -0.1), ("echo", 1.5)])
+@pytest.mark.parametrize(("key", "value"), [("batch", 0), ("stage_2_steps", -1), ("stage_2_lr", -0.1), ("echo", 1.5)])
 def test_bad_parameters_are_named(key: str, value: float) -> None:
     """The message names the YAML key and the value."""
     with pytest.raises(ValueError, match=rf"embedded_model\.{key} .*{value}"):

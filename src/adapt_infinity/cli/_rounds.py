@@ -36,8 +36,10 @@ def run_rounds(
         round_params = {**given, "round": round}
         finished = read_manifest(manifest_path(project, stream, round))
         if finished is not None and not again:
-            now = parameters_hash(open_session(project, env, round_params).load_context().config_loader["parameters"])
+            session = open_session(project, env, round_params)
+            now = parameters_hash(session.load_context().config_loader["parameters"])
             if (finished.parameters_hash, finished.pipeline) != (now, pipeline):
+                session.check_parameters()  # a wrong name is the likelier reason
                 raise OtherParametersError(
                     f"round {round} of {stream} is complete, but was run with other parameters or another strategy"
                 )

@@ -79,6 +79,7 @@ def study(
     from adapt_infinity.manifest import planned_rounds
     from adapt_infinity.reporting.tracking import TrackingParams, open_study
     from adapt_infinity.session import open_session
+    from adapt_infinity.strategies import merged
     from adapt_infinity.study import page
     from adapt_infinity.study.results import Plan
 
@@ -89,6 +90,11 @@ def study(
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     session = open_session(project, env, params)
+    try:
+        for changes in ({}, *variant.values()):  # before a cell finds it, hours later
+            open_session(project, env, merged(params, changes)).check_parameters()
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
     declared = session.load_context().config_loader["parameters"]
     _, sources = session.sources()
     arriving = [source["name"] for source in sources if source.get("train")]

@@ -165,13 +165,13 @@ def draw_columns(params: EmbeddedModelParams, rng: np.random.Generator) -> Conve
 def draw_stage_3(params: EmbeddedModelParams, words: list[str], rng: np.random.Generator) -> Conversation:
     """Draw a conversation of stage 3."""
     kind = rng.random()
-    if kind < params.talk:
+    if kind < params.described:
         return draw_described(rng), []
-    if kind < params.talk + 0.2:
+    if kind < params.described + 0.2:
         return draw_glyphs(params, words, rng)
-    if kind < params.talk + 0.26:
+    if kind < params.described + 0.26:
         return draw_columns(params, rng)
-    if kind < params.talk + 0.32:  # three pictures in a row, each with two questions about colours
+    if kind < params.described + 0.32:  # three pictures in a row, each with two questions about colours
         turns, pictures = [], []
         for _ in range(3):
             scene = draw_scene(rng, 2, 4)
@@ -232,18 +232,18 @@ def train_on_primitives(
     model: LlavaForConditionalGeneration, encoder: Encoder, params: EmbeddedModelParams
 ) -> Iterator[tuple[int, float]]:
     """Stage 2, in place; yield the number and the loss of each step."""
-    yield from train_stage(model, encoder, params, draw_conversation, 2, params.steps, params.lr)
+    yield from train_stage(model, encoder, params, draw_conversation, 2, params.stage_2_steps, params.stage_2_lr)
 
 
 def train_on_descriptions(
     model: LlavaForConditionalGeneration, encoder: Encoder, params: EmbeddedModelParams
 ) -> Iterator[tuple[int, float]]:
     """Stage 3, in place; yield the number and the loss of each step."""
-    yield from train_stage(model, encoder, params, draw_stage_3, 3, params.talking_steps, params.talking_lr)
+    yield from train_stage(model, encoder, params, draw_stage_3, 3, params.stage_3_steps, params.stage_3_lr)
 
 
 def train_on_weak_skills(
     model: LlavaForConditionalGeneration, encoder: Encoder, params: EmbeddedModelParams
 ) -> Iterator[tuple[int, float]]:
     """Stage 4, in place; yield the number and the loss of each step."""
-    yield from train_stage(model, encoder, params, draw_stage_4, 4, params.practising_steps, params.practising_lr)
+    yield from train_stage(model, encoder, params, draw_stage_4, 4, params.stage_4_steps, params.stage_4_lr)

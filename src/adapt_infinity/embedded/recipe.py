@@ -17,19 +17,19 @@ class EmbeddedModelParams:
 
     seed: Seed = 0
     vocabulary: PositiveInt = 900  # tokens
-    seeing_steps: NonNegativeInt = 900  # of stage 1, with 64 pictures per step
-    seeing_lr: NonNegativeFloat = 2e-3  # peak learning rate of stage 1
-    steps: NonNegativeInt = 2400  # of stage 2
+    stage_1_steps: NonNegativeInt = 900  # of 64 pictures each
+    stage_1_lr: NonNegativeFloat = 2e-3  # peak learning rate
+    stage_2_steps: NonNegativeInt = 2400
+    stage_2_lr: NonNegativeFloat = 1.5e-3
+    stage_3_steps: NonNegativeInt = 1000
+    stage_3_lr: NonNegativeFloat = 1e-3
+    stage_4_steps: NonNegativeInt = 600
+    stage_4_lr: NonNegativeFloat = 1.2e-3
+    vision_lr: NonNegativeFloat = 0.2  # learning rate of the vision tower, as a multiple of the stage's (stages 2 to 4)
     batch: PositiveInt = 32  # conversations per step
     turns: PositiveInt = 6  # questions per conversation
     echo: Share = 0.2  # of the conversations begin with repeating words
-    lr: NonNegativeFloat = 1.5e-3  # peak learning rate of stage 2
-    vision_lr: NonNegativeFloat = 0.2  # learning rate of the vision tower, as a multiple of the stage's (stages 2 to 4)
-    talking_steps: NonNegativeInt = 1000  # of stage 3
-    talking_lr: NonNegativeFloat = 1e-3  # peak learning rate of stage 3
-    talk: Share = 0.5  # of stage 3's conversations are about pictures described in words
-    practising_steps: NonNegativeInt = 600  # of stage 4
-    practising_lr: NonNegativeFloat = 1.2e-3  # peak learning rate of stage 4
+    described: Share = 0.5  # of stage 3's conversations are about pictures described in words
     warmup: NonNegativeInt = 100  # steps of linear warm-up in each stage
     weight_decay: NonNegativeFloat = 0.05
 

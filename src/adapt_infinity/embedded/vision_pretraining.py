@@ -102,13 +102,13 @@ def pretrain_vision(model: LlavaForConditionalGeneration, params: EmbeddedModelP
         torch.manual_seed(params.seed + 1)
         heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
     trained = nn.ModuleList([model.model.vision_tower, model.model.multi_modal_projector, heads])
-    optimizer = torch.optim.AdamW(trained.parameters(), lr=params.seeing_lr, weight_decay=params.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, cosine(params.warmup, params.seeing_steps))
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=params.stage_1_lr, weight_decay=params.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, cosine(params.warmup, params.stage_1_steps))
     places = torch.arange(GRID**2).repeat(32)
     alphabet = invent_glyphs(rng)
     accuracies: list[list[float]] = []
     model.train()
-    for step in range(params.seeing_steps):
+    for step in range(params.stage_1_steps):
         scenes = [draw_scene(rng, 1, 6, distinct_colours=False, distinct_shapes=False) for _ in range(32)]
         glyph_pictures = [draw_glyphs_picture(alphabet, rng) for _ in range(24)]
         pictures = [render(scene, rng) for scene in scenes] + [picture for picture, _ in glyph_pictures]
@@ -134,7 +134,7 @@ def pretrain_vision(model: LlavaForConditionalGeneration, params: EmbeddedModelP
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        if step >= params.seeing_steps - 20:
+        if step >= params.stage_1_steps - 20:
             accuracies.append(hits)
     model.eval()
     names = ("colour", "shape", "size", "place", "glyph")
