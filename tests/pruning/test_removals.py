@@ -229,20 +229,27 @@ def test_parameters_are_checked(key: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "column", "table"),
+    ("table", "column"),
     [
-        (0, "source", "pool_rows"),
-        (1, "similarity", "clusters"),
-        (3, "el2n", "scores"),
-        (4, "expert", "cluster_experts"),
-        (5, "sample_id", "must_keep"),
+        ("pool_rows", "source"),
+        ("clusters", "similarity"),
+        ("scores", "el2n"),
+        ("cluster_experts", "expert"),
+        ("must_keep", "sample_id"),
     ],
 )
-def test_a_missing_column_is_named(place: int, column: str, table: str) -> None:
-    tables = list(stage([0.0, 1.0]))
-    tables[place] = tables[place].drop(columns=column)
+def test_a_missing_column_is_named(table: str, column: str) -> None:
+    pool_rows, clusters, embeddings, scores, experts, must_keep = stage([0.0, 1.0])
+    tables = {
+        "pool_rows": pool_rows,
+        "clusters": clusters,
+        "scores": scores,
+        "cluster_experts": experts,
+        "must_keep": must_keep,
+    }
+    tables[table] = tables[table].drop(columns=column)
     with pytest.raises(ValueError, match=f"{table} lacks columns: {column}"):
-        choose_removals_by_cluster(*tables, params(1))
+        choose_removals_by_cluster(embeddings=embeddings, params=params(1), **tables)
 
 
 def test_tables_of_unequal_length_are_refused() -> None:
