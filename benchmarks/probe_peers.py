@@ -40,8 +40,8 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from adapt_infinity.data.pictures import Pictures
-from adapt_infinity.data.sample import Sample
-from adapt_infinity.features import scores, sketches
+from adapt_infinity.data.sample import IGNORED_LABEL, Sample
+from adapt_infinity.features import sketches
 from adapt_infinity.features.batch_reading import BatchReading, read_batch
 from adapt_infinity.features.batching import TokenBudget, run_in_batches
 from adapt_infinity.features.capture import probed_weights
@@ -186,7 +186,7 @@ class Bergson:
         from datasets import Dataset
 
         self._vlm, self._folder, self._target, self._width = vlm, folder, target, width
-        answers = [row.input_ids.where(row.answers, scores.IGNORED_LABEL).tolist() for row in rows]
+        answers = [row.input_ids.where(row.answers, IGNORED_LABEL).tolist() for row in rows]
         self._data = Dataset.from_dict({"input_ids": [row.input_ids.tolist() for row in rows], "labels": answers})
         self._batches = [places for places, _ in _batches(rows, 0)]
         probed = {id(weight) for weight in probed_weights(vlm, (LAYER,)).values()}
