@@ -1,5 +1,7 @@
 """Shapes and types of every signature are checked while the tests run (jaxtyping + beartype)."""
 
+from __future__ import annotations
+
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -17,7 +19,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -30,8 +32,10 @@ from adapt_infinity.data import parquet
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.data.sample import SAMPLE_SCHEMA
 from adapt_infinity.intake.reading import IntakeParams, Source, check_records, to_dataframe
-from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm, load_vlm, new_adapter
-from adapt_infinity.model.lora import Adapter
+
+if TYPE_CHECKING:  # torch takes seconds to import, and the process that only hands out tests needs none
+    from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm
+    from adapt_infinity.model.lora import Adapter
 
 settings.register_profile("calm", deadline=None)  # a busy machine is no failure
 settings.load_profile("calm")
@@ -93,11 +97,15 @@ def unchecked() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def base_model() -> Checkpoint:
+    from adapt_infinity.model.checkpoint import Checkpoint
+
     return Checkpoint(CHECKPOINT)
 
 
 @pytest.fixture(scope="session")
 def model_params() -> ModelParams:
+    from adapt_infinity.model.checkpoint import ModelParams
+
     return ModelParams(
         device="cpu", dtype="float32", max_tokens=512, adapter_rank=4, adapter_alpha=8, adapter_targets=TARGETS
     )
@@ -106,6 +114,9 @@ def model_params() -> ModelParams:
 @pytest.fixture(scope="session")
 def warm_adapter(base_model: Checkpoint, model_params: ModelParams) -> Adapter:
     """An adapter whose B is not zero, without any training."""
+    from adapt_infinity.model.checkpoint import load_vlm, new_adapter
+    from adapt_infinity.model.lora import Adapter
+
     fresh = new_adapter(load_vlm(base_model, model_params), model_params, seed=0)
     draw = np.random.default_rng(0)
     tensors = {
@@ -118,6 +129,8 @@ def warm_adapter(base_model: Checkpoint, model_params: ModelParams) -> Adapter:
 @pytest.fixture(scope="session")
 def vlm(base_model: Checkpoint, model_params: ModelParams, warm_adapter: Adapter) -> Vlm:
     """The embedded model with the warm adapter on it. Tests that train take one of their own."""
+    from adapt_infinity.model.checkpoint import load_vlm
+
     return load_vlm(base_model, model_params, warm_adapter)
 
 
