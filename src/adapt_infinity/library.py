@@ -45,7 +45,7 @@ from adapt_infinity.selector_experts import choosing, scoring
 from adapt_infinity.selector_experts.scoring import SelectorParams
 from adapt_infinity.subset import selecting
 from adapt_infinity.subset.constraints import list_requests
-from adapt_infinity.subset.selecting import SubsetParams
+from adapt_infinity.subset.params import SubsetParams
 
 MAX_PIXELS = 50_000_000  # of a picture; larger ones are rejected
 

@@ -51,8 +51,8 @@ def differences(table: pd.DataFrame, against: str, of: str = "strategy") -> pd.D
                 compared.append((other, paired(pairs[other].tolist(), pairs[against].tolist())))
         adjusted = holm([difference.p for _, difference in compared])
         for (other, d), p in zip(compared, adjusted, strict=True):
-            known = {of: other, fixed: same, "view": view, "measure": name, "seeds": d.count}
-            rows.append({**known, "mean": d.mean, "half": d.half, "p": d.p, "p_holm": p})
+            row = {of: other, fixed: same, "view": view, "measure": name, "seeds": d.count}
+            rows.append({**row, "mean": d.mean, "half": d.half, "p": d.p, "p_holm": p})
     return pd.DataFrame(rows, columns=DIFFERENCE)
 
 
