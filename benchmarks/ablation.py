@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from scipy import stats
+
+from adapt_infinity.study.statistics import estimate
 
 PROJECT = Path(__file__).parents[1]
 LAST = 5
@@ -196,11 +197,9 @@ def interval(values: np.ndarray, sign: bool, digits: int) -> str:
     """Mean ± half-width of the 95 % t interval; "" if a value is NaN."""
     if np.isnan(values).any():
         return ""
-    mean = f"{values.mean():{'+' if sign else ''}.{digits}f}"
-    if len(values) == 1:
-        return mean
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return f"{mean} ± {half:.{digits}f}"
+    found = estimate(values)
+    mean = f"{found.mean:{'+' if sign else ''}.{digits}f}"
+    return mean if found.count == 1 else f"{mean} ± {found.half:.{digits}f}"
 
 
 if __name__ == "__main__":

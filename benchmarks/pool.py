@@ -213,11 +213,11 @@ def table(found: dict[tuple[str, str], list[dict[str, float]]], rows: int) -> st
     lines = ["| | ours | pandas ÷ ours | datasets ÷ ours | memory, ours | pandas | datasets |", "|---|" + "---:|" * 6]
     for task in TASKS:
         runs = [found.get((task, name), []) for name in CONTENDERS]
-        seconds = [float(np.median([run["seconds"] for run in mine])) if mine else None for mine in runs]
+        seconds = [float(np.median([run["seconds"] for run in own])) if own else None for own in runs]
         assert seconds[0] is not None
         rate = f" ({rows / seconds[0]:,.0f} rows/s)" if task == "read" else ""
         ratios = " | ".join("" if other is None else f"{other / seconds[0]:.2f}" for other in seconds[1:])
-        sizes = " | ".join(f"{max(run['gigabytes'] for run in mine):.2f} GB" if mine else "" for mine in runs)
+        sizes = " | ".join(f"{max(run['gigabytes'] for run in own):.2f} GB" if own else "" for own in runs)
         lines.append(f"| {task} | {seconds[0]:.2f} s{rate} | {ratios} | {sizes} |")
     return "\n".join(lines)
 

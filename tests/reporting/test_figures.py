@@ -221,3 +221,15 @@ def test_figures_do_not_change_their_tables() -> None:
     cluster_map(table)
     pd.testing.assert_frame_equal(scores, copies[0])
     pd.testing.assert_frame_equal(table, copies[1])
+
+
+def test_missing_column_is_an_error_with_its_name() -> None:
+    scores, own = stream(2, 2, 2)
+    with pytest.raises(ValueError, match="score_matrix lacks columns: score"):
+        score_heat_map(scores.drop(columns="score"), own)
+    with pytest.raises(ValueError, match="subset lacks columns: selected"):
+        subset_composition(pool(60, 3).drop(columns="selected"))
+    with pytest.raises(ValueError, match="points lacks columns: x, y"):
+        cluster_map(pool(60, 3).drop(columns=["x", "y"]))
+    with pytest.raises(ValueError, match="k_sweep lacks columns: within"):
+        k_sweep_figure(sweep([4, 6], 4).drop(columns="within"))

@@ -182,6 +182,16 @@ def test_long_table_has_all_measures() -> None:
     assert math.isnan(table["skill", "relative gain"])
 
 
+def test_missing_column_is_an_error_with_its_name() -> None:
+    found = outcome("random", 0, 0.6, 0.5)
+    with pytest.raises(ValueError, match="score_matrix of random lacks columns: items"):
+        long_table([replace(found, score_matrix=found.score_matrix.drop(columns="items"))], PLAN)
+    table = long_table([found], PLAN).drop(columns="seed")
+    for function in (tables.summary, lambda table: tables.differences(table, "random")):
+        with pytest.raises(ValueError, match="the long table of a study lacks columns: seed"):
+            function(table)
+
+
 def test_relative_gain_uses_independent_runs_of_the_same_method_and_seed() -> None:
     alone = Outcome(Cell("independent", "finetune", 0), scores([0.0, 0.8, 0.1], [0.0, 0.0, 0.5]))
     assert own_scores(alone.score_matrix, PLAN) == ({"a": 0.8, "b": 0.5}, {"x": 0.8, "y": 0.5})

@@ -153,19 +153,19 @@ def link_features(settings: StudySettings, cell: Cell) -> None:
     stream = cell.stream(settings.study)
     if read_manifest(manifest_path(settings.project, stream, 1)) is not None:
         return
-    mine = settings.project / round_folder(stream, 1)
+    own_folder = settings.project / round_folder(stream, 1)
     seconds: dict[str, float] = {}
-    for other in sorted(mine.parents[1].glob(f"{settings.study}-*-seed{cell.seed}/round_1/cost.json")):
+    for other in sorted(own_folder.parents[1].glob(f"{settings.study}-*-seed{cell.seed}/round_1/cost.json")):
         for features in (other.parent / "features").glob("*/features"):
             record = json.loads((features / "record.json").read_text())
-            if other.parent == mine or not record["rows read"]:
+            if other.parent == own_folder or not record["rows read"]:
                 continue
-            copy = mine / "features" / features.parent.name
+            copy = own_folder / "features" / features.parent.name
             if not copy.exists():
                 shutil.copytree(features.parent, copy, copy_function=os.link)
             seconds[_fingerprint(features)] = record["seconds"] / record["rows read"]
     if seconds:
-        (mine / "shared.json").write_text(json.dumps(seconds))
+        (own_folder / "shared.json").write_text(json.dumps(seconds))
 
 
 def _fingerprint(features: Path) -> str:

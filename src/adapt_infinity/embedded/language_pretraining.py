@@ -36,6 +36,7 @@ from adapt_infinity.embedded.scenes import (
     Picture,
     Scene,
     digits,
+    draw_background,
     draw_scene,
     render,
 )
@@ -146,8 +147,7 @@ def draw_columns(params: EmbeddedModelParams, rng: np.random.Generator) -> Conve
     """Draw questions about the height of a coloured column; answers are arbitrary words for six heights."""
     turns, pictures = [], []
     for _ in range(params.turns // 2):
-        canvas = np.empty((SIDE, SIDE, 3))
-        canvas[:] = rng.uniform(195, 250) + rng.uniform(-8, 8, 3)
+        canvas = draw_background(rng)
         chosen = [str(colour) for colour in rng.choice(list(COLOURS), int(rng.integers(1, 4)), replace=False)]
         height = [int(value) for value in rng.integers(3, SIDE, len(chosen))]
         for place, colour in zip(rng.permutation(GRID), range(len(chosen)), strict=False):

@@ -116,10 +116,16 @@ def digits() -> tuple[Float[np.ndarray, "n 8 8"], np.ndarray]:
     return bunch.images / 16.0, bunch.target
 
 
-def render(picture: Picture, rng: np.random.Generator) -> UInt8[np.ndarray, "36 36 3"]:
-    """Render a picture; background, tints and offsets (up to one pixel) are drawn from `rng`."""
+def draw_background(rng: np.random.Generator) -> Float[np.ndarray, "36 36 3"]:
+    """A picture of one light colour, not rounded to integers yet."""
     canvas = np.empty((SIDE, SIDE, 3))
     canvas[:] = rng.uniform(195, 250) + rng.uniform(-8, 8, 3)
+    return canvas
+
+
+def render(picture: Picture, rng: np.random.Generator) -> UInt8[np.ndarray, "36 36 3"]:
+    """Render a picture; background, tints and offsets (up to one pixel) are drawn from `rng`."""
+    canvas = draw_background(rng)
     match picture:
         case Scene(things):
             for thing in things:

@@ -78,7 +78,7 @@ class StreamSample:
 
 @dataclass(frozen=True)
 class SkillInfo:
-    """What `SKILLS` tells about a skill."""
+    """The dataset, the grader and the description of a skill."""
 
     dataset: str
     grader: str

@@ -15,15 +15,25 @@ from transformers import LlavaForConditionalGeneration
 
 from adapt_infinity.embedded.encoding import pixel_values
 from adapt_infinity.embedded.recipe import EmbeddedModelParams, cosine
-from adapt_infinity.embedded.scenes import CELL, COLOURS, GRID, SHAPES, SIDE, SIZES, Scene, draw_scene, render
+from adapt_infinity.embedded.scenes import (
+    CELL,
+    COLOURS,
+    GRID,
+    SHAPES,
+    SIDE,
+    SIZES,
+    Scene,
+    draw_background,
+    draw_scene,
+    render,
+)
 
 GLYPHS = 256  # of the invented alphabet
 
 
 def draw_rectangles_picture(rng: np.random.Generator) -> UInt8[np.ndarray, "36 36 3"]:
     """Draw a picture of one to four coloured rectangles of any size."""
-    canvas = np.empty((SIDE, SIDE, 3))
-    canvas[:] = rng.uniform(195, 250) + rng.uniform(-8, 8, 3)
+    canvas = draw_background(rng)
     for _ in range(int(rng.integers(1, 5))):
         top, left = rng.integers(0, SIDE - 3, 2)
         height, width = rng.integers(3, SIDE, 2)
@@ -43,8 +53,7 @@ def draw_glyphs_picture(
     cells: tuple[int, ...] = tuple(range(GRID**2)),
 ) -> tuple[UInt8[np.ndarray, "36 36 3"], Int[np.ndarray, " 9"]]:
     """Draw a picture with a distorted glyph in each of `cells`; also return the index of the glyph of each cell."""
-    canvas = np.empty((SIDE, SIDE, 3))
-    canvas[:] = rng.uniform(195, 250) + rng.uniform(-8, 8, 3)
+    canvas = draw_background(rng)
     y, x = np.mgrid[:CELL, :CELL]
     which = rng.integers(0, len(alphabet), GRID**2)
     for cell, glyph in enumerate(which):

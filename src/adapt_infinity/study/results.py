@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 
 from adapt_infinity.benchmarks.measures import as_matrix, measure
+from adapt_infinity.data.tables import require_columns
 from adapt_infinity.study.costs import Cost, total
 from adapt_infinity.study.grid import Cell
 
 COLUMNS = ["strategy", "method", "seed", "view", "measure", "value", "undefined", "formula"]
+MATRIX = ["round", "dataset", "skill", "items", "score"]  # columns of a score matrix
 INDEPENDENT = "independent"  # the strategy whose cells train on one dataset only, a reference for the measures
 SCORES, COSTS, LAST = "scores", "cost", "last score"  # further values of `view`, beside those of `measures`
 
@@ -41,7 +43,12 @@ def zero_shot(cell: Cell, genesis: pd.DataFrame, last: int) -> Outcome:
 
 
 def long_table(outcomes: Sequence[Outcome], plan: Plan) -> pd.DataFrame:
-    """All numbers of all cells, with the columns COLUMNS. Scores are in [0, 1], rates in percent."""
+    """All numbers of all cells, with the columns COLUMNS. Scores are in [0, 1], rates in percent.
+
+    ValueError if a score matrix lacks a column.
+    """
+    for outcome in outcomes:
+        require_columns(outcome.score_matrix, f"score_matrix of {outcome.cell.strategy}", MATRIX)
     upper = {
         (outcome.cell.method, outcome.cell.seed): own_scores(outcome.score_matrix, plan)
         for outcome in outcomes

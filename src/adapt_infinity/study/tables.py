@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from adapt_infinity.study.results import COSTS, LAST
+from adapt_infinity.data.tables import require_columns
+from adapt_infinity.study.results import COLUMNS, COSTS, LAST
 from adapt_infinity.study.statistics import Ranks, estimate, holm, paired, ranked
 
 RATES = ("relative gain", "forgetting rate")  # in percent already
@@ -16,6 +17,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
     If a measure is undefined for a seed, the mean is undefined; the column `undefined` has the reason.
     """
+    require_columns(table, "the long table of a study", COLUMNS)
     rows = []
     for key, part in table.groupby(["strategy", "method", "view", "measure"], sort=False):
         why = "; ".join(dict.fromkeys(reason for reason in part["undefined"] if reason))
@@ -34,6 +36,7 @@ def differences(table: pd.DataFrame, against: str, of: str = "strategy") -> pd.D
     `p` is the p value of a paired t test over seeds; `p_holm` is corrected for the number of comparisons. ValueError if
     the study has no such strategy or method.
     """
+    require_columns(table, "the long table of a study", COLUMNS)
     if against not in set(table[of]):
         known = ", ".join(table[of].unique())
         raise ValueError(f"the study has no {of} {against!r} to compare with; it has {known}")
@@ -58,6 +61,7 @@ def differences(table: pd.DataFrame, against: str, of: str = "strategy") -> pd.D
 
 def skill_ranks(table: pd.DataFrame, method: str) -> Ranks:
     """Ranks of the strategies by the scores after the last round; a block is one skill with one seed."""
+    require_columns(table, "the long table of a study", COLUMNS)
     last = table[(table["view"] == LAST) & (table["method"] == method)]
     blocks = last.pivot(index=["measure", "seed"], columns="strategy", values="value").dropna(axis=0)
     names = [name for name in last["strategy"].unique() if name in blocks]

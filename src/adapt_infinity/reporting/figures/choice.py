@@ -8,6 +8,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.decomposition import PCA
 
+from adapt_infinity.data.tables import require_columns
 from adapt_infinity.reporting.figures.style import FAINT, INK, PALETTE, PAPER, SOFT, cut, put_title, tidy
 
 _FITTED_ROWS = 4096  # rows on which a projection is fitted
@@ -18,6 +19,7 @@ def subset_composition(subset: pd.DataFrame) -> Figure:
 
     `subset` has one row per sample of the pool, with the columns selected, source and cluster.
     """
+    require_columns(subset, "subset", ["selected", "source", "cluster"])
     sources = _shares(subset, "source")
     clusters = _shares(subset, "cluster")
     height = max(3.6, 0.3 * len(sources) + 1.9)
@@ -66,6 +68,7 @@ def cluster_map(points: pd.DataFrame) -> Figure:
     `points` has one row per sample, with the columns x, y, cluster, skill, source and selected. Selected samples are
     full dots, the others are pale; the number of a cluster is at its median.
     """
+    require_columns(points, "points", ["x", "y", "cluster", "skill", "source", "selected"])
     figure = Figure(figsize=(11.5, 5.4), layout="constrained", facecolor=PAPER)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     size = float(np.clip(9000 / max(len(points), 1), 1.5, 22))

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
 
+from adapt_infinity.data.tables import require_columns
 from adapt_infinity.reporting.figures.style import FAINT, INK, PALETTE, PAPER, PLAIN, SHADES, SOFT, cut, put_title, tidy
 
 CLUSTERS, THUMBNAILS, THUMBNAIL = 24, 4, 160  # on a sheet: rows, pictures per row, pixels per side of a picture
@@ -19,6 +20,7 @@ CLUSTERS, THUMBNAILS, THUMBNAIL = 24, 4, 160  # on a sheet: rows, pictures per r
 
 def k_sweep_figure(k_sweep: pd.DataFrame) -> Figure:
     """Silhouette, stability and within-cluster sum over k, with the chosen k marked; a line of text if k was given."""
+    require_columns(k_sweep, "k_sweep", ["k", "clusters", "rows", "silhouette", "stability", "within", "chosen"])
     chosen = k_sweep[k_sweep["chosen"]].iloc[0]
     if len(k_sweep) == 1 and pd.isna(chosen["stability"]):
         return _given_k(chosen)
@@ -52,6 +54,8 @@ def cluster_sheet(cards: pd.DataFrame, samples: Mapping[int, tuple[str, np.ndarr
     `samples` has the first question and the picture (rows, columns, 3), or None, of each of these samples. `clusters`
     is the total number of clusters; `cards` may have fewer.
     """
+    columns = ["cluster", "size", "label", "cohesion", "follows", "skill_shares", "top_skills", "nearest"]
+    require_columns(cards, "cluster_cards", columns)
     width, top, height = 12.0, 0.72, 1.12  # inches: width of the figure, heights of the title and of a row
     left, step = 3.15, 2.2  # inches: width of the text, width of a sample
     total = top + height * len(cards)

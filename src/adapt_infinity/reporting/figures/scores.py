@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from adapt_infinity.data.tables import require_columns
 from adapt_infinity.reporting.figures.style import FAINT, INK, PALETTE, PAPER, SHADES, SOFT, cut, put_title, tidy
 
 MARKERS = "osD^vPX*"
@@ -25,6 +26,7 @@ def score_heat_map(score_matrix: pd.DataFrame, own: Mapping[str, int] | None = N
 
     `own` maps a skill to the first round that trains it; this cell has a box.
     """
+    require_columns(score_matrix, "score_matrix", ["round", "dataset", "skill", "score"])
     order = _datasets(score_matrix, own or {})
     benchmarks = score_matrix[["dataset", "skill"]].drop_duplicates()
     columns = [(d, s) for d in order for s in benchmarks.loc[benchmarks["dataset"] == d, "skill"]]
@@ -76,6 +78,7 @@ def forgetting_curves(score_matrix: pd.DataFrame, own: Mapping[str, int]) -> Fig
     `own` maps a skill to the first round that trains it. Lines are dotted before this round and solid after it, and
     dashed for skills that are never trained.
     """
+    require_columns(score_matrix, "score_matrix", ["round", "dataset", "skill", "score"])
     order = _datasets(score_matrix, own)
     across = len(order) if len(order) <= 3 else 2 if len(order) == 4 else 3
     down = -(-len(order) // across)

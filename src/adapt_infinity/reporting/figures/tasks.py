@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from adapt_infinity.data.tables import require_columns
 from adapt_infinity.model.modality_embeddings import MODALITIES
 from adapt_infinity.reporting.figures.style import INK, PALETTE, PAPER, SHADES, cut, put_title, tidy
 
@@ -16,6 +17,8 @@ _CHANGE_COLOURS = LinearSegmentedColormap.from_list("change", [PALETTE[1], PAPER
 
 def task_similarity_map(task_similarity: pd.DataFrame, score_matrix: pd.DataFrame) -> Figure:
     """Cosines between tasks by image, instruction and answer, and the change of each dataset's score in each round."""
+    require_columns(task_similarity, "task_similarity", ["round", "dataset", "other", "part", "cosine"])
+    require_columns(score_matrix, "score_matrix", ["round", "dataset", "items", "score"])
     names = list(dict.fromkeys(task_similarity.sort_values("round")["dataset"]))
     side = 0.62 * len(names) + 1.2
     figure = Figure(figsize=(4 * side + 0.8, side + 1.3), layout="constrained")
