@@ -138,7 +138,7 @@ def beyond(hint: Any) -> list[Any]:
                 case OneOf():
                     refused.append("no such name")
                 case Satisfies():
-                    tried = [["a", "a"], []] if get_origin(kind) is list else ["no such thing", "cuda:"]
+                    tried = [["a", "a"], []] if get_origin(kind) is list else ["no such thing", "cuda:", "("]
                     refused += [value for value in tried if not condition.accepts(value)]
     return refused
 

@@ -67,7 +67,9 @@ def previous_round(round: int | str) -> int:
 def planned_rounds(sources: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """For every skill that the stream will train, the round in which its dataset arrives."""
     arriving = [source for source in sources if source.get("train")]
-    return {str(skill): round for round, source in enumerate(arriving, start=1) for skill in source["graders"]}
+    return {
+        str(skill): round for round, source in enumerate(arriving, start=1) for skill in source.get("graders") or {}
+    }
 
 
 def manifest_path(project: Path, stream: str, round: int) -> Path:

@@ -79,6 +79,14 @@ class Satisfies:
     wanted: str
 
 
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
 Device = Annotated[str, Satisfies(re.compile(r"auto|cpu|cuda(:\d+)?").fullmatch, "auto, cpu, cuda or cuda:<number>")]
 PositiveInt = Annotated[int, Ge(1)]
 NonNegativeInt = Annotated[int, Ge(0)]
@@ -86,6 +94,7 @@ PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Seed = NonNegativeInt
 Share = Annotated[float, Ge(0), Le(1)]
+RegularExpression = Annotated[str, Satisfies(_compiles, "a regular expression")]
 Distinct = Satisfies(lambda values: len(set(values)) == len(values), "a list without repetitions")
 NotEmpty = Satisfies(bool, "a list of at least one")
 

@@ -106,7 +106,11 @@ class RoundSession(KedroSession):
         return pinned
 
     def check_parameters(self) -> None:
-        """`ValueError`, in one line, for the first key or value of the parameters that is wrong."""
+        """`ValueError`, in one line, for the first key or value of the parameters or the sources that is wrong."""
+        from adapt_infinity.datasets.sources import check_source
+
+        for source in self.sources()[1]:  # first: parameters are made of them, too
+            check_source(source)
         check_parameters(config(self)["parameters"])
 
     def _round(self) -> int:

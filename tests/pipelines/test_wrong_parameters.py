@@ -12,6 +12,7 @@ from kedro.framework.project import configure_project
 
 from adapt_infinity.cli.lifelong import lifelong
 from adapt_infinity.cli.study import study
+from adapt_infinity.datasets.sources import check_source
 from adapt_infinity.kedro_internals import split_params
 from adapt_infinity.session import open_session
 
@@ -89,3 +90,31 @@ def test_what_is_wrong_in_a_file_is_found_as_well(project: Path) -> None:
 def nested(words: str) -> dict[str, Any]:
     """As `--params` reads them."""
     return dict(split_params(click.Context(COMMAND), None, words))
+
+
+SOURCE = {"name": "toy", "format": "llava", "train": "toy.json"}
+WRONG_SOURCES = {
+    "sources.toy has no 'grader'; known: ": {"grader": {"talk": "exact"}},
+    "sources.toy.graders must be keys and values, got 'exact'": {"graders": "exact"},
+    "sources.toy.format must be chat, ": {"format": "lava"},
+    "sources.toy.limit must be at least 1, got 0": {"limit": 0},
+    "sources.toy.duplicate_ids must be reject or number, got 'keep'": {"duplicate_ids": "keep"},
+    "sources: an entry has no 'name': ": {"name": ""},
+}
+
+
+@pytest.mark.parametrize("message", WRONG_SOURCES)
+def test_a_wrong_source_is_named(message: str) -> None:
+    check_source(SOURCE)
+    check_source({**SOURCE, "test": "", "limit": None, "options": {"anything": 1}})
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        check_source({**SOURCE, **WRONG_SOURCES[message]})
+
+
+def test_sources_are_checked_before_a_run_begins(project: Path) -> None:
+    declared = project / "conf/local/globals.yml"
+    declared.write_text(yaml.safe_dump({"sources": [{**SOURCE, "grader": {}}]}))
+    with pytest.raises(ValueError, match=r"^sources\.toy has no 'grader'"):
+        open_session(project).run(pipeline_names=["round"])
+    declared.unlink()
+    assert nothing_was_made(project)

@@ -2,19 +2,37 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from kedro.io.core import AbstractDataset
 
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.intake import formats
-from adapt_infinity.intake.reading import Source
+from adapt_infinity.intake.reading import DUPLICATE_IDS, Source
 from adapt_infinity.intake.records import Records, files
+from adapt_infinity.parameters import OneOf, PositiveInt, check_sections
 
-KEYS = {
-    *("name", "format", "options", "test_options", "train", "validation", "test", "limit", "join", "pictures"),
-    *("graders", "rare", "duplicate_ids", "expected"),
+SOURCE: dict[str, Any] = {  # key of an entry of `sources` in globals.yml → its type
+    "name": str,
+    "format": Annotated[str, OneOf(formats.names)],
+    **dict.fromkeys(("train", "validation", "test", "pictures"), str),  # files, and the folder of the pictures
+    **dict.fromkeys(("options", "test_options"), dict[str, Any]),  # of the format
+    "join": dict[str, str],
+    "limit": PositiveInt,
+    "graders": dict[str, str],
+    "rare": list[str],
+    "duplicate_ids": Literal[DUPLICATE_IDS],
+    "expected": dict[str, int | str],
 }
+
+
+def check_source(entry: Mapping[str, Any]) -> None:
+    """`ValueError` for an entry of `sources` without name or format, and for an unknown key or a wrong value."""
+    for key in ("name", "format"):
+        if not entry.get(key):
+            raise ValueError(f"sources: an entry has no {key!r}: {dict(entry)}")
+    given = {key: value for key, value in entry.items() if value is not None}
+    check_sections(given, SOURCE, f"sources.{entry['name']}")
 
 
 class SourcesDataset(AbstractDataset[Any, list[Source]]):
@@ -48,10 +66,7 @@ class SourcesDataset(AbstractDataset[Any, list[Source]]):
         raise NotImplementedError("sources are read only")
 
     def _source(self, entry: Mapping[str, Any]) -> Source:
-        name = entry["name"]
-        unknown = sorted(set(entry) - KEYS)
-        if unknown:
-            raise ValueError(f"sources: {name} has an unknown key {unknown[0]!r}; known: {', '.join(sorted(KEYS))}")
+        check_source(entry)
         options = dict(entry.get("options") or {})
         if self._split == "test":
             options |= entry.get("test_options") or {}
@@ -59,7 +74,7 @@ class SourcesDataset(AbstractDataset[Any, list[Source]]):
         limit = entry.get("limit") if self._split == "train" else None
         records = self._records(entry, limit)
         return Source(
-            name=name,
+            name=entry["name"],
             format=entry["format"],
             records=records,
             graders=dict(entry.get("graders") or {}),

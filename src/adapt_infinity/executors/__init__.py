@@ -38,12 +38,6 @@ def names() -> list[str]:
     return registry.names(__name__)
 
 
-def check(key: str, name: str) -> None:
-    """`ValueError` when the parameter `key` names no executor, so that a typo is found before anything runs."""
-    if name not in names():
-        raise ValueError(f"{key} must be {' or '.join(names())}, got {name!r}")
-
-
 def load(name: str) -> Run:
     """The function `run` of the executor `name`. `ValueError` lists the known ones."""
     run: Run = registry.load(__name__, name, "run")

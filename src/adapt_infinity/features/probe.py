@@ -249,11 +249,8 @@ def _layers(value: str | int | list[int], depth: int) -> tuple[int, ...]:
             return (depth // 2,)
         case "all":
             return tuple(range(depth))
-        case str():
-            raise ValueError(f"probe.layers must be middle, all, a number or a list of numbers, got {value!r}")
     listed = [value] if isinstance(value, int) else value
-    if not listed:
-        raise ValueError("probe.layers is an empty list; it must name at least one layer")
+    assert not isinstance(listed, str), "checked by ProbeParams"
     return tuple(sorted({_layer(number, depth, "layers") for number in listed}))
 
 

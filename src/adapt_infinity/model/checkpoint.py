@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from adapt_infinity.data.sample import IGNORED_LABEL
 from adapt_infinity.model import adapters
 from adapt_infinity.model.lora import CONFIG_KEYS, Adapter, join_ranks, scaling, split_ranks
-from adapt_infinity.parameters import OneOf, PositiveInt, Satisfies, check
+from adapt_infinity.parameters import OneOf, PositiveInt, RegularExpression, Satisfies, check
 
 TORCH_DEVICE = Satisfies(re.compile(r"[a-z]+(:\d+)?").fullmatch, "auto, cpu, cuda or cuda:<number>")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -40,7 +40,7 @@ class ModelParams:
     adapter_rank: PositiveInt = 16
     adapter_alpha: PositiveInt = 32  # the adapter's product counts adapter_alpha / adapter_rank times
     # regular expression over the names of linear modules: the language model's and the projector's
-    adapter_targets: str = (
+    adapter_targets: RegularExpression = (
         r".*(language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
         r"|multi_modal_projector\.linear_[12])"
     )

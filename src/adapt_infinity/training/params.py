@@ -6,7 +6,16 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge, Lt
 
 from adapt_infinity import executors
-from adapt_infinity.parameters import NonNegativeFloat, NonNegativeInt, OneOf, PositiveFloat, PositiveInt, Seed, check
+from adapt_infinity.parameters import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    OneOf,
+    PositiveFloat,
+    PositiveInt,
+    RegularExpression,
+    Seed,
+    check,
+)
 from adapt_infinity.training import methods
 from adapt_infinity.training.adapter_policy import CONTINUE, POLICIES
 
@@ -20,7 +29,7 @@ class TrainingParams:
     method: Annotated[str, OneOf(methods.names)] = "finetune"  # a file in training/methods
     adapter_policy: Annotated[str, OneOf(POLICIES)] = CONTINUE
     learning_rate: PositiveFloat = 0.003
-    projector: str = "multi_modal_projector"  # regular expression: weights with the projector's learning rate
+    projector: RegularExpression = "multi_modal_projector"  # of weights with the projector's learning rate
     projector_learning_rate: PositiveFloat = 0.003
     epochs: PositiveInt = 3
     batch_size: PositiveInt = 32  # samples in an optimiser step
