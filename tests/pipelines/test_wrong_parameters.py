@@ -93,7 +93,7 @@ def nested(words: str) -> dict[str, Any]:
 
 
 SOURCE = {"name": "toy", "format": "llava", "train": "toy.json"}
-WRONG_SOURCES = {
+WRONG_SOURCES: dict[str, dict[str, Any]] = {
     "sources.toy has no 'grader'; known: ": {"grader": {"talk": "exact"}},
     "sources.toy.graders must be keys and values, got 'exact'": {"graders": "exact"},
     "sources.toy.format must be chat, ": {"format": "lava"},

@@ -1,6 +1,6 @@
 """Continual-learning methods, one file each: what a round does against forgetting. A method has
 
-Params                                            its parameters under `methods.<name>` (a frozen dataclass)
+Params                                            its parameters under `methods.<name>`, see parameters.py
 PLAIN                                             the Params with which it equals fine-tuning bit for bit
 start(context, state, params) -> StepCallbacks    what it does in each step; `state` is its state of the round before
 replace_samples(ids, memory, params, seed)        optional: the ids to train on, equally many as `ids`
