@@ -277,7 +277,7 @@ def leader(
 
 def overlaps_by_definition(
     before: list[dict[str, Any]], now: list[dict[str, Any]], tests: list[dict[str, Any]]
-) -> list[tuple]:
+) -> list[tuple[Any, ...]]:
     """Compare each arriving sample with every sample before it and with every test item."""
     samples = [*before, *now]
     of_samples: tuple[list[bytes], dict[bytes, tuple[int, int]]] = ([], {})
@@ -294,7 +294,7 @@ def overlaps_by_definition(
     def first(numbers: Any) -> int | None:
         return next(iter(numbers), None)
 
-    rows: list[tuple] = []
+    rows: list[tuple[Any, ...]] = []
     for number in range(len(before), len(samples)):
         one = samples[number]
         leaders: list[Any] = [leader(h, *of_items, False) for h in one["picture_marks"]]

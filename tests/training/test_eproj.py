@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -171,7 +172,7 @@ def test_items_of_two_tasks_are_routed_correctly_at_any_batch_size(toy: Toy) -> 
     assert measure_routing(table) == {"accuracy": 1.0, "score": 1.0, "oracle_score": 1.0}
 
 
-def two_tasks(vlm: Vlm, toy: Toy, first: list, second: list) -> tuple[Vlm, list[str]]:
+def two_tasks(vlm: Vlm, toy: Toy, first: list[Any], second: list[Any]) -> tuple[Vlm, list[str]]:
     """The model with two different projectors whose keys come from these samples, and the sources of three items."""
     from adapt_infinity.model.modality_embeddings import embed_modalities
 

@@ -1,6 +1,7 @@
 """Figures of a study: score against cost, scores over rounds, scores per skill, and differences of ranks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -153,7 +154,7 @@ def cliques(means: np.ndarray, critical: float) -> list[tuple[int, int]]:
     return runs
 
 
-def _label(row: dict, points: pd.DataFrame) -> str:
+def _label(row: dict[Any, Any], points: pd.DataFrame) -> str:
     parts = [row[name] for name in ("strategy", "method") if points[name].nunique() > 1]
     return ", ".join(parts or [row["strategy"]])
 

@@ -1,5 +1,7 @@
 """Comparisons from the long table: means over seeds with intervals, and differences from one strategy or method."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -68,7 +70,7 @@ def skill_ranks(table: pd.DataFrame, method: str) -> Ranks:
     return ranked(names, blocks[names].to_numpy())
 
 
-def format_mean(row: pd.Series | dict, sign: bool = False) -> str:
+def format_mean(row: pd.Series | dict[Any, Any], sign: bool = False) -> str:
     """A mean ± half-width as text, in points (hundredths) where the value is a share."""
     if row.get("undefined"):
         return "undefined"
