@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 from PIL import Image
 
 from adapt_infinity.data import parquet
@@ -37,8 +37,10 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the process that only ha
     from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm
     from adapt_infinity.model.lora import Adapter
 
-settings.register_profile("calm", deadline=None)  # a busy machine is no failure
-settings.load_profile("calm")
+EXAMPLES = 100  # of a test of Hypothesis that does not say how many
+settings.register_profile("full", deadline=None, max_examples=EXAMPLES)  # no deadline: a busy machine is no failure
+settings.register_profile("quick", deadline=None, max_examples=EXAMPLES // 4)
+settings.load_profile("full")
 
 PROJECT = Path(__file__).parents[1]
 CHECKPOINT = PROJECT / "src/adapt_infinity/embedded/checkpoint"
@@ -52,8 +54,25 @@ INTAKE = IntakeParams(max_text=10_000, max_reject_share=0.0, near_bits=10, on_co
 SLOWEST = ("test_study", "test_round", "test_realdata", "test_commands", "test_failures")  # of tests/pipelines
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The quick suite draws a quarter of the examples of each Hypothesis test; `pytest -m slow` draws all of them."""
+    settings.load_profile("quick" if "not slow" in config.option.markexpr else "full")
+
+
+def examples(count: int, **more: Any) -> settings:
+    """Settings of a Hypothesis test that draws `count` examples, and a quarter of them in the quick suite."""
+    return settings(max_examples=max(3, count * settings().max_examples // EXAMPLES), **more)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take minutes begin, so that all processes that test end at about the same time."""
+    """Mark Hypothesis tests with all their examples as slow, and put the files that take minutes first.
+
+    With the longest files first, all test processes end at about the same time.
+    """
+    for item in items:
+        if settings().max_examples == EXAMPLES and is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker(pytest.mark.slow)
 
     def place(item: pytest.Item) -> int:
         slow = item.path.parent.name == "pipelines" and item.path.stem in SLOWEST
@@ -63,7 +82,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """The garbage collector no longer visits what the imports made: a full collection takes 0.01 s instead of 0.3."""
+    """Let the garbage collector skip all that the imports made: a full collection takes 0.01 s instead of 0.3 s."""
     gc.collect()
     gc.freeze()
 

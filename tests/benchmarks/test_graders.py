@@ -1,11 +1,12 @@
 """Graders: examples of every grader worked out by hand, and properties that hold for all of them."""
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from adapt_infinity.benchmarks.graders import load, names
 from adapt_infinity.benchmarks.text import SEPARATOR
+from tests.conftest import examples
 
 texts = st.one_of(
     st.text(max_size=40),
@@ -105,7 +106,7 @@ def test_by_hand(name: str, answer: str, reference: str, score: float) -> None:
 
 
 @pytest.mark.parametrize("name", names())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(reference=texts)
 @example(reference="the")
 @example(reference="!!!")
@@ -119,7 +120,7 @@ def test_the_reference_gets_1_and_an_empty_answer_0(name: str, reference: str) -
 
 
 @pytest.mark.parametrize("name", names())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(answer=texts, reference=texts)
 @example(answer="", reference="")
 @example(answer="\ud800", reference="\x00")

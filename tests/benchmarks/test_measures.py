@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapt_infinity.benchmarks.measures import FORMULAS, as_matrix, measure, own_rounds
+from tests.conftest import examples
 
 
 def long_table(rows: list[list[float]], dataset: str = "D{}", skill: str = "s{}") -> pd.DataFrame:
@@ -136,7 +137,7 @@ def literally(matrix: np.ndarray) -> Mapping[str, float]:
     }
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(n=st.integers(2, 5), seed=st.integers(0, 2**32 - 1))
 def test_the_view_per_dataset_follows_the_formulas_literally(n: int, seed: int) -> None:
     """The order of the table's rows, and so of the columns, does not matter."""
@@ -150,7 +151,7 @@ def test_the_view_per_dataset_follows_the_formulas_literally(n: int, seed: int) 
         assert value(straight, "skill", name) == pytest.approx(value(table, "skill", name))
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(n=st.integers(2, 4), x=st.floats(0.01, 1))
 def test_a_constant_matrix_forgets_nothing(n: int, x: float) -> None:
     upper = dict.fromkeys(own(n, "s"), x)

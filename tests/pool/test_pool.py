@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from kedro.io.core import DatasetError, Version
@@ -23,7 +23,7 @@ from adapt_infinity.datasets import pool as on_disk
 from adapt_infinity.datasets.pool import faults, quick_fault
 from adapt_infinity.kedro_internals import load_path
 from adapt_infinity.pool.pool import Pool, join_pool, known_ids, remove, removed_in_round, restore
-from tests.conftest import unread
+from tests.conftest import examples, unread
 
 
 def arrivals(source: str, count: int, first_id: int = 0, round: int = 1) -> pd.DataFrame:
@@ -62,7 +62,7 @@ def pool_of(*counts: int) -> Pool:
     return pool
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(st.tuples(st.integers(0, 6), st.sets(st.integers(0, 40))), min_size=1, max_size=6))
 def test_pool_and_ledger_together_hold_all_arrivals(rounds: list[tuple[int, set[int]]]) -> None:
     pool = Pool()
@@ -133,7 +133,7 @@ def test_restorations_are_recorded_in_the_ledger() -> None:
     ]
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=4), st.data())
 def test_rows_are_fetched_in_any_order(counts: list[int], data: st.DataObject) -> None:
     pool = pool_of(*counts)
@@ -151,7 +151,7 @@ def test_an_unknown_sample_id_cannot_be_fetched(wrong: int) -> None:
         pool_of(2, 3).fetch([0, wrong])
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=4), st.sets(st.integers(0, 36)), st.integers(1, 11))
 def test_the_windows_together_are_the_rows_of_the_pool(counts: list[int], removed: set[int], size: int) -> None:
     pool = pool_of(*counts)
@@ -364,7 +364,7 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPoolMachine = PoolMachine.TestCase
-TestPoolMachine.settings = settings(max_examples=20, stateful_step_count=12)
+TestPoolMachine.settings = examples(20, stateful_step_count=12)
 
 
 def test_the_head_of_a_table_is_its_first_rows(tmp_path: Path) -> None:

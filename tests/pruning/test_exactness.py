@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapt_infinity.pruning import bound_cascade, rules
 from adapt_infinity.pruning.bound_cascade import CASCADES, build_cascade, choose_device
 from adapt_infinity.pruning.cosines import GRID, grid_rows, pair_cosines, products, rounded
 from adapt_infinity.pruning.nearest import Neighbours, SearchCounts
+from tests.conftest import examples
 
 CPU = torch.device("cpu")
 RULES, SCREENINGS = rules.names(), sorted(CASCADES)
@@ -83,7 +84,7 @@ def adversarial(seed: int, n: int, dim: int) -> np.ndarray:
     st.sampled_from([1, 7, 1000]),
     st.sampled_from([1, 3, 16]),
 )
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_every_cascade_gives_the_result_of_the_rule(
     rule: str, name: str, seed: int, n: int, dim: int, data: st.DataObject, block: int, shortlist_size: int
 ) -> None:
@@ -113,7 +114,7 @@ def test_a_cluster_of_many_blocks_has_the_same_result_under_every_cascade(rule: 
 
 @pytest.mark.parametrize("name", SCREENINGS)
 @given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from([1, 3, 130, 400]))
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_no_cosine_is_above_its_bound(name: str, seed: int, n: int, dim: int) -> None:
     rows = on_grid(adversarial(seed, n, dim))
     all_rows = np.arange(n)
@@ -133,7 +134,7 @@ def test_the_projection_gives_a_tight_bound() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 30), st.sampled_from([1, 5, 300]))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_cosines_are_exact(seed: int, n: int, dim: int) -> None:
     """Unlimited integers give the same as double precision, pair by pair and in products of any block size."""
     rows = on_grid(adversarial(seed, n, dim))

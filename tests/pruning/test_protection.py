@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapt_infinity.pool.pool import remove
@@ -13,6 +13,7 @@ from adapt_infinity.pruning import rules
 from adapt_infinity.pruning.protection import must_keep_rows, protected_shares
 from adapt_infinity.pruning.removals import choose_removals_by_cluster, drop_at_random
 from adapt_infinity.subset.budgets import equal_shares
+from tests.conftest import examples
 from tests.pool.test_pool import pool_of, removals
 from tests.pruning.test_removals import params, stage
 
@@ -27,7 +28,7 @@ def test_without_minimums_shares_are_equal(sizes: list[int], pool_size: int) -> 
 
 
 @given(SIZES, st.data(), st.integers(0, 14))
-@settings(max_examples=200)
+@examples(200)
 def test_shares_are_exact_and_keep_the_required_rows(sizes: list[int], data: st.DataObject, min_cluster: int) -> None:
     counts = np.array(sizes)
     required = np.array([data.draw(st.integers(0, size)) for size in sizes])
@@ -53,7 +54,7 @@ def test_small_clusters_by_hand() -> None:
 
 @pytest.mark.parametrize("rule", rules.names())
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.data())
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_listed_samples_are_never_pruned(rule: str, cluster: list[int], data: st.DataObject) -> None:
     """They stay even where all rows are copies of one another."""
     ids = stage([0.0] * len(cluster))[0]["sample_id"].tolist()

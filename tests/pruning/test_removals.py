@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapt_infinity.pruning import rules
 from adapt_infinity.pruning.removals import RANKINGS, PruningParams, choose_removals_by_cluster, drop_at_random
 from adapt_infinity.subset.budgets import equal_shares
+from tests.conftest import examples
 
 RULES = rules.names()
 NO_SAMPLES = pd.DataFrame({"sample_id": pd.Series([], dtype="int64")})
@@ -51,7 +52,7 @@ def stage(
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("ranking", RANKINGS)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 50))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_the_pool_size_is_exact(rule: str, ranking: str, cluster: list[int], pool_size: int) -> None:
     angles = np.random.default_rng(len(cluster)).integers(0, 30, len(cluster)).astype(float).tolist()
     tables = stage(angles, cluster)
@@ -75,7 +76,7 @@ def test_the_pool_size_is_exact(rule: str, ranking: str, cluster: list[int], poo
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("ranking", RANKINGS)
 @given(st.permutations(range(24)))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_the_order_of_rows_changes_nothing(rule: str, ranking: str, order: list[int]) -> None:
     angles = np.random.default_rng(0).integers(0, 40, 24).astype(float).tolist()
     pool_rows, clusters, embeddings, scores, experts, _ = stage(angles, [row % 2 for row in range(24)])
@@ -199,7 +200,7 @@ def test_a_score_that_is_not_finite_names_its_sample() -> None:
     st.integers(1, 40),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_random_drops_are_exact_and_balanced(groups: list[int], pool_size: int, random: object) -> None:
     pool_rows = stage([0.0] * len(groups))[0]
     removals = drop_at_random(pool_rows, np.array(groups), NO_SAMPLES, pool_size, [0])

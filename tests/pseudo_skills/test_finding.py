@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapt_infinity.pool.pool import start_pool
 from adapt_infinity.pseudo_skills.finding import agreement, cluster_rows, find_pseudo_skills
 from adapt_infinity.pseudo_skills.matching import start_clusters
 from adapt_infinity.pseudo_skills.unit_rows import PIECE_ROWS
+from tests.conftest import examples
 from tests.pseudo_skills.planted import clustered, features_of, params, planted
 
 NOISE = np.random.default_rng(0).normal(
@@ -69,7 +70,7 @@ def test_torch_keeps_its_threads_even_after_an_error() -> None:
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=5, deadline=None)
+@examples(5)
 def test_the_order_of_rows_changes_no_bit(seed: int) -> None:
     features, order = features_of(NOISE[:300], "float16"), np.random.default_rng(seed).permutation(300)
     defaults = params(k=9, restarts=1)
@@ -123,7 +124,7 @@ def test_clusters_are_numbered_by_size_then_by_the_smallest_id() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 40), st.integers(1, 30), st.sampled_from([0, 7]))
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_no_cluster_is_empty(seed: int, n: int, k: int, distinct: int, batch: int) -> None:
     """If rows are duplicated there are min(k, distinct rows) clusters, numbered without a gap."""
     rng = np.random.default_rng(seed)

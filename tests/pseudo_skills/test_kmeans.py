@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
@@ -16,6 +16,7 @@ from adapt_infinity.pseudo_skills import backends, kmeans
 from adapt_infinity.pseudo_skills.kmeans import assign, means, spherical_kmeans
 from adapt_infinity.pseudo_skills.seeding import first_centroids, most_needed
 from adapt_infinity.pseudo_skills.unit_rows import PIECE_ROWS, UnitRows, piece_threads, unit_rows
+from tests.conftest import examples
 from tests.pseudo_skills.planted import kmeans_inputs, planted
 
 
@@ -29,7 +30,7 @@ def plain_lloyd(rows: np.ndarray, centroids: np.ndarray, iterations: int) -> np.
 
 
 @given(st.integers(0, 10**6), st.integers(1, 8), st.integers(0, 12))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_bounds_do_not_change_the_result(seed: int, k: int, iterations: int) -> None:
     rng = np.random.default_rng(seed)
     data = rng.normal(size=(PIECE_ROWS // 8, 6)).astype(np.float32)

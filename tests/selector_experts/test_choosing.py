@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapt_infinity.selector_experts import choices
 from adapt_infinity.selector_experts.choosing import choose_experts as choose_in_round
 from adapt_infinity.selector_experts.scoring import SelectorParams, start_record
+from tests.conftest import examples
 
 EXPERTS = ["el2n", "grand", "perplexity"]
 VALUES = st.lists(st.integers(-200, 200).map(lambda value: value / 8), min_size=1, max_size=40)
@@ -82,7 +83,7 @@ def test_agrees_with_the_definition_cluster_by_cluster() -> None:
 
 
 @given(VALUES, st.floats(0.001, 1000), st.floats(-1000, 1000))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_the_unit_of_a_score_does_not_matter(values: list[float], factor: float, offset: float) -> None:
     rng = np.random.default_rng(len(values))
     other = rng.normal(size=len(values)).tolist()
@@ -103,7 +104,6 @@ def test_a_value_on_an_edge_stays_in_its_bin() -> None:
 
 
 @given(st.permutations(range(30)))
-@settings(deadline=None)
 def test_the_order_of_rows_does_not_matter(order: list[int]) -> None:
     rng = np.random.default_rng(1)
     clusters, scores = tables(rng.integers(0, 3, 30).tolist(), **{name: rng.normal(size=30) for name in EXPERTS})
@@ -198,7 +198,7 @@ def test_parameters_are_checked(key: str, value: object) -> None:
 
 @pytest.mark.parametrize("choice", choices.names())
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.permutations(range(40)))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_every_choice_ranks_every_expert_once(choice: str, cluster: list[int], order: list[int]) -> None:
     rng = np.random.default_rng(len(cluster))
     names = [*EXPERTS, "rank_average"]

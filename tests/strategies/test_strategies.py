@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapt_infinity import strategies
 from adapt_infinity.selector_experts.choosing import choose_experts
 from adapt_infinity.selector_experts.scoring import start_record
 from adapt_infinity.strategies import adapt_inf_lite, oasis
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, examples
 from tests.pruning.test_removals import params as pruning_params
 from tests.pseudo_skills.planted import params as cluster_params
 from tests.selector_experts.test_choosing import params as selector_params
@@ -127,7 +127,7 @@ def test_given_parameters_replace_presets() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(st.integers(0, 40), st.integers(1, 50))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_budgets_are_exact(name: str, n: int, budget: int) -> None:
     catalog = entries(n, budget, budget)
     subset, removals = call(name, "select", catalog), call(name, "keep", catalog)
@@ -143,7 +143,7 @@ def test_budgets_are_exact(name: str, n: int, budget: int) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(st.integers(1, 40), st.integers(1, 50), st.data())
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_protected_samples_are_kept(name: str, n: int, pool_size: int, data: st.DataObject) -> None:
     listed = data.draw(st.lists(st.sampled_from((4 * np.arange(n) + 1).tolist()), max_size=pool_size, unique=True))
     removals = call(name, "keep", entries(n, 1, pool_size, must_keep=listed))
@@ -153,7 +153,7 @@ def test_protected_samples_are_kept(name: str, n: int, pool_size: int, data: st.
 
 @pytest.mark.parametrize("name", NAMES)
 @given(st.permutations(range(30)))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_the_order_of_rows_does_not_matter(name: str, order: list[int]) -> None:
     plain, shuffled = entries(30, 7, 11), entries(30, 7, 11, order)
     subset = call(name, "select", shuffled).sort_values("sample_id", ignore_index=True)

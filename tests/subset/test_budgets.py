@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapt_infinity.subset.budgets import at_least, equal_shares, shuffled, take, weighted_shares
@@ -33,7 +33,6 @@ def test_by_hand() -> None:
 
 
 @given(SIZES, BUDGETS)
-@settings(deadline=None)
 def test_equal_shares_agree_with_the_definition(sizes: np.ndarray, budget: int) -> None:
     shares = equal_shares(sizes, budget)
     assert shares.tolist() == one_by_one(sizes, budget)
@@ -46,7 +45,6 @@ def test_equal_shares_agree_with_the_definition(sizes: np.ndarray, budget: int) 
 
 @pytest.mark.filterwarnings("error")
 @given(st.data(), SIZES, BUDGETS)
-@settings(deadline=None)
 def test_weighted_shares_are_exact_and_bounded(data: st.DataObject, sizes: np.ndarray, budget: int) -> None:
     weights = np.array(data.draw(st.lists(WEIGHTS, min_size=len(sizes), max_size=len(sizes))), dtype=np.float64)
     shares = weighted_shares(sizes, weights, budget)
@@ -56,7 +54,6 @@ def test_weighted_shares_are_exact_and_bounded(data: st.DataObject, sizes: np.nd
 
 
 @given(SIZES, BUDGETS, st.sampled_from([0.0, 0.1, 1.0, 3e7]))
-@settings(deadline=None)
 def test_equal_weights_are_equal_shares(sizes: np.ndarray, budget: int, weight: float) -> None:
     assert weighted_shares(sizes, np.full(len(sizes), weight), budget).tolist() == equal_shares(sizes, budget).tolist()
 
@@ -86,7 +83,6 @@ def test_take_by_hand() -> None:
 
 
 @given(st.permutations(range(12)))
-@settings(deadline=None)
 def test_a_shuffle_depends_on_ids_only(order: list[int]) -> None:
     ids = np.arange(12) * 5
     listed = ids[order]

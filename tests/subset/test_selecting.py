@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapt_infinity.data.pictures import Pictures
@@ -19,7 +19,7 @@ from adapt_infinity.subset import shares as rules
 from adapt_infinity.subset.constraints import list_requests
 from adapt_infinity.subset.selecting import select_subset
 from adapt_infinity.subset.uniform import uniform_subset
-from tests.conftest import checked, unread
+from tests.conftest import checked, examples, unread
 from tests.selector_experts.test_choosing import params as selector_params
 from tests.subset.defaults import NO_REQUESTS, StubFeatures, requests, subset_params
 
@@ -55,7 +55,7 @@ def stage(cluster: list[int], gradients: np.ndarray | None = None) -> Stage:
 @pytest.mark.parametrize("shares", SHARES)
 @pytest.mark.parametrize("sampler", samplers.names())
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 80))
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_the_budget_is_exact_and_every_row_is_listed(
     shares: str, sampler: str, cluster: list[int], budget: int
 ) -> None:
@@ -68,7 +68,7 @@ def test_the_budget_is_exact_and_every_row_is_listed(
 
 @pytest.mark.parametrize("sampler", samplers.names())
 @given(st.permutations(range(40)), st.sampled_from(SHARES))
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_the_order_of_rows_changes_only_the_order_of_the_table(sampler: str, order: list[int], shares: str) -> None:
     pool_rows, clusters, scores, read, experts, no_requests = stage([row % 3 for row in range(40)])
     settings = params(11, shares=shares, sampler=sampler)
@@ -162,7 +162,7 @@ NAMES = st.sampled_from(["a", "b", "c"])
     st.data(),
     st.sampled_from(["ccs", "top"]),
 )
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_constraints_hold(rows: list[tuple[int, str, str]], budget: int, data: st.DataObject, sampler: str) -> None:
     """Floors are met if there are enough rows, no cap is exceeded, lists hold, and the budget is used if possible."""
     pool_rows, clusters, scores, read, experts, _ = stage([cluster for cluster, _, _ in rows])
@@ -233,7 +233,7 @@ def test_more_included_samples_than_the_budget_are_an_error() -> None:
 
 
 @given(st.integers(1, 60), st.integers(50, 1500))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_a_token_budget_is_kept_and_nearly_used_up(budget: int, tokens: int) -> None:
     tables = stage([row % 4 for row in range(50)])
     cost = tables[2]["tokens"].to_numpy()
