@@ -43,8 +43,8 @@ def main() -> None:
             without_start.append(several[0] / one[0])
             with_start.append(several[1] / one[1])
     print(f"torch {torch.__version__}, {len(samples)} rows in shards of {SHARD}, median of {options.runs} runs")
-    print(f"{options.workers} workers / 1, without their start{statistics.median(without_start):.2f}")
-    print(f"{options.workers} workers / 1, with their start   {statistics.median(with_start):.2f}")
+    print(f"{options.workers} workers / 1, without their start   {statistics.median(without_start):.2f}")
+    print(f"{options.workers} workers / 1, with their start      {statistics.median(with_start):.2f}")
 
 
 def rates(samples: list[Sample], job: ProbeJob, workers: int, name: str) -> tuple[float, float]:

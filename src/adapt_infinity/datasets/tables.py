@@ -6,19 +6,18 @@ from typing import Any
 
 import pandas as pd
 from kedro_datasets._typing import ImagePreview, TablePreview
-from kedro_datasets.pandas import ParquetDataset
 
 from adapt_infinity.datasets.atomic import AtomicDataset
 
 
 class TableDataset(AtomicDataset):
-    """A DataFrame, stored as Parquet."""
+    """A DataFrame, stored as Parquet (without kedro-datasets' class, whose package imports SQLAlchemy)."""
 
     def read(self, path: Path) -> pd.DataFrame:
-        return ParquetDataset(filepath=str(path)).load()
+        return pd.read_parquet(path)
 
     def write(self, data: pd.DataFrame, path: Path) -> None:
-        ParquetDataset(filepath=str(path), save_args={"index": False}).save(data)
+        data.to_parquet(path, index=False)
 
     def preview(self, nrows: int = 8) -> TablePreview:
         return preview_rows(self.load(), nrows)
