@@ -163,9 +163,12 @@ def check_sections(given: object, known: Mapping[str, Any], above: str = "") -> 
 def parameters_hash(params: Mapping[str, Any]) -> str:
     """SHA-256 hash of all parameters that can change a round's results, that is, all but `tracking`.
 
-    A renamed parameter counts under its old name: rounds that were made before go on as complete.
+    A renamed parameter counts under its old name: rounds that were made before go on as complete. No round reads
+    `embedded_model`, which has more keys than when the first rounds were made: only its seed counts, as then.
     """
     relevant = {name: value for name, value in params.items() if name != "tracking"}
+    if "embedded_model" in relevant:
+        relevant["embedded_model"] = {"seed": relevant["embedded_model"]["seed"]}
     for old, new in RENAMED.items():
         section, key = new.split(".")
         if key in (values := relevant.get(section) or {}):
