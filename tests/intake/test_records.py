@@ -323,7 +323,9 @@ def test_joined_records_keep_their_own_fields(tmp_path: Path) -> None:
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.json.gz", "keyed.json"])
+@pytest.mark.parametrize(
+    "name", ["a.json", "a.jsonl", *(pytest.param(n, marks=pytest.mark.slow) for n in ("a.json.gz", "keyed.json"))]
+)
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str) -> None:
     """40 MB of records are read with less than 8 MB of memory."""
     count, words = 2000, "x" * 20_000

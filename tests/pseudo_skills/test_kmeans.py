@@ -212,6 +212,7 @@ print(run(rows) - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """Clustering a file of 320 MB needs less memory than half of it, mapped pages included."""
     noise = np.random.default_rng(0).normal(size=(4096, 1024)).astype(np.float16)

@@ -1,4 +1,4 @@
-"""Twenty rounds of arrivals: rare skills keep their equal share of the subset and of the pool.
+"""Twenty rounds of arrivals (without `-m slow` five): rare skills keep their equal share of the subset and of the pool.
 
 A rare skill is half a per cent of the arrivals. With twice as many clusters as skills, the shares hold from eight
 samples on. With fewer clusters or samples, k-means may join two rare skills in one cluster, which then has one share
@@ -23,19 +23,22 @@ from tests.subset.defaults import NO_REQUESTS, StubFeatures, subset_params
 SKILLS, RARE = 20, (17, 18, 19)  # each of the last three is half a per cent of the arrivals
 CLUSTERS, LEAST_SAMPLES = 40, 8
 ARRIVING, BUDGET, POOL, DIM = 1200, 300, 1500, 64
-ROUNDS = 20
+SEVERAL = [("ccs", 0), ("ccs", 1), ("random", 2), ("k_center", 3)]
 
 
-@pytest.mark.parametrize(("sampler", "seed"), [("ccs", 0), ("ccs", 1), ("random", 2), ("k_center", 3)])
+@pytest.mark.parametrize(
+    ("sampler", "seed", "rounds"),
+    [("ccs", 0, 5), *(pytest.param(*sampler_and_seed, 20, marks=pytest.mark.slow) for sampler_and_seed in SEVERAL)],
+)
 @pytest.mark.usefixtures("unchecked")
-def test_rare_skills_keep_at_least_their_equal_share(sampler: str, seed: int) -> None:
+def test_rare_skills_keep_at_least_their_equal_share(sampler: str, seed: int, rounds: int) -> None:
     draw = np.random.default_rng(seed)
     directions = draw.normal(size=(SKILLS, DIM))
     shares = np.where(np.isin(np.arange(SKILLS), RARE), 0.005, (1 - 0.015) / (SKILLS - len(RARE)))
     must_keep = NO_REQUESTS.drop(columns="include")
     pool = pd.DataFrame({"sample_id": np.zeros(0, np.int64), "skill": np.zeros(0, np.int64)})
     rows = np.zeros((0, DIM), np.float16)
-    for round in range(1, ROUNDS + 1):
+    for round in range(1, rounds + 1):
         skill = draw.choice(SKILLS, ARRIVING, p=shares)
         arrived = directions[skill] + 0.8 * draw.normal(size=(ARRIVING, DIM))
         arrived /= np.linalg.norm(arrived, axis=1, keepdims=True)
