@@ -26,6 +26,7 @@ from adapt_infinity.model.checkpoint import Checkpoint, ModelParams, Vlm, load_v
 from adapt_infinity.model.lora import Adapter
 from adapt_infinity.model.prompts import encode_question
 from tests.conftest import INTAKE
+from tests.executors.work import last_task_first
 
 PARAMS = BenchmarkParams(
     items_per_skill=1, max_new_tokens=8, token_budget=200, task_samples=4, executor="local", workers=1, seed=0
@@ -75,6 +76,7 @@ def test_shards_contain_every_item_once_and_start_with_the_longest(
     assert single_picture == sorted(single_picture, reverse=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [{"workers": 2}, {"workers": 2, "executor": "ray"}], ids=str)
 @pytest.mark.usefixtures("cluster")
 def test_the_number_and_place_of_workers_change_no_answer(
@@ -105,6 +107,22 @@ def test_the_number_and_place_of_workers_change_no_answer(
     assert alone["sample_id"].tolist() == items["sample_id"].tolist()
     pd.testing.assert_frame_equal(alone, shared)
     assert calls == [("local", 1), (changed.get("executor", "local"), 2)]
+
+
+def test_the_order_of_shards_changes_no_answer(
+    items: pd.DataFrame,
+    pictures: Pictures,
+    base_model: Checkpoint,
+    model_params: ModelParams,
+    warm_adapter: Adapter,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What two workers would answer is answered here, without their processes: the last shard first."""
+    monkeypatch.setattr(answering, "SHARD_ITEMS", 2)
+    given = (items, pictures, base_model, warm_adapter, model_params)
+    alone = answering.answer_items(*given, PARAMS)
+    monkeypatch.setattr(executors, "load", lambda _name: last_task_first)
+    pd.testing.assert_frame_equal(alone, answering.answer_items(*given, replace(PARAMS, workers=2)))
 
 
 def test_the_model_is_loaded_once_and_its_memory_is_freed(

@@ -17,21 +17,26 @@ from tests.executors import work
 EVERY = executors.names()
 
 
+@pytest.fixture(
+    params=[name if executors.on_this_machine(name) else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
+)
+def name(request: pytest.FixtureRequest) -> str:
+    """Each executor; a cluster takes seconds to start."""
+    if not executors.on_this_machine(request.param):
+        request.getfixturevalue("cluster")
+    return str(request.param)
+
+
 def test_executors_are_found_by_file_name() -> None:
     assert EVERY == ["local", "ray"]
     assert [executors.on_this_machine(name) for name in EVERY] == [True, False]
 
 
-pytestmark = pytest.mark.usefixtures("cluster")
-
-
-@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_task_is_done(name: str, workers: int) -> None:
     assert sorted(executors.load(name)(work.add, 10, iter(range(7)), workers)) == list(range(10, 17))
 
 
-@pytest.mark.parametrize("name", EVERY)
 def test_no_task_is_lost_when_a_worker_is_killed(name: str, tmp_path: Path) -> None:
     done = list(executors.load(name)(work.add_unless_killed, tmp_path, range(9), 3))
     assert (tmp_path / "killed").exists()
@@ -44,14 +49,12 @@ def test_local_gives_up_when_workers_die_repeatedly(tmp_path: Path) -> None:
         list(executors.load("local")(work.always_killed, tmp_path, range(2), 2))
 
 
-@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_of_a_task_is_raised_as_it_is(name: str, workers: int) -> None:
     with pytest.raises(ValueError, match="task 0 is wrong"):
         list(executors.load(name)(work.refuse, 0, [0], workers))
 
 
-@pytest.mark.parametrize("name", EVERY)
 def test_tasks_are_drawn_only_as_workers_become_free(name: str) -> None:
     drawn = []
 
@@ -65,13 +68,11 @@ def test_tasks_are_drawn_only_as_workers_become_free(name: str) -> None:
     assert len(drawn) <= 2 * executors.QUEUED_PER_WORKER + 2
 
 
-@pytest.mark.parametrize("name", EVERY)
 def test_run_together_runs_all_workers_at_the_same_time(name: str, tmp_path: Path) -> None:
     executors.load_run_together(name)(work.wait_for_other_rank, tmp_path, 2)
     assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}
 
 
-@pytest.mark.parametrize("name", EVERY)
 def test_run_together_stops_the_others_when_one_worker_fails(name: str, tmp_path: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(Exception, match="rank 1 is wrong"):
@@ -79,12 +80,13 @@ def test_run_together_stops_the_others_when_one_worker_fails(name: str, tmp_path
     assert time.monotonic() - begun < 250, "rank 0 would wait for 300 seconds"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
 def test_ray_refuses_more_workers_at_a_time_than_the_cluster_has(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="99 workers must run at the same time, but the Ray cluster has 3 CPUs"):
         executors.load_run_together("ray")(work.wait_for_other_rank, tmp_path, 99)
 
 
-@pytest.mark.parametrize("name", EVERY)
 def test_gpus_are_counted(name: str) -> None:
     assert executors.gpu_count(name) == torch.cuda.device_count()
 

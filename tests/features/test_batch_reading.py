@@ -58,6 +58,10 @@ EVERY = [
     replace(SPEC, gradient=gradient, sketch=sketch, layers=layers)
     for gradient, sketch, layers in itertools.product(gradients.names(), sketches.names(), [(2,), (0, 1, 2, 3)])
 ] + [replace(SPEC, feature="embedding")]
+SPECS = [  # as parameters of a test: those with gradients of several layers are slow, except for plain ones
+    pytest.param(spec, marks=pytest.mark.slow if len(spec.layers) > 1 and spec.gradient != "sgd" else ())
+    for spec in EVERY
+]
 
 
 def spec_name(spec: Spec) -> str:
@@ -65,7 +69,7 @@ def spec_name(spec: Spec) -> str:
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("spec", EVERY, ids=spec_name)
+@pytest.mark.parametrize("spec", SPECS, ids=spec_name)
 def test_a_row_is_the_same_alone_and_in_a_batch(vlm: Vlm, rows: list[Any], spec: Spec, side: str) -> None:
     """A sign can flip where an entry is rounding noise around zero: for `sign`, only the direction is compared."""
     many = read(vlm, spec, rows, side)
@@ -81,7 +85,7 @@ def test_a_row_is_the_same_alone_and_in_a_batch(vlm: Vlm, rows: list[Any], spec:
             assert alone.scores[name][-1].item() == pytest.approx(many.scores[name][place].item(), rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("spec", EVERY, ids=spec_name)
+@pytest.mark.parametrize("spec", SPECS, ids=spec_name)
 def test_rows_in_half_precision_keep_their_direction(vlm: Vlm, half_vlm: Vlm, rows: list[Any], spec: Spec) -> None:
     """For `sign` the limits are lower: small entries are noise in half precision, and every entry counts equally."""
     whole, many = read(vlm, spec, rows[:4]).features, read(half_vlm, spec, rows[:4]).features
@@ -91,7 +95,7 @@ def test_rows_in_half_precision_keep_their_direction(vlm: Vlm, half_vlm: Vlm, ro
     assert torch.cosine_similarity(alone, many[:2]).min() >= to_batch
 
 
-@pytest.mark.parametrize("spec", [spec for spec in EVERY if spec.feature == "gradient"], ids=spec_name)
+@pytest.mark.parametrize("spec", SPECS[:-1], ids=spec_name)  # the last one has no gradient
 def test_a_row_is_the_sketch_of_the_autograd_gradient(vlm: Vlm, rows: list[Any], spec: Spec) -> None:
     prepare, sketch = gradients.load(spec.gradient), sketches.load(spec.sketch)
     moments = plausible_moments(vlm)

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
+from adapt_infinity import executors
 from adapt_infinity.data.pictures import Pictures
 from adapt_infinity.datasets.features import FeaturesDataset, ProbeStoreDataset
 from adapt_infinity.features import scores, worker
@@ -28,6 +30,7 @@ from adapt_infinity.pool.pool import Pool, join_pool
 from adapt_infinity.training.method_state import start_state
 from adapt_infinity.training.round import train_adapter
 from tests.conftest import PROJECT, checked, llava, unread
+from tests.executors.work import last_task_first
 from tests.training.usual import DEFAULTS
 from tests.training.usual import PARAMS as TRAINING
 
@@ -62,27 +65,27 @@ def pool(toy_source: Source, pictures: Pictures) -> Pool:
     return join_pool(Pool(), unread(checked(toy_source, pictures)[0]), 1)
 
 
-@pytest.fixture
-def probe(
-    tmp_path: Path,
+@pytest.fixture(scope="module")
+def probe_below(
     pool: Pool,
     pictures: Pictures,
     base_model: Checkpoint,
     warm_adapter: Adapter,
     model_params: ModelParams,
 ) -> Probe:
-    """A function that probes a pool as a round does, through the datasets; `stream` is the name of its folder."""
+    """A function that probes a pool as a round does, through the datasets; `stream` names a folder below `root`."""
 
     def run(
+        root: Path,
         params: ProbeParams = PARAMS,
         pool: Pool = pool,
         adapter: Adapter = warm_adapter,
         round: int = 1,
         stream: str = "s",
     ) -> Features:
-        store = ProbeStoreDataset(filepath=str(tmp_path / stream / "probe")).load()
+        store = ProbeStoreDataset(filepath=str(root / stream / "probe")).load()
         read = probe_pool(pool, pictures, base_model, adapter, store, model_params, params, round)
-        place = tmp_path / stream / f"round_{round}/features"
+        place = root / stream / f"round_{round}/features"
         version = f"{len(list(place.glob('*'))):03d}"
         from kedro.io.core import Version
 
@@ -92,6 +95,18 @@ def probe(
         return features
 
     return run
+
+
+@pytest.fixture
+def probe(probe_below: Probe, tmp_path: Path) -> Probe:
+    """`probe_below` in a folder of the test's own."""
+    return partial(probe_below, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def usual(probe_below: Probe, tmp_path_factory: pytest.TempPathFactory) -> Features:
+    """The pool, read once with the usual parameters for all tests that compare with it."""
+    return probe_below(tmp_path_factory.mktemp("usual"))
 
 
 def same_bytes(one: Features, other: Features) -> bool:
@@ -111,8 +126,8 @@ def moved(adapter: Adapter, by: float) -> Adapter:
     return Adapter(adapter.config, tensors, adapter.record)
 
 
-def test_every_row_has_unit_features_and_every_score(probe: Probe, pool: Pool) -> None:
-    made = probe()
+def test_every_row_has_unit_features_and_every_score(usual: Features, pool: Pool) -> None:
+    made = usual
     assert made.scores["sample_id"].tolist() == made.sample_ids.tolist() == pool.rows()["sample_id"].tolist()
     assert set(scores.names()) <= set(made.scores.columns)
     assert np.isfinite(made.scores.drop(columns="stale").to_numpy(float)).all()
@@ -158,11 +173,10 @@ def four_threads() -> Iterator[None]:
 
 @pytest.mark.parametrize("batching", BATCHINGS)
 @pytest.mark.usefixtures("four_threads")
-def test_how_rows_are_batched_changes_no_byte(probe: Probe, batching: str) -> None:
-    first = probe()
-    other = probe(replace(PARAMS, **BATCHINGS[batching]), stream="other")  # type: ignore[arg-type]
-    assert other.record["rows read"] == len(first.sample_ids)
-    assert same_bytes(first, other)
+def test_how_rows_are_batched_changes_no_byte(usual: Features, probe: Probe, batching: str) -> None:
+    other = probe(replace(PARAMS, **BATCHINGS[batching]))  # type: ignore[arg-type]
+    assert other.record["rows read"] == len(usual.sample_ids)
+    assert same_bytes(usual, other)
 
 
 @pytest.mark.parametrize(("threads", "seen"), [(1, 1), (2, 2), (0, 4)])
@@ -191,14 +205,21 @@ def test_rows_that_depend_on_their_batch_are_warned_of_once(
     assert caplog.text.count("a product of 2 rows differs") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"workers": 2, "loaders": 1}, {"workers": 2, "executor": "ray"}], ids=str)
 @pytest.mark.usefixtures("cluster")
-def test_workers_and_executors_change_no_byte(probe: Probe, options: dict[str, Any]) -> None:
-    assert same_bytes(probe(), probe(replace(PARAMS, **options), stream="other"))
+def test_workers_and_executors_change_no_byte(usual: Features, probe: Probe, options: dict[str, Any]) -> None:
+    assert same_bytes(usual, probe(replace(PARAMS, **options)))
 
 
-def test_scores_fit_their_definitions(probe: Probe, pool: Pool) -> None:
-    scores = probe().scores
+def test_the_order_of_shards_changes_no_byte(usual: Features, probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What two workers would read is read here, without their processes: the last shard first."""
+    monkeypatch.setattr(executors, "load", lambda _name: last_task_first)
+    assert same_bytes(usual, probe(replace(PARAMS, workers=2)))
+
+
+def test_scores_fit_their_definitions(usual: Features, pool: Pool) -> None:
+    scores = usual.scores
     assert scores["perplexity"].to_numpy() == pytest.approx(np.exp(scores["nll"].to_numpy()), rel=1e-4)
     without_pictures = pool.rows()["images"].map(len).to_numpy() == 0
     assert without_pictures.sum() == 2
@@ -206,8 +227,8 @@ def test_scores_fit_their_definitions(probe: Probe, pool: Pool) -> None:
     assert (scores["image_grounding"].to_numpy()[~without_pictures] != 0).all()
 
 
-def test_the_pass_without_images_is_counted_and_can_be_switched_off(probe: Probe, pool: Pool) -> None:
-    twice, once = probe(), probe(replace(PARAMS, image_grounding=False), stream="other")
+def test_the_pass_without_images_is_counted_and_can_be_switched_off(usual: Features, probe: Probe, pool: Pool) -> None:
+    twice, once = usual, probe(replace(PARAMS, image_grounding=False))
     with_pictures = pool.rows()["images"].map(len).to_numpy() > 0
     tokens, again = (twice.scores[name].to_numpy() for name in ("tokens", "reread_tokens"))
     assert ((again > 0) == with_pictures).all()
@@ -265,9 +286,8 @@ def test_drift_is_measured_and_decides_whether_older_rows_are_used(probe: Probe,
 
 
 def test_a_probe_that_failed_continues_where_it_stopped(
-    probe: Probe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    usual: Features, probe: Probe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    whole = probe(stream="whole")
     read, calls = worker.ProbeWorker.read, []
 
     def fail_at_the_third(self: Any, samples: Any, pairs: Any) -> Any:
@@ -283,10 +303,10 @@ def test_a_probe_that_failed_continues_where_it_stopped(
     (shard,) = (tmp_path / "s/probe").rglob("*.safetensors")
     resumed = probe()
     assert resumed.record["rows read"] == 5
-    assert same_bytes(whole, resumed)
+    assert same_bytes(usual, resumed)
     shard.parent.mkdir(exist_ok=True)
     shard.write_bytes(b"damaged")
-    assert same_bytes(whole, probe())
+    assert same_bytes(usual, probe())
 
 
 KILLED = """
@@ -296,6 +316,7 @@ probe_until_killed(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_probe_reads_at_most_one_shard_again(tmp_path: Path) -> None:
     """The process is killed while it writes shards of one row. Shards that it has finished are not read again."""
     from tests.features.killed import probe_stream
@@ -317,12 +338,12 @@ def test_a_killed_probe_reads_at_most_one_shard_again(tmp_path: Path) -> None:
 
 
 def test_a_proxy_reads_in_place_of_the_base_model(
-    probe: Probe, base_model: Checkpoint, warm_adapter: Adapter, tmp_path: Path
+    usual: Features, probe: Probe, base_model: Checkpoint, warm_adapter: Adapter, tmp_path: Path
 ) -> None:
     write_adapter(warm_adapter, tmp_path / "proxy")
     through = replace(PARAMS, proxy=str(base_model.location), proxy_adapter=str(tmp_path / "proxy"))
     read = probe(through, adapter=moved(warm_adapter, 1.0), stream="proxy")
-    assert same_bytes(probe(), read)
+    assert same_bytes(usual, read)
     later = probe(through, adapter=moved(warm_adapter, 2.0), stream="proxy", round=2)
     assert later.record["rows read"] == 0, "the proxy's adapter does not change from round to round"
 
@@ -391,8 +412,8 @@ def test_a_sample_without_gradient_is_named(probe: Probe, monkeypatch: pytest.Mo
         probe(replace(PARAMS, token_budget=token_budget))
 
 
-def test_several_layers_are_probed_together(probe: Probe) -> None:
-    one, all_layers = probe(), probe(replace(PARAMS, layers="all"))
+def test_several_layers_are_probed_together(usual: Features, probe: Probe) -> None:
+    one, all_layers = usual, probe(replace(PARAMS, layers="all"))
     assert (all_layers.scores["grand"] > one.scores["grand"]).all()
     pd.testing.assert_series_equal(one.scores["nll"], all_layers.scores["nll"])
 

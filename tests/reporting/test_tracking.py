@@ -76,6 +76,7 @@ def test_training_loss_is_logged_during_training(project: Path, monkeypatch: pyt
     assert "training/held_out_loss" not in run.client.get_run(run.run_id).data.metrics
 
 
+@pytest.mark.slow
 def test_another_process_continues_the_stream(project: Path) -> None:
     """A second process finds the parent run by the stream's name, and prints no notices."""
     first = opened(project, "two processes", 1)

@@ -183,6 +183,7 @@ def test_held_out_samples_are_not_trained_on() -> None:
     assert len(split_held_out(1, 0.9, seed=1)[0]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", executors.names())
 @pytest.mark.usefixtures("cluster")
 def test_two_processes_train_as_one(toy: Toy, executor: str) -> None:
@@ -235,6 +236,7 @@ def train_until_killed(toy: Toy) -> None:
         toy.train("ema", 1, epochs=4, checkpoint_every=2)
 
 
+@pytest.mark.slow
 def test_a_training_killed_in_the_middle_ends_with_the_same_weights(toy: Toy) -> None:
     worker = multiprocessing.get_context("spawn").Process(target=train_until_killed, args=(toy,))
     worker.start()

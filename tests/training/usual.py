@@ -52,6 +52,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "replay": {"share": 0.4},
     "agem": {"memory_batch": 2},
     "der": {"alpha": 1.0, "memory_batch": 4},
+    "der_pp": {"memory_batch": 4},
 }
 DEFAULTS = yaml.safe_load((PROJECT / "conf/base/parameters_methods.yml").read_text())["methods"]
 
