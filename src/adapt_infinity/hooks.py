@@ -49,13 +49,14 @@ class RoundHooks:
 
     def __init__(self) -> None:
         self._context: KedroContext | None = None
+        self._read_params: dict[str, Any] | None = None  # of the context, read once
         self._clock = StageClock()
         self._run: Any = None  # the round's MLflow run while it is open
         self._listening = ExitStack()  # passes training losses on to the MLflow run
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        self._context = context
+        self._context, self._read_params = context, None
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
@@ -170,7 +171,9 @@ class RoundHooks:
 
     def _params(self) -> dict[str, Any]:
         assert self._context is not None
-        return dict(self._context.config_loader["parameters"])
+        if self._read_params is None:
+            self._read_params = dict(self._context.config_loader["parameters"])
+        return self._read_params
 
     def _project(self) -> Path:
         assert self._context is not None

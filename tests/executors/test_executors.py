@@ -73,6 +73,7 @@ def test_run_together_runs_all_workers_at_the_same_time(name: str, tmp_path: Pat
     assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}
 
 
+@pytest.mark.slow
 def test_run_together_stops_the_others_when_one_worker_fails(name: str, tmp_path: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(Exception, match="rank 1 is wrong"):

@@ -4,26 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from adapt_infinity.manifest import manifest_path, read_manifest
 
-PRELOADED = (  # modules that a round imports; the fork server would silently skip a wrong name
-    "kedro.framework.cli.cli",
-    "mlflow",
-    "adapt_infinity.benchmarks.answering",
-    "adapt_infinity.features.probe",
-    "adapt_infinity.pseudo_skills.finding",
-    "adapt_infinity.reporting.results",
-    "adapt_infinity.subset.selecting",
-    "adapt_infinity.training.round",
-)
-assert all(find_spec(name) for name in PRELOADED)
 FORKED = get_context("forkserver")
-FORKED.set_forkserver_preload(list(PRELOADED))
+FORKED.set_forkserver_preload(["__main__", "tests.pipelines.running", "tests.pipelines.preloaded"])
 
 
 def start_kedro(project: Path, *words: str) -> BaseProcess:

@@ -72,13 +72,12 @@ def test_data_lists_files_and_presets(project: Path, two_rounds: object) -> None
     "words",
     [
         "--help",
-        "data",
         "pool show",
-        "pool history",
-        "pool why 3",
-        "pool diff 0 1",
-        "pool verify",
         "export --what pool --to data/exported",
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in ("data", "pool history", "pool why 3", "pool diff 0 1", "pool verify")
+        ),
     ],
 )
 def test_commands_without_a_model_import_no_heavy_package(project: Path, two_rounds: object, words: str) -> None:
@@ -87,25 +86,27 @@ def test_commands_without_a_model_import_no_heavy_package(project: Path, two_rou
     assert not heavy & imported_packages(project, *words.split())
 
 
-def test_user_errors_are_one_line_with_a_remedy(project: Path, two_rounds: object) -> None:
-    cases = {
-        ("run", "--params=round=5"): "run `kedro run --params=round=4` first",
-        ("run", "--params=round=0"): "round must be a whole number from 1, got 0",
-        ("run", "--params=subset.budget=0"): "subset.budget must be",
-        ("run", "--params=subset.bugdet=9"): "bugdet",
-        ("run", "--params=model.adapter_targets=nothing,stream=x"): "model.adapter_targets",
-        ("run", "--params=stream=y,data=data/nowhere", "--env=realdata"): "the stream's data is not there (no ",
-        ("run", "--runner=ThreadRunner"): "ThreadRunner is refused",
-        ("lifelong", "--last", "0"): "1 <= first <= last",
-        ("lifelong", "--last", "1", "--params=subset.budget=9"): "was run with other parameters or another",
-        ("lifelong", "--last", "1", "--strategy=random", "--stream=embedded"): "another strategy; give --again",
-    }
-    for words, message in cases.items():
-        done = kedro(project, *words)
-        output = done.stdout + done.stderr
-        assert done.returncode != 0, words
-        assert message in " ".join(output.split()), output
-        assert "Traceback" not in output, output
+USER_ERRORS = {
+    ("run", "--params=round=5"): "run `kedro run --params=round=4` first",
+    ("run", "--params=round=0"): "round must be a whole number from 1, got 0",
+    ("run", "--params=subset.budget=0"): "subset.budget must be",
+    ("run", "--params=subset.bugdet=9"): "bugdet",
+    ("run", "--params=model.adapter_targets=nothing,stream=x"): "model.adapter_targets",
+    ("run", "--params=stream=y,data=data/nowhere", "--env=realdata"): "the stream's data is not there (no ",
+    ("run", "--runner=ThreadRunner"): "ThreadRunner is refused",
+    ("lifelong", "--last", "0"): "1 <= first <= last",
+    ("lifelong", "--last", "1", "--params=subset.budget=9"): "was run with other parameters or another",
+    ("lifelong", "--last", "1", "--strategy=random", "--stream=embedded"): "another strategy; give --again",
+}
+
+
+@pytest.mark.parametrize("words", USER_ERRORS, ids=" ".join)
+def test_user_errors_are_one_line_with_a_remedy(project: Path, two_rounds: object, words: tuple[str, ...]) -> None:
+    done = kedro(project, *words)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert USER_ERRORS[words] in " ".join(output.split()), output
+    assert "Traceback" not in output, output
 
 
 @pytest.mark.slow

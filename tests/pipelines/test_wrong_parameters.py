@@ -44,7 +44,13 @@ def nothing_was_made(project: Path) -> bool:
     return not (project / "data").exists() and not (project / "mlflow.db").exists()
 
 
-@pytest.mark.parametrize("pipeline", ["round", "round_random", "genesis", "embedded_stream"])
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        "round",
+        *(pytest.param(other, marks=pytest.mark.slow) for other in ("round_random", "genesis", "embedded_stream")),
+    ],
+)
 @pytest.mark.parametrize("words", WRONG)
 def test_a_run_ends_before_it_begins(project: Path, pipeline: str, words: str) -> None:
     session = open_session(project, params=nested(words))
@@ -58,7 +64,14 @@ def test_a_run_ends_before_it_begins(project: Path, pipeline: str, words: str) -
     assert nothing_was_made(project)
 
 
-@pytest.mark.parametrize("words", ["subset.bugdet=3", "training.chaining=continue", "subsett.budget=3"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "subset.bugdet=3",
+        pytest.param("training.chaining=continue", marks=pytest.mark.slow),
+        pytest.param("subsett.budget=3", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(
     "command",
     [

@@ -73,6 +73,7 @@ def test_heat_map_shows_missing_scores() -> None:
     assert "n/a" in texts(score_heat_map(scores.drop(index=0), own))
 
 
+@pytest.mark.slow
 def test_labels_of_thirty_skills_do_not_overlap() -> None:
     scores, own = stream(6, 5, 6)
     heat = score_heat_map(scores, own).axes[0]
