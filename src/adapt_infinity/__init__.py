@@ -41,7 +41,7 @@ __all__ = [
     "select_subset",
 ]
 
-ask_for_strict_products()  # here, since every process that uses the package comes by before it multiplies anything
+ask_for_strict_products()  # every process that uses the package runs this line before its first matrix product
 
 
 def __getattr__(name: str) -> Any:

@@ -181,7 +181,7 @@ class RoundHooks:
 
 
 def check_method(training: dict[str, Any], settings: dict[str, Any]) -> None:
-    """What is told to the round's training method is right: a typo stops the run before any node."""
+    """Check the settings of the round's training method: a typo stops the run before any node."""
     from adapt_infinity.training import methods
 
     methods.params_of(training["method"], settings)
@@ -189,7 +189,7 @@ def check_method(training: dict[str, Any], settings: dict[str, Any]) -> None:
 
 
 def check_experts(wanted: list[str], probe: dict[str, Any]) -> None:
-    """The probe is told to read what scores need: otherwise the pool would be read first, and the score missed then."""
+    """Check that the probe computes what the experts need, before it reads the pool."""
     from adapt_infinity.features import scores
 
     missing = {

@@ -1,4 +1,4 @@
-"""What the processor's linear algebra library is told so that a row of a matrix product does not depend on the others.
+"""Sets MKL's reproducible mode, so that a row of a matrix product does not depend on the other rows.
 
 Torch multiplies matrices on x86 processors with Intel's MKL. On Intel processors MKL chooses by the number of rows how
 it adds up a product, so that a row alone differs in its last bits from the same row among many. Its "conditional
@@ -6,7 +6,7 @@ numerical reproducibility" forbids that: in the mode `AUTO,STRICT` the order of 
 (Intel oneMKL developer guide, "Obtaining Numerically Reproducible Results"). MKL reads the variable at the first
 product of the process, so it must be set before then; nothing heavy is imported here.
 
-On other processors nothing is set: there MKL multiplies two and more rows alike, and the mode is not known to be free.
+On other processors nothing is set: there MKL multiplies two and more rows alike, and the mode may cost speed.
 """
 
 import os

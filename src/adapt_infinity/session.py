@@ -16,7 +16,7 @@ from kedro.framework import project as framework
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 from kedro.validation.exceptions import ParameterValidationError
@@ -62,10 +62,11 @@ class RoundSession(KedroSession):
                 load_versions={**pinned, **(load_versions or {})},
                 **selection,
             )
-        except USERS_ERRORS as error:
-            if click.get_current_context(silent=True) is None:
+        except (*USERS_ERRORS, DatasetError) as error:
+            cause = users_error(error)
+            if cause is None or click.get_current_context(silent=True) is None:
                 raise
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(str(cause)) from error
 
     def _prepare(self, names: list[str]) -> dict[str, str]:
         """Check the parameters, make what is missing and return the versions to load."""
@@ -156,6 +157,15 @@ class RoundSession(KedroSession):
 
     def _globals(self) -> dict[str, Any]:
         return dict(config(self)["globals"])
+
+
+def users_error(error: BaseException | None) -> BaseException | None:
+    """The error that the user caused: `error`, or the one that Kedro wrapped in a `DatasetError`; None if neither."""
+    while isinstance(error, DatasetError):
+        if error.__cause__ is None:
+            return error  # Kedro's own, such as a version that does not exist
+        error = error.__cause__
+    return error if isinstance(error, USERS_ERRORS) else None
 
 
 def inputs_without_arrival(pipeline: Pipeline) -> list[str]:

@@ -93,6 +93,7 @@ USER_ERRORS = {
     ("run", "--params=subset.bugdet=9"): "bugdet",
     ("run", "--params=model.adapter_targets=nothing,stream=x"): "model.adapter_targets",
     ("run", "--params=stream=y,data=data/nowhere", "--env=realdata"): "the stream's data is not there (no ",
+    ("run", "--params=round=2,intake.max_text=1"): "source 'languages' yields no usable sample (90 rejected",
     ("run", "--runner=ThreadRunner"): "ThreadRunner is refused",
     ("lifelong", "--last", "0"): "1 <= first <= last",
     ("lifelong", "--last", "1", "--params=subset.budget=9"): "was run with other parameters or another",

@@ -194,7 +194,7 @@ class _ProbeRun:
         if zero:
             log.warning(
                 "no gradient reaches %d weights (%s is the first): the adapter is fresh (B = 0), and their part of the "
-                "features is 0",
+                "features is 0; a trained adapter has no such weights",
                 len(zero),
                 zero[0],
             )

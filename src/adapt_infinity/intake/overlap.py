@@ -40,7 +40,7 @@ KINDS = {
 }
 SCOPE_OF_KIND = {kind: scope for scope, kinds in KINDS.items() for kind in kinds}
 RANK_OF_KIND = {kind: rank for rank, kind in enumerate(SCOPE_OF_KIND)}
-LEAKING_KINDS = ("item",)  # by these the answer of a test item is among the training data
+LEAKING_KINDS = ("item",)  # kinds that put the answer of a test item into the training data
 COLUMNS = ["sample_id", "source_id", "scope", "kind", "other", "bits"]
 COMPARED_COLUMNS = ["content_hash", "question_hash", "picture_hashes", "picture_marks"]
 HASH_BITS = 240  # of a perceptual hash

@@ -15,7 +15,7 @@ from adapt_infinity.selector_experts import choices
 from adapt_infinity.selector_experts.choices import Candidates
 from adapt_infinity.selector_experts.scoring import SelectorParams
 
-EDGE_TOLERANCE = 1e-6  # in bin widths: a value so little below an edge counts as on it, so rounding does not matter
+EDGE_TOLERANCE = 1e-6  # in bin widths: a value this close below an edge goes into the next bin, whatever its rounding
 CONSTANT_UNITS = 8  # a score that varies by fewer units in the last place than this is constant
 MIN_GAIN_SAMPLES = 5  # a gain that is measured on fewer samples is NaN
 SHOWN_IDS = 5  # sample ids in an error message

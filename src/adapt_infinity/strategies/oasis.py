@@ -27,7 +27,7 @@ from adapt_infinity.subset.table import subset_table
 PRESETS = {"probe": {"feature": "embedding", "image_grounding": False}}
 DECAY = 0.9  # weight of the old averages μ and σ² at each batch
 BATCH = 32  # samples that are averaged, and that are offered, together
-SIMILARITY_WEIGHT = 2.0  # how much z counts less for a duplicate of a sample taken before
+SIMILARITY_WEIGHT = 2.0  # penalty on z for a duplicate of a sample taken before
 THRESHOLD_STEP = 0.5  # by which the threshold is lower in each pass
 
 __all__ = ["PRESETS", "keep", "select"]
