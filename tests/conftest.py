@@ -51,7 +51,7 @@ TARGETS = (
 INTAKE = IntakeParams(max_text=10_000, max_reject_share=0.0, near_bits=10, on_contamination="report", workers=2)
 
 
-SLOWEST = ("test_study", "test_round", "test_realdata", "test_commands", "test_failures")  # of tests/pipelines
+SLOWEST = ("test_study", "test_round", "test_realdata", "test_failures")  # of tests/pipelines
 
 
 def pytest_configure(config: pytest.Config) -> None:

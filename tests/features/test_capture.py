@@ -83,6 +83,7 @@ PLAIN: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*lora_bias")
 @pytest.mark.parametrize("options", PLAIN.values(), ids=list(PLAIN))
 def test_every_plain_lora_is_supported(with_lora: LoraFactory, rows: list[Any], options: dict[str, Any]) -> None:
     vlm = with_lora(**options)
@@ -107,6 +108,7 @@ def test_of_two_adapters_the_active_one_is_probed(with_lora: LoraFactory, rows: 
     assert found["1.self_attn.v_proj.lora_A"].shape == (2, 4, 128)
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_hooks_survive_gradient_checkpointing(with_lora: LoraFactory, rows: list[Any]) -> None:
     vlm = with_lora()
     batch = collate(rows[2:5], pad_token(vlm))

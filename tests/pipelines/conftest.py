@@ -11,7 +11,7 @@ import yaml
 from filelock import FileLock
 
 from tests.conftest import PROJECT
-from tests.pipelines.running import fresh_kedro, kedro
+from tests.pipelines.running import kedro
 
 SMALL = {
     "embedded_stream": {"train_size": 90, "design_size": 1, "test_size": 4},
@@ -53,7 +53,7 @@ def copy_rounds(project: Path, tmp_path_factory: pytest.TempPathFactory, rounds:
             shutil.rmtree(finished, ignore_errors=True)
             new_project(finished)
             if rounds == 1:
-                done = fresh_kedro(finished, "run", "--pipeline=round")
+                done = kedro(finished, "run", "--pipeline=round")
             else:
                 copy_rounds(finished, tmp_path_factory, rounds - 1)
                 done = kedro(finished, "lifelong", "--last", str(rounds))

@@ -34,12 +34,6 @@ def kedro(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(["kedro", *words], process.exitcode, stdout, stderr)
 
 
-def fresh_kedro(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a new Python process, as a shell does."""
-    command = [sys.executable, "-m", "kedro", *words]
-    return subprocess.run(command, cwd=project, env=_environment(), capture_output=True, text=True, check=False)
-
-
 IMPORTED = """
 import atexit, json, sys
 file, sys.argv = sys.argv[1], ["kedro", *sys.argv[2:]]

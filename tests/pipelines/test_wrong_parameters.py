@@ -57,10 +57,17 @@ def test_a_run_ends_before_it_begins(project: Path, pipeline: str, words: str) -
     with pytest.raises(ValueError, match=f"^{re.escape(WRONG[words])}") as error:
         session.run(pipeline_names=[pipeline])
     assert "\n" not in str(error.value)
+    assert nothing_was_made(project)
+
+
+@pytest.mark.parametrize("pipeline", ["round", "genesis"])
+@pytest.mark.parametrize(
+    "words", [next(iter(WRONG)), *(pytest.param(other, marks=pytest.mark.slow) for other in list(WRONG)[1:])]
+)
+def test_a_command_ends_with_the_same_message(project: Path, pipeline: str, words: str) -> None:
     session = open_session(project, params=nested(words))
-    with pytest.raises(click.ClickException, match=re.escape(WRONG[words])) as told, click.Context(COMMAND):
+    with pytest.raises(click.ClickException, match=f"^{re.escape(WRONG[words])}"), click.Context(COMMAND):
         session.run(pipeline_names=[pipeline])
-    assert told.value.message == str(error.value)
     assert nothing_was_made(project)
 
 
